@@ -1,0 +1,134 @@
+"""Everything the scheduler can ask for, as frozen data: returned, never called back.
+
+So that a decision can be asserted, journaled, replayed and explained. Every asynchronous
+action carries a fence (attempt number or replica epoch) that its answering events repeat.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a request ended; exactly one per request."""
+
+    DONE = "done"
+    #: The client went away.
+    CANCELLED = "cancelled"
+    #: Refused before it ran: `reason` says why, `retry_after_ns` when to come again.
+    REJECTED = "rejected"
+    #: It ran, or its model was to load, and that failed.
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Machine-readable reason of a refusal; failures use `FailureKind`."""
+
+    NONE = ""
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
+    DRAINING = "draining"
+    UNKNOWN_MODEL = "model_not_found"
+    #: The model is larger than its device's budget, or than what pins leave of it.
+    DOES_NOT_FIT = "model_does_not_fit"
+    #: The model failed to load a moment ago and is not tried again yet.
+    LOAD_BACKOFF = "model_load_backoff"
+    #: Its SLA can no longer be met (admission).
+    SLA_INFEASIBLE = "sla_infeasible"
+    DUPLICATE_ID = "duplicate_request_id"
+
+
+class UnloadCause(StrEnum):
+    """Why a replica is unloaded."""
+
+    EVICTED = "evicted"
+    FAILED = "failed"
+    #: Nobody waits for the load any more.
+    UNWANTED = "unwanted"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Start this attempt on this life of the replica."""
+
+    request_id: str
+    attempt: int
+    replica_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbortAttempt:
+    """Close the attempt's stream; answered by `AttemptFailed` or `AttemptFinished`."""
+
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndRequest:
+    """The one terminal outcome of a request, with its record.
+
+    Times are ns of the scheduler's clock; -1 means that it never happened.
+    """
+
+    request_id: str
+    outcome: Outcome
+    #: A `Reason`, a `FailureKind`, or empty.
+    reason: str
+    model: str
+    task: str
+    key: str
+    arrived_ns: int
+    #: First dispatch, last dispatch, first token, end.
+    first_dispatch_ns: int
+    dispatch_ns: int
+    first_token_ns: int
+    ended_ns: int
+    prompt_tokens: int
+    output_tokens: int
+    attempts: int
+    replica_id: str
+    #: Whether every objective of its SLA held.
+    good: bool
+    #: Advice to a refused client, ns; 0 where there is none.
+    retry_after_ns: int = 0
+    #: For people; empty where `reason` says it all.
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReplica:
+    """Bring up a replica; its bytes are already booked in the ledger."""
+
+    replica_id: str
+    epoch: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadReplica:
+    """End a replica's process (also one that loads); answered by `ReplicaGone`."""
+
+    replica_id: str
+    epoch: int
+    cause: UnloadCause
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Send `TimerFired` at this time; replaces the timer before it."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainComplete:
+    """Everything asked for by `DrainRequested` is over: the process may exit."""
+
+    unfinished: int
+
+
+Action = (
+    Dispatch | AbortAttempt | EndRequest | LoadReplica | UnloadReplica | SetTimer | DrainComplete
+)

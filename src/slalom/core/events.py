@@ -1,0 +1,170 @@
+"""Everything that can happen to the scheduler, as frozen data.
+
+Events carry ids and sizes, never prompts or generated text. Fences: an attempt is named by
+(request id, attempt number), a life of a replica by (replica id, epoch); an event whose fence
+is stale is dropped and counted. Read this file first, then `actions`, then `scheduler`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from slalom.core.request import Request
+
+
+class FailureKind(StrEnum):
+    """Why an attempt or a replica failed; the wire value is the machine-readable reason."""
+
+    #: Closed because the scheduler asked for it.
+    ABORTED = "aborted"
+    #: The engine's connection or process went away.
+    CRASHED = "engine_crashed"
+    #: The engine answered with an error of its own (5xx, error event, garbage).
+    ENGINE_ERROR = "engine_error"
+    #: The engine refused the request as wrong (4xx): another attempt cannot help.
+    REFUSED = "engine_refused"
+    #: No sign of life for longer than the watchdog allows.
+    STALLED = "engine_stalled"
+    #: The replica could not be brought up: its file is missing or not a model.
+    MODEL_UNUSABLE = "model_unusable"
+    #: The replica could not be brought up: memory.
+    OUT_OF_MEMORY = "out_of_memory"
+    #: The replica could not be brought up: the program did not start (port, command …).
+    START_FAILED = "engine_start_failed"
+    #: The replica was not ready in time.
+    LOAD_TIMEOUT = "load_timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A request was accepted by the gateway and wants to be scheduled."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancelled:
+    """The client has gone away or took the request back."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The first non-empty token of an attempt left the engine."""
+
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Coarse progress of a streaming attempt."""
+
+    request_id: str
+    attempt: int
+    #: Tokens produced so far by this attempt.
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished:
+    """An attempt ended well; its place in the engine is free."""
+
+    request_id: str
+    attempt: int
+    output_tokens: int
+    #: Prompt tokens as the engine counted them; -1 where it does not say.
+    prompt_tokens: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt ended badly, or was aborted as asked; its place in the engine is free."""
+
+    request_id: str
+    attempt: int
+    kind: FailureKind
+    #: Whether any byte of the answer reached the client: then it cannot be tried again.
+    delivered: bool
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """A loading replica tells how far it is."""
+
+    replica_id: str
+    epoch: int
+    #: 0.0 to 1.0.
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReady:
+    """A replica can take requests."""
+
+    replica_id: str
+    epoch: int
+    #: Measured memory; 0 where it cannot be measured.
+    measured_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFailed:
+    """A replica did not come up, crashed or hangs; its memory is still to be freed.
+
+    Answered by an unload, so that a hung process is reaped too.
+    """
+
+    replica_id: str
+    epoch: int
+    kind: FailureKind
+    #: For people: what the engine said. No prompts, no secrets.
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaGone:
+    """A replica's process has ended and its memory is free."""
+
+    replica_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySampled:
+    """Measured memory of a replica, with the age of the figure."""
+
+    replica_id: str
+    epoch: int
+    measured_bytes: int
+    as_of_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time of the last `SetTimer` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """Shut down: take nothing new, finish what is here until the deadline."""
+
+    deadline_ns: int
+
+
+Event = (
+    RequestArrived
+    | RequestCancelled
+    | FirstToken
+    | Progress
+    | AttemptFinished
+    | AttemptFailed
+    | LoadProgress
+    | ReplicaReady
+    | ReplicaFailed
+    | ReplicaGone
+    | MemorySampled
+    | TimerFired
+    | DrainRequested
+)

@@ -1,0 +1,90 @@
+"""What the core knows of a request, its SLA and its model: ids, sizes and deadlines, no text.
+
+Owns the frozen inputs of the scheduler. Built by the gateway (live) and by workloads (twin).
+"""
+
+from dataclasses import dataclass
+
+from slalom.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Sla:
+    """Service-level objectives of one request; `None` means no such objective."""
+
+    #: Time to first token, from the scheduled arrival, ns.
+    ttft_ns: int | None = None
+    #: Mean time per output token after the first, ns.
+    tpot_ns: int | None = None
+    #: End-to-end time, from the scheduled arrival, ns.
+    e2e_ns: int | None = None
+
+    def first_deadline_ns(self, arrived_ns: int, *, default_ns: int) -> int:
+        """The earliest instant at which an objective breaks if nothing has been produced.
+
+        Args:
+            arrived_ns: Scheduled arrival of the request.
+            default_ns: Allowance for a request without TTFT and E2E objectives, ns.
+        """
+        limits = [limit for limit in (self.ttft_ns, self.e2e_ns) if limit is not None]
+        return arrived_ns + (min(limits) if limits else default_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of a client as the core sees it."""
+
+    id: str
+    model: str
+    task: str
+    sla: Sla
+    #: Scheduled arrival; latency counts from here.
+    arrived_ns: int
+    #: Estimated tokens of the prompt.
+    prompt_tokens: int
+    #: Upper bound of the output the client allows, tokens.
+    max_tokens: int
+    #: Prediction of the output length, tokens; never the true length (oracle boundary).
+    predicted_tokens: int
+    #: The caller's key (an opaque name, never the secret), for accounting.
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        """Reject impossible sizes at the door, so that no policy needs to.
+
+        Raises:
+            RequestError: A size is negative.
+        """
+        if self.prompt_tokens < 0 or self.max_tokens < 0 or self.predicted_tokens < 0:
+            raise RequestError(
+                f"request {self.id}: token counts must not be negative "
+                f"(prompt {self.prompt_tokens}, max {self.max_tokens})",
+                param="max_tokens",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model that can be served: how much it needs and what one replica can take."""
+
+    id: str
+    #: Device whose ledger pays for a replica.
+    device: str
+    #: Bytes one replica needs: weights + KV + runtime. 0 for a remote engine.
+    bytes_needed: int
+    #: Attempts one replica runs at a time (the engine's slots): its window.
+    places: int
+    #: Replicas to hold while there is demand. The first may evict others, the rest may not.
+    replicas: int = 1
+    #: Loaded at start and never evicted.
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """A memory domain with a byte budget and, where replicas share compute, a window."""
+
+    id: str
+    budget_bytes: int
+    #: Attempts in flight over all replicas on this device; 0 means no such bound.
+    window: int = 0

@@ -1,0 +1,3 @@
+.PHONY: setup
+setup:
+	@tools/setup.sh .venv requirements/dev.txt --editable

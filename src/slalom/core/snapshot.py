@@ -1,0 +1,87 @@
+"""What the scheduler tells the outside about itself: plain copies, never live state.
+
+Owns the read-only picture used by `/v1/models`, `/ready`, `/metrics`, `explain` and the page.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReplicaState(StrEnum):
+    """Where a replica is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    #: Chosen to give way: takes nothing new, finishes what runs.
+    DRAINING = "draining"
+    #: Its process is being ended; its bytes are still booked.
+    UNLOADING = "unloading"
+
+
+class ModelState(StrEnum):
+    """State of a model as users see it: that of its best replica."""
+
+    COLD = "cold"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    UNLOADING = "unloading"
+    #: The last load failed; not tried again before its back-off has passed.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSnapshot:
+    """One replica."""
+
+    id: str
+    epoch: int
+    state: ReplicaState
+    running: int
+    booked_bytes: int
+    #: Last measurement and its time; 0 and -1 where there is none.
+    measured_bytes: int
+    measured_ns: int
+    load_fraction: float
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSnapshot:
+    """One model with its replicas and its queue."""
+
+    id: str
+    state: ModelState
+    waiting: int
+    running: int
+    load_fraction: float
+    #: End of the back-off after a failed load; -1 if there is none.
+    backoff_until_ns: int
+    last_failure: str
+    replicas: tuple[ReplicaSnapshot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSnapshot:
+    """One ledger."""
+
+    id: str
+    budget_bytes: int
+    booked_bytes: int
+    measured_bytes: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole scheduler at one instant."""
+
+    now_ns: int
+    draining: bool
+    waiting: int
+    running: int
+    oldest_wait_ns: int
+    models: tuple[ModelSnapshot, ...]
+    devices: tuple[DeviceSnapshot, ...]
+    #: Named counters: stale events, evictions, loads, drift alarms …
+    counters: tuple[tuple[str, int], ...]

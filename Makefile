@@ -1,3 +1,112 @@
+# One file of commands. `make help` lists them; `make test` is what CI runs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header pyproject.toml
+
+# What to run, for the targets that take arguments:  make test-only ARGS="tests/core -k deadline"
+ARGS ?=
+SEEDS ?= 1000
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' Makefile
+
+# -- environments ------------------------------------------------------------------------------
+
 .PHONY: setup
-setup:
-	@tools/setup.sh .venv requirements/dev.txt --editable
+setup: ## Install Slalom and its tools into .venv (by hash; nothing to do when up to date)
+	@tools/setup.sh $(VENV) requirements/dev.txt --editable
+
+.PHONY: bench-setup
+bench-setup: ## Install the LiteLLM proxy, the benchmarks' comparison, into .venv-bench
+	@tools/setup.sh .venv-bench requirements/bench.txt
+
+.PHONY: lock
+lock: setup ## Resolve the requirements anew and write the lock files (hashes, no addresses)
+	$(UV_COMPILE) --upgrade --extra dev --extra docs -o requirements/dev.txt
+	$(UV_COMPILE) --upgrade -c requirements/dev.txt -o requirements/runtime.txt
+	$(UV_COMPILE) --upgrade --extra docs -c requirements/dev.txt -o requirements/docs.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --no-header --override requirements/bench-overrides.txt \
+		requirements/bench.in \
+		-o requirements/bench.txt
+
+.PHONY: clean
+clean: ## Remove environments, caches and build outputs
+	rm -rf .venv .venv-* .venv.lock build dist site docs/reference/_generated
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests tools docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- use it ------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## Serve a mixed coding load with real models and compare policies (under 3 minutes)
+	@$(BIN)/slalom demo $(ARGS)
+
+.PHONY: serve
+serve: setup ## Leave a server running on 127.0.0.1 and print how to point an editor at it
+	@$(BIN)/slalom serve $(ARGS)
+
+# -- check and test ----------------------------------------------------------------------------
+
+.PHONY: check
+check: setup ## Lint, format, types, import arrows, spelling, the house's own rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/python -m tools.tidy
+
+.PHONY: fix
+fix: setup ## Let ruff repair and format what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: test
+test: check ## Install, check and run every test (under 10 minutes on 2 cores)
+	$(BIN)/pytest -q $(ARGS)
+
+.PHONY: test-only
+test-only: setup ## Only pytest:  make test-only ARGS="tests/core -k deadline"
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: swarm
+swarm: setup ## More random worlds than CI tries:  make swarm SEEDS=5000
+	$(BIN)/pytest -q tests/swarm --swarm-seeds $(SEEDS) --timeout 0 $(ARGS)
+
+# -- measure -----------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: bench-handle bench-gateway ## Both benchmarks
+
+.PHONY: bench-gateway
+bench-gateway: setup bench-setup ## Latency and throughput added by the gateway, next to LiteLLM's
+	$(BIN)/python -m slalom.bench.gateway --write docs/benchmarks/gateway.md $(ARGS)
+
+.PHONY: bench-handle
+bench-handle: setup ## Cost of one scheduling decision
+	$(BIN)/python -m slalom.bench.handle --write docs/benchmarks/handle.md $(ARGS)
+
+.PHONY: train
+train: ## Train the bundled models again (needs torch; see tools/train)
+	@tools/train/run.sh $(ARGS)
+
+# -- documentation -----------------------------------------------------------------------------
+
+.PHONY: docs
+docs: setup ## Build the site into site/, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+.PHONY: docs-serve
+docs-serve: setup ## Serve the site locally while you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+.PHONY: news
+news: setup ## Show what the next release's notes would say
+	$(BIN)/towncrier build --draft --version next

@@ -1,0 +1,178 @@
+"""The `models` section: which models are served, by which engine, with how much memory.
+
+Owns the options of the three engine kinds as a tagged union. Owns no defaults of the engines'
+own code: assembly hands these values to the launchers in `slalom.engines`.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from slalom.config.fields import AUTO, AutoCount, AutoSize, Section, Size
+
+_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
+
+
+class LlamaCppEngine(Section):
+    """llama.cpp, built in: one process per replica."""
+
+    kind: Literal["llama-cpp"] = "llama-cpp"
+    source: str = Field(
+        min_length=1,
+        description="Where the GGUF is: bundled:NAME, hf:OWNER/REPO[:FILE or QUANTISATION], or a "
+        "path (relative ones start at the configuration file's folder).",
+    )
+    context_tokens: int = Field(
+        8192, ge=256, le=1 << 20, description="Context of one place, tokens (prompt and answer)."
+    )
+    places: int = Field(
+        4, ge=1, le=256, description="Requests one replica runs at a time (llama.cpp's slots)."
+    )
+    threads: AutoCount = Field(
+        AUTO,
+        description="Threads per replica; auto leaves slack, because llama.cpp's threads wait "
+        "busily and collapse when the cores are taken.",
+    )
+    batch_tokens: int = Field(
+        512, ge=32, le=8192, description="Most prompt tokens computed in one step."
+    )
+    embeddings: bool = Field(
+        default=False, description="Serve /v1/embeddings; such a replica does not generate text."
+    )
+    cache_type: Literal["f32", "f16", "bf16", "q8_0", "q4_0"] = Field(
+        "f16", description="Number format of the KV cache."
+    )
+    flash_attention: Literal["auto", "on", "off"] = Field(
+        "auto", description="Flash attention; a quantised KV cache needs it."
+    )
+    chat_template: str | None = Field(
+        None, description="Jinja template that replaces the one in the GGUF."
+    )
+    memory_limit: Size | None = Field(
+        None, description="Hard limit on a replica's address space; null for none."
+    )
+    ready_timeout_seconds: float = Field(
+        300, gt=0, le=86_400, description="Longest wait until a replica is ready, seconds."
+    )
+
+
+class CommandEngine(Section):
+    """Any command line that serves the OpenAI API on a port it is given."""
+
+    kind: Literal["command"] = "command"
+    cmd: str | tuple[str, ...] = Field(
+        min_length=1,
+        description="Command line, no shell; ${PORT} and ${MODEL} are filled in. Secrets belong "
+        "in env, which is never shown.",
+    )
+    model_name: str | None = Field(
+        None, description="The model's name in the engine's own API; null for the id."
+    )
+    env: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Environment variables added for the process."
+    )
+    health_path: str = Field(
+        "/health", pattern="^/", description="Path that answers 200 once the engine is ready."
+    )
+    places: int = Field(4, ge=1, le=4096, description="Requests one replica takes at a time.")
+    ready_timeout_seconds: float = Field(
+        300, gt=0, le=86_400, description="Longest wait until it is ready, seconds."
+    )
+    stop_cmd: str | tuple[str, ...] | None = Field(
+        None, description="Command that stops it; null sends SIGTERM, then SIGKILL."
+    )
+    sleep: Literal["none", "vllm"] = Field(
+        "none", description="Sleep and wake API it offers: vllm has /sleep and /wake_up."
+    )
+    embeddings: bool = Field(default=False, description="Whether it serves /v1/embeddings.")
+    fim: "FimTokens | None" = Field(
+        None, description="Fill-in-the-middle tokens, where the model knows them."
+    )
+
+
+class FimTokens(Section):
+    """How the model wants fill-in-the-middle prompts."""
+
+    prefix: str = Field(min_length=1, description="Token before the text above the cursor.")
+    suffix: str = Field(min_length=1, description="Token before the text below the cursor.")
+    middle: str = Field(min_length=1, description="Token after which the model writes.")
+
+
+class RemoteEngine(Section):
+    """A base URL that someone else runs; costs no memory here."""
+
+    kind: Literal["remote"] = "remote"
+    base_url: str = Field(
+        description="URL up to but without /v1, for example https://llm.example.com."
+    )
+    api_key_env: str | None = Field(
+        None, description="Environment variable that holds the key; null for none."
+    )
+    api_key_file: Path | None = Field(
+        None, description="File whose first line is the key; null for none."
+    )
+    model_name: str | None = Field(
+        None, description="The model's name at the remote; null for the id."
+    )
+    places: int = Field(8, ge=1, le=4096, description="Requests sent to it at a time.")
+    health_path: str = Field(
+        "/health", pattern="^/", description="Path that answers 200 while it is well."
+    )
+    embeddings: bool = Field(default=False, description="Whether it serves /v1/embeddings.")
+    fim: FimTokens | None = Field(
+        None, description="Fill-in-the-middle tokens, where the model knows them."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        if not _URL.fullmatch(value):
+            raise ValueError("write http(s)://host[:port][/path]; keys go to api_key_env")
+        trimmed = value.rstrip("/")
+        return trimmed.removesuffix("/v1")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key_env is not None and self.api_key_file is not None:
+            raise ValueError("give api_key_env or api_key_file, not both")
+        return self
+
+
+EngineChoice = Annotated[LlamaCppEngine | CommandEngine | RemoteEngine, Field(discriminator="kind")]
+
+
+class ModelSection(Section):
+    """One model that can be asked for."""
+
+    id: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\s\x00-\x1f]+$",
+        description="Name by which clients ask for it.",
+    )
+    aliases: tuple[str, ...] = Field((), description="Other names for it.")
+    engine: EngineChoice = Field(description="What runs it: llama-cpp, command or remote.")
+    device: str = Field("host", description="Device whose memory pays for it.")
+    memory: AutoSize = Field(
+        AUTO,
+        description="Memory one replica needs: weights, KV cache and runtime. auto estimates it "
+        "from the GGUF (llama-cpp) and is 0 for remote; command needs a size.",
+    )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Replicas to hold while there is demand; only the first may evict others.",
+    )
+    pinned: bool = Field(default=False, description="Load it at start and never evict it.")
+    max_tokens_default: int = Field(
+        512, ge=1, le=1 << 20, description="Answer limit where a request names none, tokens."
+    )
+    default_task: str | None = Field(
+        None, description="Task of its requests where nothing else says; null for the rules."
+    )
+    tasks: tuple[str, ...] = Field(
+        (), description="Task names that, asked for as a model, mean this one."
+    )

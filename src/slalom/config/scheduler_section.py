@@ -1,0 +1,87 @@
+"""The `scheduler` section: which policies decide, and every bound of the scheduler.
+
+Owns the options and their bounds; `params` turns them into the core's frozen parameters.
+"""
+
+from pydantic import ConfigDict, Field
+
+from slalom.config.fields import Section
+
+
+class PolicyChoice(Section):
+    """One policy by its kind, with its options beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+
+
+class SchedulerSection(Section):
+    """Policies and bounds of the scheduler."""
+
+    admission: PolicyChoice = Field(PolicyChoice(kind="open"), description="Who may wait at all.")
+    ordering: PolicyChoice = Field(
+        PolicyChoice(kind="edf"), description="Who is next (edf: earliest deadline first)."
+    )
+    residency: PolicyChoice = Field(
+        PolicyChoice(kind="lru"), description="Which model gives way when memory is short."
+    )
+    routing: PolicyChoice = Field(
+        PolicyChoice(kind="most-free"), description="Which replica serves."
+    )
+    queue_max: int = Field(
+        10_000, ge=1, le=1_000_000, description="Requests that may wait; more get a 429."
+    )
+    queue_timeout_seconds: float = Field(
+        300, gt=0, le=86_400, description="Longest wait of a request in the queue, seconds."
+    )
+    attempts_max: int = Field(
+        3, ge=1, le=100, description="Attempts per request where an engine fails before it answers."
+    )
+    swap_patience_ms: float = Field(
+        2000,
+        ge=0,
+        le=600_000,
+        description="How long a request for an absent model waits for an idle model to give way "
+        "before busy ones must, milliseconds.",
+    )
+    min_residency_ms: float = Field(
+        1000, ge=0, le=600_000, description="Shortest life of a loaded model, milliseconds."
+    )
+    swap_drain_timeout_ms: float = Field(
+        30_000,
+        ge=0,
+        le=3_600_000,
+        description="Longest wait for a model that gives way to finish its requests, milliseconds.",
+    )
+    load_backoff_ms: float = Field(
+        1000, ge=0, le=600_000, description="Pause after a first failed load, milliseconds."
+    )
+    load_backoff_max_ms: float = Field(
+        60_000, ge=0, le=3_600_000, description="Longest such pause; it doubles, milliseconds."
+    )
+    load_failures_max: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Failed loads in a row after which the waiting requests fail too.",
+    )
+    load_timeout_seconds: float = Field(
+        600, gt=0, le=86_400, description="A load not ready by then has failed, seconds."
+    )
+    unload_timeout_seconds: float = Field(
+        60, gt=0, le=86_400, description="An unload not confirmed by then is repeated, seconds."
+    )
+    attempt_silence_seconds: float = Field(
+        900,
+        gt=0,
+        le=86_400,
+        description="A dispatched request without any sign for this long is stalled; its replica "
+        "is replaced, seconds.",
+    )
+    default_deadline_ms: float = Field(
+        60_000,
+        gt=0,
+        le=86_400_000,
+        description="Deadline of a request whose task has no time target, milliseconds.",
+    )

@@ -1,0 +1,192 @@
+"""The sections of the configuration other than `models`: server, keys, devices, tasks, logs.
+
+Owns their options, defaults and bounds. Every option has a sentence: `config example`, the JSON
+schema and the reference page are made from these. Used through `schema.Config`.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from slalom.config.fields import AUTO, AutoCount, AutoSize, Section
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ServerSection(Section):
+    """The HTTP server."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Off loopback the server needs keys, or insecure.",
+    )
+    port: int = Field(8642, ge=0, le=65_535, description="TCP port; 0 takes a free one.")
+    insecure: bool = Field(
+        default=False,
+        description="Serve off loopback without keys. Anyone who can connect can ask.",
+    )
+    max_body_mib: int = Field(32, ge=1, le=4096, description="Largest request body, MiB.")
+    max_header_kib: int = Field(64, ge=4, le=1024, description="Largest request head, KiB.")
+    max_connections: int = Field(
+        4096, ge=1, le=1_000_000, description="Most connections open at a time."
+    )
+    wait_comment_after_ms: int = Field(
+        2000,
+        ge=0,
+        le=600_000,
+        description="A streaming client that waits this long gets its head and SSE comments, so "
+        "that it does not time out, milliseconds.",
+    )
+    wait_comment_every_ms: int = Field(
+        5000, ge=100, le=600_000, description="Time between such comments, milliseconds."
+    )
+    drain_seconds: float = Field(
+        30,
+        ge=0,
+        le=86_400,
+        description="After SIGTERM, how long running requests may take to finish, seconds.",
+    )
+    starving_seconds: float = Field(
+        120,
+        gt=0,
+        le=86_400,
+        description="/ready fails while the oldest request of any task waits longer, seconds.",
+    )
+    default_max_tokens: int = Field(
+        512,
+        ge=1,
+        le=1 << 20,
+        description="Answer limit where neither request nor model names one, tokens.",
+    )
+
+
+class KeySection(Section):
+    """One API key; its secret comes from exactly one of four places."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=100,
+        description="Name of the key in logs and accounting; never the secret.",
+    )
+    key: SecretStr | None = Field(None, description="The secret itself; prefer the others.")
+    key_env: str | None = Field(None, description="Environment variable that holds the secret.")
+    key_file: Path | None = Field(None, description="File whose first line is the secret.")
+    key_sha256: str | None = Field(
+        None, description="SHA-256 of the secret, 64 hexadecimal digits."
+    )
+    admin: bool = Field(default=False, description="May use the /admin routes.")
+    task: str | None = Field(
+        None, description="Task of its requests where they declare none; null for the rules."
+    )
+    ceiling: str | None = Field(None, description="Most urgent task it may declare; null for any.")
+
+    @field_validator("key_sha256")
+    @classmethod
+    def _digest(cls, value: str | None) -> str | None:
+        if value is not None and not _SHA256.fullmatch(value.lower()):
+            raise ValueError("write 64 hexadecimal digits (printf %s SECRET | sha256sum)")
+        return value and value.lower()
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        given = [self.key, self.key_env, self.key_file, self.key_sha256]
+        if sum(place is not None for place in given) != 1:
+            raise ValueError("give exactly one of key, key_env, key_file, key_sha256")
+        return self
+
+
+class DeviceSection(Section):
+    """A memory domain with a byte budget."""
+
+    id: str = Field("host", min_length=1, description="Name of the device; host is main memory.")
+    budget: AutoSize = Field(
+        AUTO,
+        description="Bytes that models may take together; auto is a share of the memory that is "
+        "available at start (host only).",
+    )
+    auto_share: float = Field(
+        0.8, gt=0, le=1, description="Share of the available memory that auto takes."
+    )
+    window: AutoCount = Field(
+        0,
+        description="Requests in flight over all replicas of the device, which share its "
+        "compute; 0 for no bound, auto for one from the machine's cores.",
+    )
+
+
+class TaskSection(Section):
+    """Targets of one task; what is not given comes from the task's defaults."""
+
+    ttft_ms: float | None = Field(None, gt=0, description="Time to first token, milliseconds.")
+    tpot_ms: float | None = Field(
+        None, gt=0, description="Mean time per token after the first, milliseconds."
+    )
+    e2e_ms: float | None = Field(None, gt=0, description="End-to-end time, milliseconds.")
+    e2e_ms_per_prompt_token: float | None = Field(
+        None, ge=0, description="Added to e2e_ms for each prompt token, milliseconds."
+    )
+    predicted_tokens: int | None = Field(
+        None, ge=1, le=1 << 20, description="Output length expected before any was seen, tokens."
+    )
+
+
+class RuleCondition(Section):
+    """What a request must look like; every given line must hold."""
+
+    path: str | None = Field(None, pattern="^/", description="Path of the request.")
+    has: tuple[str, ...] = Field(
+        (), description="Fields the body has, not empty: suffix, tools, or any other."
+    )
+    model: str | None = Field(None, description="Model asked for (id or alias).")
+    header: str | None = Field(
+        None, min_length=1, description="Header it carries: a name, or 'name: value'."
+    )
+    history: bool | None = Field(
+        None, description="Whether a chat has an assistant's message in it already."
+    )
+
+    @field_validator("has", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        given = (self.path, self.model, self.header, self.history)
+        if not self.has and all(line is None for line in given):
+            raise ValueError("an empty condition would match everything; give path, has, …")
+        return self
+
+
+class RuleSection(Section):
+    """Recognises the task of a request that declares none; the first match decides."""
+
+    when: RuleCondition = Field(description="What the request must look like.")
+    task: str = Field(min_length=1, description="The task it is then.")
+
+
+class JournalSection(Section):
+    """The journal: every event and decision, the source of `slalom explain`."""
+
+    dir: str = Field(
+        AUTO,
+        min_length=1,
+        description="Folder of the journal; auto is slalom/journal in the user's state folder, "
+        "none writes no journal.",
+    )
+    max_mib: int = Field(64, ge=1, le=1 << 20, description="Size at which a file is closed, MiB.")
+    keep_files: int = Field(8, ge=1, le=10_000, description="Closed files kept; older ones go.")
+
+
+class LogSection(Section):
+    """The log on stderr. It never holds prompts or generated text."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is written."
+    )
+    format: Literal["text", "json"] = Field(
+        "text", description="text for people, json for one object a line."
+    )

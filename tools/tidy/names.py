@@ -1,0 +1,62 @@
+"""Words the house does not name things by, and sleeps in tests.
+
+Owns the list of banned words, applied to modules, classes and functions (not to attributes of
+other people's objects), and the rule that a test waits for a condition and never for time.
+Exceptions live in `exceptions`, each with its reason.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from tools.tidy.exceptions import FOREIGN_NAMES, SLEEPING_TESTS
+from tools.tidy.tree import Finding, Tree
+
+#: Words that say nothing about what a thing is.
+_EMPTY = ("manager", "handler", "helper", "util", "service", "processor", "misc", "common")
+BANNED_WORDS = frozenset([*_EMPTY, *(f"{word}s" for word in _EMPTY)])
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+def banned_words(identifier: str) -> list[str]:
+    """The banned words in an identifier, foreign names apart."""
+    for foreign in FOREIGN_NAMES:
+        identifier = identifier.replace(foreign, "")
+    return [word for word in _WORD.findall(identifier) if word.lower() in BANNED_WORDS]
+
+
+def _definitions(module: ast.Module) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node.lineno
+
+
+def names(tree: Tree) -> Iterator[Finding]:
+    """No module, class or function is named by a word that says nothing."""
+    for path in tree.under("src", "tests", "tools", "docs", suffix=".py"):
+        parts = PurePosixPath(path).with_suffix("").parts
+        found = [(part, 0) for part in parts] + list(_definitions(tree.python(path)))
+        for identifier, line in found:
+            for word in banned_words(identifier):
+                yield Finding(path, line, f"{identifier!r} holds {word!r}: name what it is")
+
+
+def _is_sleep(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else None
+    name = call.func.id if isinstance(call.func, ast.Name) else name
+    if name != "sleep":
+        return False
+    # asyncio.sleep(0) gives the loop one turn; it does not wait.
+    first = call.args[0] if call.args else None
+    return not (isinstance(first, ast.Constant) and first.value == 0)
+
+
+def sleeps(tree: Tree) -> Iterator[Finding]:
+    """No test sleeps: it polls a condition with a bound, waits for an event, or moves a clock."""
+    for path in tree.under("tests", suffix=".py"):
+        if path in SLEEPING_TESTS:
+            continue
+        for node in ast.walk(tree.python(path)):
+            if isinstance(node, ast.Call) and _is_sleep(node):
+                yield Finding(path, node.lineno, "sleep in a test: wait for a condition instead")

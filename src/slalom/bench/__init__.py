@@ -1,0 +1,1 @@
+"""Benchmarks and the demo: programs that measure Slalom and print what they found."""

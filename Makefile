@@ -32,7 +32,7 @@ lock: setup ## Resolve the requirements anew and write the lock files (hashes, n
 	$(UV_COMPILE) --upgrade -c requirements/dev.txt -o requirements/runtime.txt
 	$(UV_COMPILE) --upgrade --extra docs -c requirements/dev.txt -o requirements/docs.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-		--no-emit-index-url --no-annotate --no-header --override requirements/bench-overrides.txt \
+		--no-emit-index-url --no-annotate --no-header --override requirements/bench.overrides \
 		requirements/bench.in \
 		-o requirements/bench.txt
 

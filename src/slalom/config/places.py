@@ -1,0 +1,94 @@
+"""Where things of the configuration lie on this machine: relative paths, folders, free memory.
+
+Owns the rule that a relative path in the file starts at the file's folder, the journal's folder,
+and how much memory `auto` is. Called by `load`, `params`, assembly and the command line.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from slalom.config.engine_sections import LlamaCppEngine, ModelSection, RemoteEngine
+from slalom.config.fields import AUTO
+from slalom.config.origins import Origins
+from slalom.config.schema import Config
+from slalom.config.sections import JournalSection, KeySection
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def anchor(config: Config, origins: Origins) -> Config:
+    """The configuration with the file's relative paths made absolute."""
+    if origins.file is None:
+        return config
+    base = origins.file.absolute().parent
+    models = tuple(
+        _anchor_model(model, base) if origins.from_file(("models", index)) else model
+        for index, model in enumerate(config.models)
+    )
+    keys = tuple(
+        _anchor_key(key, base) if origins.from_file(("keys", index)) else key
+        for index, key in enumerate(config.keys)
+    )
+    journal = config.journal
+    if journal.dir not in {AUTO, "none"} and origins.from_file(("journal", "dir")):
+        journal = journal.model_copy(update={"dir": str(base / Path(journal.dir).expanduser())})
+    return config.model_copy(update={"models": models, "keys": keys, "journal": journal})
+
+
+def is_path(source: str) -> bool:
+    """Whether a model source is a path, not ``bundled:…`` or ``hf:…``."""
+    return not source.startswith(("bundled:", "hf:"))
+
+
+def _anchor_model(model: ModelSection, base: Path) -> ModelSection:
+    engine = model.engine
+    if isinstance(engine, LlamaCppEngine) and is_path(engine.source):
+        source = str(base / Path(engine.source).expanduser())
+        return model.model_copy(update={"engine": engine.model_copy(update={"source": source})})
+    if isinstance(engine, RemoteEngine) and engine.api_key_file is not None:
+        file = base / engine.api_key_file.expanduser()
+        return model.model_copy(update={"engine": engine.model_copy(update={"api_key_file": file})})
+    return model
+
+
+def _anchor_key(key: KeySection, base: Path) -> KeySection:
+    if key.key_file is None:
+        return key
+    return key.model_copy(update={"key_file": base / key.key_file.expanduser()})
+
+
+def journal_dir(journal: JournalSection, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The journal's folder, or None where no journal is written."""
+    if journal.dir == "none":
+        return None
+    if journal.dir != AUTO:
+        return Path(journal.dir).expanduser()
+    env = os.environ if environ is None else environ
+    state = env.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return Path(state) / "slalom" / "journal"
+
+
+def available_bytes() -> int:
+    """Memory that new processes may take now: the machine's, or less if a cgroup limits us."""
+    free = int(psutil.virtual_memory().available)
+    limit = _cgroup_room()
+    return free if limit is None else max(0, min(free, limit))
+
+
+def _cgroup_room(root: Path = _CGROUP) -> int | None:
+    """Bytes left below the control group's limit (version 2, then 1); None where there is none."""
+    for limit_name, used_name in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit = (root / limit_name).read_text().strip()
+            used = (root / used_name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdecimal() and used.isdecimal():
+            return int(limit) - int(used)
+    return None

@@ -1,7 +1,7 @@
 """The lock files hold what the project asks for, and nothing with an unfitting licence.
 
-By hash and without addresses. Owns the rules about third-party packages. Reads pyproject.toml, requirements/ and the metadata of
-what is installed; asks no registry.
+By hash and without addresses. Owns the rules about third-party packages; reads pyproject.toml,
+requirements/ and the metadata of what is installed, and asks no registry.
 """
 
 import re

@@ -167,8 +167,11 @@ class ModelSection(Section):
         description="Replicas to hold while there is demand; only the first may evict others.",
     )
     pinned: bool = Field(default=False, description="Load it at start and never evict it.")
-    max_tokens_default: int = Field(
-        512, ge=1, le=1 << 20, description="Answer limit where a request names none, tokens."
+    max_tokens_default: int | None = Field(
+        None,
+        ge=1,
+        le=1 << 20,
+        description="Answer limit where a request names none, tokens; null takes the server's.",
     )
     default_task: str | None = Field(
         None, description="Task of its requests where nothing else says; null for the rules."

@@ -5,12 +5,13 @@ meant instead. Never quotes a secret. Called by `load` with the errors of one va
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from slalom.config.fields import Section
+from slalom.config.nearest import nearest
 from slalom.config.origins import DEFAULT, Origins
 from slalom.config.tree import KeyPath, Shape, known_paths, path_text
 from slalom.errors import ConfigError
@@ -25,15 +26,6 @@ _FIXED = {
     "dict_type": "must be a section with options of its own",
     "tuple_type": "must be a list",
 }
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the known word nearest to `word`, or all of them if none is near."""
-    words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(words)}" if words else "there is none"
 
 
 def config_error(error: ValidationError, root: type[Section], origins: Origins) -> ConfigError:

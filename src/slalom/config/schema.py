@@ -4,13 +4,14 @@ Owns `Config`: what may be written, what holds where nothing is written, which n
 Owns no reading of files (`load`) and no conversion for the core (`params`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from slalom.config.engine_sections import LlamaCppEngine, ModelSection
 from slalom.config.fields import Section
+from slalom.config.nearest import nearest
 from slalom.config.scheduler_section import SchedulerSection
 from slalom.config.sections import (
     DeviceSection,
@@ -21,15 +22,20 @@ from slalom.config.sections import (
     ServerSection,
     TaskSection,
 )
+from slalom.workload.tasks import DEFAULT_TASKS
 
-#: Models served when nothing is configured: they come with the package.
-BUNDLED_MODELS = ("slalom-mini", "slalom-small")
+#: Models served when nothing is configured (they come with the package), and the task names
+#: that stand for each.
+BUNDLED_MODELS = {
+    "slalom-mini": ("completion", "completion-multiline"),
+    "slalom-small": ("generation", "chat", "agent", "summarisation", "translation"),
+}
 
 
 def _bundled() -> tuple[ModelSection, ...]:
     return tuple(
-        ModelSection(id=name, engine=LlamaCppEngine(source=f"bundled:{name}"))
-        for name in BUNDLED_MODELS
+        ModelSection(id=name, engine=LlamaCppEngine(source=f"bundled:{name}"), tasks=tasks)
+        for name, tasks in BUNDLED_MODELS.items()
     )
 
 
@@ -60,12 +66,38 @@ class Config(Section):
     journal: JournalSection = Field(default_factory=JournalSection, description="The journal.")
     log: LogSection = Field(default_factory=LogSection, description="The log on stderr.")
 
+    def task_names(self) -> list[str]:
+        """Every task there is: the built-in ones, then the configured ones."""
+        return list(dict.fromkeys([*DEFAULT_TASKS, *self.tasks]))
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        tasks, devices = self.task_names(), [device.id for device in self.devices]
+        _known("server.default_task", self.server.default_task, "task", tasks)
+        for index, key in enumerate(self.keys):
+            _known(f"keys[{index}].task", key.task, "task", tasks)
+            _known(f"keys[{index}].ceiling", key.ceiling, "task", tasks)
+        for index, model in enumerate(self.models):
+            at = f"models[{index}]"
+            _known(f"{at}.device", model.device, "device", devices)
+            _known(f"{at}.default_task", model.default_task, "task", tasks)
+            for task in model.tasks:
+                _known(f"{at}.tasks", task, "task", tasks)
+        for index, rule in enumerate(self.rules):
+            _known(f"rules[{index}].task", rule.task, "task", tasks)
+        return self
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         _unique("keys", (key.name for key in self.keys))
         _unique("devices", (device.id for device in self.devices))
         _unique("models", (n for model in self.models for n in (model.id, *model.aliases)))
         return self
+
+
+def _known(where: str, name: str | None, what: str, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        raise ValueError(f"{where}: there is no {what} {name!r}; {nearest(name, known)}")
 
 
 def _unique(where: str, names: Iterable[str]) -> None:

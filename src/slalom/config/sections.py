@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from slalom.config.fields import AUTO, AutoCount, AutoSize, Section
+from slalom.workload.tasks import FALLBACK_TASK
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -33,6 +34,27 @@ class ServerSection(Section):
     max_connections: int = Field(
         4096, ge=1, le=1_000_000, description="Most connections open at a time."
     )
+    max_inflight: int = Field(
+        16_384, ge=1, le=1_000_000, description="Most requests waiting and running; more get a 503."
+    )
+    max_answer_mib: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="Largest answer that is collected for a client that does not stream, MiB.",
+    )
+    body_timeout_seconds: float = Field(
+        60, gt=0, le=3600, description="Longest time to receive a request body, seconds."
+    )
+    header_timeout_seconds: float = Field(
+        30, gt=0, le=3600, description="Longest time to receive a request head, seconds."
+    )
+    keep_alive_seconds: float = Field(
+        75, gt=0, le=3600, description="How long an idle connection stays open, seconds."
+    )
+    records_max: int = Field(
+        1000, ge=0, le=100_000, description="Ended requests kept for /admin/requests."
+    )
     wait_comment_after_ms: int = Field(
         2000,
         ge=0,
@@ -54,6 +76,10 @@ class ServerSection(Section):
         gt=0,
         le=86_400,
         description="/ready fails while the oldest request of any task waits longer, seconds.",
+    )
+    default_task: str = Field(
+        FALLBACK_TASK,
+        description="Task of a request that nothing declares, recognises or knows better.",
     )
     default_max_tokens: int = Field(
         512,
@@ -118,7 +144,7 @@ class DeviceSection(Section):
 
 
 class TaskSection(Section):
-    """Targets of one task; what is not given comes from the task's defaults."""
+    """Targets of one task; what is not given comes from its defaults, null removes a target."""
 
     ttft_ms: float | None = Field(None, gt=0, description="Time to first token, milliseconds.")
     tpot_ms: float | None = Field(

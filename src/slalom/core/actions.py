@@ -34,7 +34,6 @@ class Reason(StrEnum):
     LOAD_BACKOFF = "model_load_backoff"
     #: Its SLA can no longer be met (admission).
     SLA_INFEASIBLE = "sla_infeasible"
-    DUPLICATE_ID = "duplicate_request_id"
 
 
 class UnloadCause(StrEnum):

@@ -29,6 +29,27 @@ class Sla:
         limits = [limit for limit in (self.ttft_ns, self.e2e_ns) if limit is not None]
         return arrived_ns + (min(limits) if limits else default_ns)
 
+    def held(
+        self, *, arrived_ns: int, first_token_ns: int, ended_ns: int, output_tokens: int
+    ) -> bool:
+        """Whether a finished answer met every objective.
+
+        TTFT counts from the scheduled arrival, TPOT = (E2E - TTFT)/(output tokens - 1). An answer
+        that was not streamed has no first token of its own (`first_token_ns` = -1): its TTFT and
+        TPOT objectives then hold together, as E2E <= TTFT + TPOT x (output tokens - 1).
+        """
+        e2e_ns = ended_ns - arrived_ns
+        gaps = max(output_tokens - 1, 0)
+        if self.e2e_ns is not None and e2e_ns > self.e2e_ns:
+            return False
+        if first_token_ns < 0:
+            if self.ttft_ns is None:
+                return self.tpot_ns is None or e2e_ns <= self.tpot_ns * (gaps + 1)
+            return e2e_ns <= self.ttft_ns + (self.tpot_ns or 0) * gaps
+        if self.ttft_ns is not None and first_token_ns - arrived_ns > self.ttft_ns:
+            return False
+        return self.tpot_ns is None or ended_ns - first_token_ns <= self.tpot_ns * gaps or not gaps
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -1,0 +1,139 @@
+"""How requests leave: the one place that makes `EndRequest`, and so the one terminal outcome.
+
+Also owns joining a queue, because whoever fails an attempt either ends the request here or queues
+it again here. Called by transitions and by the reconcile passes.
+"""
+
+import heapq
+
+from slalom.core.actions import AbortAttempt, Action, EndRequest, Outcome, Reason
+from slalom.core.request import Request
+from slalom.core.state import Attempt, Model, RequestRecord, State
+
+
+def touch(state: State, model: Model) -> None:
+    """Look at a model whose queue or places changed; offer its head, or note its need.
+
+    The only way into a device's runnable heap and into its lists of models that want memory.
+    """
+    head = model.queue.peek()
+    if head is None:
+        return
+    device = model.device
+    if model.most_free() is not None:
+        if model.offered != head[0]:
+            model.offered = head[0]
+            heapq.heappush(device.runnable, (head[0], model.spec.id))
+    elif not model.is_resident():
+        if model.spec.id not in device.wanting:
+            device.wanting[model.spec.id] = model
+            model.wanted_ns = state.now_ns
+            state.dirty[device.spec.id] = device
+    elif len(model.replicas) < model.spec.replicas and model.spec.id not in device.growing:
+        device.growing[model.spec.id] = model
+        state.dirty[device.spec.id] = device
+
+
+def enqueue(state: State, record: RequestRecord) -> None:
+    """Let a request wait for its model; one that ran before keeps its old place in line."""
+    model = state.models[record.request.model]
+    model.queue.push(record.key, record)
+    state.waiting[record.request.id] = record
+    if record.attempts:
+        state.waiting.move_to_end(record.request.id, last=False)
+    touch(state, model)
+
+
+def leave_queue(state: State, record: RequestRecord) -> None:
+    """Take a waiting request out of line; a load that only it wanted is looked at again."""
+    model = state.models[record.request.model]
+    model.queue.remove(record)
+    del state.waiting[record.request.id]
+    touch(state, model)
+    state.dirty[model.device.spec.id] = model.device
+
+
+def end(
+    state: State,
+    record: RequestRecord,
+    outcome: Outcome,
+    actions: list[Action],
+    *,
+    reason: str = "",
+    retry_after_ns: int = 0,
+    detail: str = "",
+    attempt: Attempt | None = None,
+) -> None:
+    """End a request wherever it stands, aborting its running attempt.
+
+    `attempt` is the attempt that just ended, for its replica and its tokens.
+    """
+    if record.in_queue:
+        leave_queue(state, record)
+    running = record.attempt
+    if running is not None:
+        attempt = running
+        record.attempt = None
+        abort(running, actions)
+    del state.requests[record.request.id]
+    request = record.request
+    tokens = attempt.output_tokens if attempt else 0
+    good = outcome is Outcome.DONE and request.sla.held(
+        arrived_ns=request.arrived_ns,
+        first_token_ns=record.first_token_ns,
+        ended_ns=state.now_ns,
+        output_tokens=tokens,
+    )
+    state.counters[f"ended_{outcome.value}"] += 1
+    actions.append(
+        EndRequest(
+            request_id=request.id,
+            outcome=outcome,
+            reason=reason,
+            model=request.model,
+            task=request.task,
+            key=request.key,
+            arrived_ns=request.arrived_ns,
+            first_dispatch_ns=record.first_dispatch_ns,
+            dispatch_ns=record.dispatch_ns,
+            first_token_ns=record.first_token_ns,
+            ended_ns=state.now_ns,
+            prompt_tokens=request.prompt_tokens,
+            output_tokens=tokens,
+            attempts=record.attempts,
+            replica_id=attempt.replica.id if attempt else "",
+            good=good,
+            retry_after_ns=retry_after_ns,
+            detail=detail,
+        )
+    )
+
+
+def refuse(
+    state: State,
+    request: Request,
+    reason: Reason,
+    actions: list[Action],
+    *,
+    retry_after_ns: int = 0,
+    detail: str = "",
+) -> None:
+    """End a request that was never queued."""
+    record = RequestRecord(request, (0, request.arrived_ns, request.id), state.now_ns)
+    state.requests[request.id] = record
+    end(
+        state,
+        record,
+        Outcome.REJECTED,
+        actions,
+        reason=reason,
+        retry_after_ns=retry_after_ns,
+        detail=detail,
+    )
+
+
+def abort(attempt: Attempt, actions: list[Action]) -> None:
+    """Ask once for the end of an attempt; it keeps its place until that is confirmed."""
+    if not attempt.aborting:
+        attempt.aborting = True
+        actions.append(AbortAttempt(attempt.request_id, attempt.number))

@@ -1,0 +1,87 @@
+"""What must hold after every `handle`, checked from inside.
+
+Owns `check`. Tests call it after each step; the swarm also uses an independent checker that
+looks from outside (`slalom.testing`). Numbers are those of docs/explanation/invariants.md.
+"""
+
+from slalom.core.snapshot import ReplicaState
+from slalom.core.state import Device, Model, State
+from slalom.errors import InvariantError
+
+
+def check(state: State) -> None:
+    """Check the state's own consistency.
+
+    Raises:
+        InvariantError: A rule does not hold; the message names it and the object.
+    """
+    _check_requests(state)
+    for device in state.devices.values():
+        _check_ledger(device)
+    for model in state.models.values():
+        _check_index(model)
+        _check_work_conservation(state, model)
+
+
+def _require(holds: bool, rule: str, what: object) -> None:  # noqa: FBT001 - reads as a sentence
+    if not holds:
+        raise InvariantError(f"invariant {rule}: {what!r}")
+
+
+def _check_requests(state: State) -> None:
+    queued = {
+        record.request.id for model in state.models.values() for record in model.queue.entries()
+    }
+    for request_id, record in state.requests.items():
+        waits, runs = record.in_queue, record.attempt is not None
+        _require(waits != runs, "1 (a live request either waits or runs)", record)
+        _require((request_id in queued) == waits, "1 (waits = stands in its queue)", record)
+        _require((request_id in state.waiting) == waits, "1 (waits = stands in line)", record)
+        if record.attempt is not None:
+            fence = record.attempt.fence
+            held = state.attempts.get(fence) is record.attempt
+            _require(held, "1 (a running attempt holds a place)", record)
+    _require(len(queued) == len(state.waiting), "1 (no queued request without a record)", state)
+    for attempt in state.attempts.values():
+        place = attempt.replica.running.get(attempt.fence)
+        _require(place is attempt, "1 (an attempt stands on its replica)", attempt)
+
+
+def _check_ledger(device: Device) -> None:
+    booked = sum(replica.booked_bytes for replica in device.replicas.values())
+    _require(booked == device.booked_bytes, "4 (the ledger adds up)", device)
+    planned = sum(
+        min(replica.booked_bytes, replica.model.spec.bytes_needed)
+        for replica in device.replicas.values()
+    )
+    _require(planned <= device.spec.budget_bytes, "4 (bytes within the budget)", device)
+    running = sum(len(replica.running) for replica in device.replicas.values())
+    _require(running == device.running, "1 (attempts add up)", device)
+    if device.spec.window:
+        _require(device.running <= device.spec.window, "12 (device window)", device)
+    for replica_state, members in device.in_state.items():
+        for replica in members.values():
+            _require(replica.state is replica_state, "4 (the index by state)", replica)
+    for replica in device.replicas.values():
+        _require(replica.id in device.in_state[replica.state], "4 (the index by state)", replica)
+        _require(len(replica.running) <= replica.model.spec.places, "12 (places)", replica)
+        idle = replica.state is ReplicaState.READY and not replica.running
+        _require(idle == (replica.id in device.idle), "10 (idle means idle)", replica)
+        if replica.state is ReplicaState.LOADING:
+            _require(not replica.running, "10 (nothing runs while it loads)", replica)
+
+
+def _check_index(model: Model) -> None:
+    ready = [r for r in model.replicas.values() if r.state is ReplicaState.READY]
+    best = max((replica.free_places for replica in ready), default=0)
+    shown = model.most_free()
+    _require((shown.free_places if shown else 0) == best, "8 (the routing index)", model)
+
+
+def _check_work_conservation(state: State, model: Model) -> None:
+    held = model.spec.id in model.device.held
+    could_run = model.waiting_count > 0 and model.most_free() is not None
+    idle_for_no_reason = could_run and model.device.has_room() and not held
+    _require(not idle_for_no_reason, "8 (work conservation)", model)
+    if model.waiting_count and not model.replicas and state.drain_deadline_ns < 0:
+        _require(model.spec.id in model.device.wanting, "14 (an unmet need is known)", model)

@@ -1,0 +1,82 @@
+"""Copies the state into a `Snapshot`: the only way the outside sees it."""
+
+from slalom.core.snapshot import (
+    DeviceSnapshot,
+    ModelSnapshot,
+    ModelState,
+    ReplicaSnapshot,
+    ReplicaState,
+    Snapshot,
+)
+from slalom.core.state import Device, Model, Replica, State
+
+#: A model is shown in the state of its best replica; best first.
+_BEST_FIRST = (
+    ReplicaState.READY,
+    ReplicaState.LOADING,
+    ReplicaState.DRAINING,
+    ReplicaState.UNLOADING,
+)
+
+
+def take_snapshot(state: State) -> Snapshot:
+    """A copy of everything there is to see."""
+    oldest = next(iter(state.waiting.values()), None)
+    return Snapshot(
+        now_ns=state.now_ns,
+        draining=state.drain_deadline_ns >= 0,
+        waiting=len(state.waiting),
+        running=len(state.attempts),
+        oldest_wait_ns=state.now_ns - oldest.queued_ns if oldest else 0,
+        models=tuple(model_snapshot(state, model) for model in state.models.values()),
+        devices=tuple(_device(device) for device in state.devices.values()),
+        counters=tuple(sorted(state.counters.items())),
+    )
+
+
+def model_snapshot(state: State, model: Model) -> ModelSnapshot:
+    """One model, with its replicas by name."""
+    replicas = sorted(model.replicas.values(), key=lambda replica: replica.id)
+    loading = [r.load_fraction for r in replicas if r.state is ReplicaState.LOADING]
+    return ModelSnapshot(
+        id=model.spec.id,
+        state=model_state(state, model),
+        waiting=model.waiting_count,
+        running=model.running_count(),
+        load_fraction=max(loading, default=0.0),
+        backoff_until_ns=model.backoff_until_ns,
+        last_failure=model.last_failure,
+        replicas=tuple(_replica(replica) for replica in replicas),
+    )
+
+
+def model_state(state: State, model: Model) -> ModelState:
+    """The state users see."""
+    for best in _BEST_FIRST:
+        if model.in_state(best):
+            return ModelState(best.value)
+    return ModelState.FAILED if state.now_ns < model.backoff_until_ns else ModelState.COLD
+
+
+def _replica(replica: Replica) -> ReplicaSnapshot:
+    return ReplicaSnapshot(
+        id=replica.id,
+        epoch=replica.epoch,
+        state=replica.state,
+        running=replica.running_count,
+        booked_bytes=replica.booked_bytes,
+        measured_bytes=replica.measured_bytes,
+        measured_ns=replica.measured_ns,
+        load_fraction=replica.load_fraction,
+        since_ns=replica.since_ns,
+    )
+
+
+def _device(device: Device) -> DeviceSnapshot:
+    return DeviceSnapshot(
+        id=device.spec.id,
+        budget_bytes=device.spec.budget_bytes,
+        booked_bytes=device.booked_bytes,
+        measured_bytes=sum(replica.measured_bytes for replica in device.replicas.values()),
+        running=device.running,
+    )

@@ -1,0 +1,155 @@
+"""The seams where policies decide: single-method protocols over read-only views.
+
+Owns the views and the protocols; implementations live in `slalom.policies`. A policy is a pure
+function of its view and `now_ns`: it never logs, mutates or keeps hidden state.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from slalom.core.actions import Reason
+from slalom.core.request import ModelSpec, Request
+
+
+class RequestView(Protocol):
+    """A waiting request."""
+
+    @property
+    def request(self) -> Request:
+        """Its sizes, task and objectives."""
+        ...
+
+    @property
+    def queued_ns(self) -> int:
+        """When the scheduler first heard of it."""
+        ...
+
+
+class ReplicaView(Protocol):
+    """A replica."""
+
+    @property
+    def id(self) -> str:
+        """Its name, stable over its lives."""
+        ...
+
+    @property
+    def model_id(self) -> str:
+        """The model it holds."""
+        ...
+
+    @property
+    def free_places(self) -> int:
+        """Attempts it could take now."""
+        ...
+
+    @property
+    def running_count(self) -> int:
+        """Attempts it holds, also those being aborted."""
+        ...
+
+    @property
+    def booked_bytes(self) -> int:
+        """What its device's ledger pays for it."""
+        ...
+
+    @property
+    def last_used_ns(self) -> int:
+        """Last dispatch to it or end on it; when it became ready if never used."""
+        ...
+
+
+class ModelView(Protocol):
+    """A model with its replicas and its queue."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What a replica needs and takes."""
+        ...
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait for it."""
+        ...
+
+    def most_free(self) -> ReplicaView | None:
+        """The ready replica with most free places, longest in that state; None if all are full."""
+        ...
+
+    def least_free(self) -> ReplicaView | None:
+        """The fullest ready replica that still has a free place; None if all are full."""
+        ...
+
+
+class Verdict(StrEnum):
+    """What admission says of the request at the head of its queue."""
+
+    ADMIT = "admit"
+    #: Not now; asked again when an attempt on the model or its device ends.
+    HOLD = "hold"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An admission verdict with its reason."""
+
+    verdict: Verdict
+    reason: Reason = Reason.NONE
+
+
+class Admission(Protocol):
+    """Decides whether the head of a queue runs now, waits, or is refused."""
+
+    def decide(self, request: RequestView, model: ModelView, now_ns: int) -> Decision:
+        """The verdict for `request`, given a ready replica with a free place."""
+        ...
+
+
+class Ordering(Protocol):
+    """Orders the queue of each model, and models that share a device."""
+
+    def key(self, request: Request, default_deadline_ns: int) -> int:
+        """Smaller runs first; computed once, when the request is queued.
+
+        Ties are broken by arrival and id. Must grow without bound with the arrival time, so
+        that every request is overtaken by finitely many later ones (bounded waiting).
+        """
+        ...
+
+
+class Residency(Protocol):
+    """Chooses which replicas give way to a model that needs memory."""
+
+    def victims(
+        self, candidates: Iterable[ReplicaView], shortfall_bytes: int, now_ns: int
+    ) -> Sequence[ReplicaView] | None:
+        """Replicas whose bytes cover the shortfall, or None to wait.
+
+        Args:
+            candidates: Those the core allows to go, least recently used first; idle ones
+                come before busy ones, and busy ones will be drained.
+            shortfall_bytes: Bytes to free, > 0.
+            now_ns: Now.
+        """
+        ...
+
+
+class Routing(Protocol):
+    """Chooses the replica of a model."""
+
+    def pick(self, request: RequestView, model: ModelView, now_ns: int) -> ReplicaView | None:
+        """A replica with a free place, or None if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """One policy for each slot."""
+
+    admission: Admission
+    ordering: Ordering
+    residency: Residency
+    routing: Routing

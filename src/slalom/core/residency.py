@@ -1,0 +1,206 @@
+"""Reconcile pass: which models are brought up, and what gives way to them.
+
+Owns the ledger's rules: bytes are booked before a load starts and freed when the process is
+gone; the policy only chooses among the replicas that this pass allows to go. Needs are served
+in the order in which they arose, so none can be overtaken for ever.
+"""
+
+from collections.abc import Iterable
+
+from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause
+from slalom.core.ending import end, touch
+from slalom.core.snapshot import ReplicaState
+from slalom.core.state import Device, Model, Replica, close_for_work, enter, open_for_work
+from slalom.core.transitions import Step, does_not_fit, room_for, unload
+
+
+def reconcile_residency(step: Step) -> None:
+    """Look again at every device where something changed that matters to residency."""
+    state = step.state
+    while state.dirty:
+        _, device = state.dirty.popitem()
+        if state.drain_deadline_ns >= 0 and not state.requests:
+            _shut(step, device)
+            continue
+        _unload_drained(step, device)
+        _cancel_unwanted_loads(step, device)
+        _shed_excess(step, device)
+        _serve_needs(step, device)
+        _grow(step, device)
+
+
+def _unload_drained(step: Step, device: Device) -> None:
+    for replica in list(device.in_state[ReplicaState.DRAINING].values()):
+        if not replica.running:
+            unload(step, replica, UnloadCause.EVICTED)
+
+
+def _cancel_unwanted_loads(step: Step, device: Device) -> None:
+    """End loads that nobody waits for any more."""
+    for replica in list(device.in_state[ReplicaState.LOADING].values()):
+        model = replica.model
+        if not (model.waiting_count or model.spec.pinned or model.running_count()):
+            unload(step, replica, UnloadCause.UNWANTED)
+
+
+def _shed_excess(step: Step, device: Device) -> None:
+    """Measurements above the estimates may overrun the budget: make room at once."""
+    excess = -device.free_bytes - device.leaving_bytes()
+    if excess > 0:
+        step.state.counters["budget_overruns"] += 1
+        candidates = list(_candidates(step, device, None, urgent=True))
+        victims = step.policies.residency.victims(candidates, excess, step.state.now_ns)
+        for victim in candidates if victims is None else victims:
+            _evict(step, device.replicas[victim.id])
+
+
+def _serve_needs(step: Step, device: Device) -> None:
+    """Walk the models that need a replica, oldest need first, reserving bytes as we go."""
+    now_ns = step.state.now_ns
+    #: Bytes free now; bytes that will come free; bytes that older unmet needs have reserved.
+    free, coming, pending = device.free_bytes, device.leaving_bytes(), 0
+    for model in list(device.wanting.values()):
+        need = model.bytes_needed
+        if not _still_wants(step, model):
+            del device.wanting[model.spec.id]
+        elif now_ns < model.backoff_until_ns:
+            continue
+        elif room_for(model) < need:
+            del device.wanting[model.spec.id]
+            _refuse_waiting(step, model)
+        elif free - pending >= need:
+            del device.wanting[model.spec.id]
+            load(step, model)
+            free -= need
+        else:
+            shortfall = pending + need - free - coming
+            if shortfall > 0:
+                coming += _make_room(step, model, shortfall)
+            pending += need
+    _undo_needless_drains(step, device, max(pending - free, 0))
+    device.look_ns = _next_look_ns(step, device)
+
+
+def _next_look_ns(step: Step, device: Device) -> int:
+    """When time alone may change the answer for an unmet need; -1 for never."""
+    if not device.wanting:
+        return -1
+    params, now_ns = step.params, step.state.now_ns
+    times = [model.backoff_until_ns for model in device.wanting.values()]
+    times += [model.wanted_ns + params.swap_patience_ns for model in device.wanting.values()]
+    times += [
+        replica.ready_ns + params.min_residency_ns
+        for replica in device.in_state[ReplicaState.READY].values()
+    ]
+    return min((at_ns for at_ns in times if at_ns > now_ns), default=-1)
+
+
+def _still_wants(step: Step, model: Model) -> bool:
+    if step.state.drain_deadline_ns >= 0 and not model.waiting_count:
+        return False
+    return (model.waiting_count > 0 or model.spec.pinned) and not model.is_resident()
+
+
+def _refuse_waiting(step: Step, model: Model) -> None:
+    """The model turned out larger than its device: waiting cannot help."""
+    detail = does_not_fit(model, room_for(model))
+    for record in sorted(model.queue.entries(), key=lambda waiting: waiting.key):
+        end(
+            step.state,
+            record,
+            Outcome.REJECTED,
+            step.actions,
+            reason=Reason.DOES_NOT_FIT,
+            detail=detail,
+        )
+
+
+def _make_room(step: Step, model: Model, shortfall: int) -> int:
+    """Ask the policy for victims and evict them; the bytes that will come free by it."""
+    urgent = model.wanted_ns + step.params.swap_patience_ns <= step.state.now_ns
+    candidates = list(_candidates(step, model.device, model, urgent=urgent))
+    if sum(candidate.booked_bytes for candidate in candidates) < shortfall:
+        return 0
+    now_ns = step.state.now_ns
+    victims = step.policies.residency.victims(candidates, shortfall, now_ns) or ()
+    allowed = {candidate.id: candidate for candidate in candidates}
+    chosen = [allowed[victim.id] for victim in victims]
+    for replica in chosen:
+        _evict(step, replica)
+    return sum(replica.booked_bytes for replica in chosen)
+
+
+def _candidates(
+    step: Step, device: Device, beneficiary: Model | None, *, urgent: bool
+) -> Iterable[Replica]:
+    """Replicas that may go: never pinned, loading, or younger than the minimum residency.
+
+    Those of models nobody waits for come first; busy ones and those with a queue only if urgent.
+    """
+    grown_ns = step.state.now_ns - step.params.min_residency_ns
+
+    def may_go(replica: Replica) -> bool:
+        settled = replica.ready_ns <= grown_ns or beneficiary is None
+        return settled and not replica.model.spec.pinned and replica.model is not beneficiary
+
+    contested = []
+    for replica in device.idle.values():
+        if may_go(replica):
+            if replica.model.waiting_count:
+                contested.append(replica)
+            else:
+                yield replica
+    if urgent:
+        yield from contested
+        yield from filter(may_go, device.busy_by_last_use())
+
+
+def _evict(step: Step, replica: Replica) -> None:
+    step.state.counters["evictions"] += 1
+    if replica.running:
+        close_for_work(step.state, replica, ReplicaState.DRAINING)
+    else:
+        unload(step, replica, UnloadCause.EVICTED)
+
+
+def _undo_needless_drains(step: Step, device: Device, unmet_bytes: int) -> None:
+    """Give drains back whose beneficiary has gone; what already unloads is never resurrected."""
+    for replica in reversed(list(device.in_state[ReplicaState.DRAINING].values())):
+        if device.leaving_bytes() - unmet_bytes >= replica.booked_bytes:
+            open_for_work(step.state, replica)
+            step.state.counters["evictions_undone"] += 1
+            touch(step.state, replica.model)
+
+
+def _grow(step: Step, device: Device) -> None:
+    """Further replicas of busy models, into free bytes only."""
+    for model in list(device.growing.values()):
+        del device.growing[model.spec.id]
+        loading = model.in_state(ReplicaState.LOADING)
+        if loading or not model.waiting_count or model.most_free() is not None:
+            continue
+        room = len(model.replicas) < model.spec.replicas and not device.wanting
+        if room and device.free_bytes >= model.bytes_needed:
+            load(step, model)
+
+
+def load(step: Step, model: Model) -> None:
+    """Book the bytes and bring up a replica under the first free name."""
+    state, device = step.state, model.device
+    index = 0
+    while f"{model.spec.id}#{index}" in model.replicas:
+        index += 1
+    state.epoch += 1
+    replica = Replica(f"{model.spec.id}#{index}", state.epoch, model, state.now_ns)
+    device.book(replica, model.bytes_needed)
+    enter(state, replica)
+    state.counters["loads"] += 1
+    step.actions.append(LoadReplica(replica.id, replica.epoch, model.spec.id))
+
+
+def _shut(step: Step, device: Device) -> None:
+    """The last request has ended during a drain: end every replica."""
+    for replica in list(device.replicas.values()):
+        if replica.state is not ReplicaState.UNLOADING:
+            unload(step, replica, UnloadCause.SHUTDOWN)
+    step.state.dirty.pop(device.spec.id, None)

@@ -1,0 +1,109 @@
+"""The scheduler: told what happened, it answers what to do.
+
+One call of `handle` applies each event through the transition table and then reconciles once:
+time-outs, residency, dispatch, drain, timer. It is single-threaded, does no I/O and reads no
+clock. Live, `runtime.driver` calls it; in virtual time, `twin.kernel` does.
+"""
+
+from collections.abc import Sequence
+
+from slalom.core.actions import Action
+from slalom.core.dispatching import dispatch_all
+from slalom.core.events import Event
+from slalom.core.observe import take_snapshot
+from slalom.core.params import SchedulerParams
+from slalom.core.policy import Policies
+from slalom.core.request import DeviceSpec, ModelSpec
+from slalom.core.residency import reconcile_residency
+from slalom.core.snapshot import Snapshot
+from slalom.core.state import State
+from slalom.core.timing import arm, complete_drain, fire_due
+from slalom.core.transitions import TRANSITIONS, Step
+from slalom.errors import ConfigError, InvariantError
+from slalom.units import format_bytes
+
+
+class Scheduler:
+    """The pure core. Not thread-safe; one writer calls `handle`."""
+
+    def __init__(
+        self,
+        models: Sequence[ModelSpec],
+        devices: Sequence[DeviceSpec],
+        policies: Policies,
+        params: SchedulerParams | None = None,
+    ) -> None:
+        """Build a scheduler with nothing loaded; the first `handle` loads pinned models.
+
+        Raises:
+            ConfigError: Two models or devices share a name, a model names no known device, a
+                size makes no sense, or the pinned models do not fit together.
+        """
+        _check_specs(models, devices)
+        self.params = params or SchedulerParams()
+        self.policies = policies
+        self.state = State(tuple(models), tuple(devices))
+
+    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
+        """Apply events in order, reconcile once, and return what to do.
+
+        Args:
+            events: What happened, oldest first; may be empty.
+            now_ns: The time, never before that of the last call.
+
+        Raises:
+            InvariantError: Time ran backwards.
+        """
+        state = self.state
+        if now_ns < state.now_ns:
+            raise InvariantError(
+                f"time must not run backwards: {now_ns} ns after {state.now_ns} ns"
+            )
+        state.now_ns = now_ns
+        step = Step(state, self.params, self.policies, [])
+        for event in events:
+            TRANSITIONS[type(event)](step, event)
+        fire_due(step)
+        if state.drain_deadline_ns >= 0 and not state.requests:
+            state.dirty.update(state.devices)
+        while True:
+            if state.dirty:
+                reconcile_residency(step)
+            dispatch_all(step)
+            if not state.dirty:
+                break
+        complete_drain(step)
+        arm(step)
+        return step.actions
+
+    def snapshot(self) -> Snapshot:
+        """A copy of what there is to see, as of the last `handle`."""
+        return take_snapshot(self.state)
+
+    def __repr__(self) -> str:
+        return f"Scheduler({self.state!r})"
+
+
+def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> None:
+    by_id = {device.id: device for device in devices}
+    if len(by_id) != len(devices) or len({model.id for model in models}) != len(models):
+        raise ConfigError("two models or two devices have the same id; make each id unique")
+    pinned = dict.fromkeys(by_id, 0)
+    for model in models:
+        if model.device not in by_id:
+            raise ConfigError(
+                f"model {model.id} is placed on device {model.device!r}, which does not exist; "
+                f"known devices: {', '.join(by_id)}"
+            )
+        if model.places < 1 or model.replicas < 1 or model.bytes_needed < 0:
+            raise ConfigError(
+                f"model {model.id}: places and replicas must be at least 1 and bytes not negative"
+            )
+        if model.pinned:
+            pinned[model.device] += model.bytes_needed * model.replicas
+    for device_id, needed in pinned.items():
+        if needed > by_id[device_id].budget_bytes:
+            raise ConfigError(
+                f"the models pinned to device {device_id} need {format_bytes(needed)}, but its "
+                f"budget is {format_bytes(by_id[device_id].budget_bytes)}: pin fewer models"
+            )

@@ -1,0 +1,131 @@
+"""Reconcile pass: what the passage of time brings, and the one timer that wakes us for it.
+
+Owns every time-out of the core. Each list it looks at is kept in the order in which its members
+fall due, so that a pass costs the members that are due, not the members.
+"""
+
+from collections.abc import Iterator
+
+from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, UnloadCause, UnloadReplica
+from slalom.core.ending import abort, end
+from slalom.core.events import FailureKind
+from slalom.core.snapshot import ReplicaState
+from slalom.core.state import Device
+from slalom.core.transitions import Step, fail_attempt, fail_replica
+
+
+def fire_due(step: Step) -> None:
+    """Apply every time-out that is due now."""
+    _expire_waiting(step)
+    _fail_silent_attempts(step)
+    for device in step.state.devices.values():
+        _check_replicas(step, device)
+        if 0 <= device.look_ns <= step.state.now_ns:
+            device.look_ns = -1
+            step.state.dirty[device.spec.id] = device
+    _enforce_drain_deadline(step)
+
+
+def _expire_waiting(step: Step) -> None:
+    limit_ns = step.state.now_ns - step.params.queue_timeout_ns
+    while step.state.waiting:
+        record = next(iter(step.state.waiting.values()))
+        if record.queued_ns > limit_ns:
+            return
+        end(
+            step.state,
+            record,
+            Outcome.REJECTED,
+            step.actions,
+            reason=Reason.QUEUE_TIMEOUT,
+            retry_after_ns=step.params.swap_patience_ns,
+        )
+
+
+def _fail_silent_attempts(step: Step) -> None:
+    """The last resort: live, the runtime's watchdog is far quicker."""
+    limit_ns = step.state.now_ns - step.params.attempt_silence_ns
+    while step.state.attempts:
+        attempt = next(iter(step.state.attempts.values()))
+        if attempt.heard_ns > limit_ns:
+            return
+        record = step.state.requests.get(attempt.request_id)
+        delivered = record is not None and record.first_token_ns >= 0
+        fail_attempt(step, attempt, FailureKind.STALLED, delivered=delivered)
+
+
+def _check_replicas(step: Step, device: Device) -> None:
+    """Loads, drains and unloads that take too long."""
+    now_ns, params = step.state.now_ns, step.params
+    for replica in list(device.in_state[ReplicaState.LOADING].values()):
+        if replica.since_ns + params.load_timeout_ns > now_ns:
+            break
+        fail_replica(step, replica, FailureKind.LOAD_TIMEOUT, "it was not ready in time")
+    for replica in device.in_state[ReplicaState.DRAINING].values():
+        if replica.since_ns + params.swap_drain_timeout_ns > now_ns:
+            break
+        for attempt in replica.running.values():
+            step.state.counters["drain_aborts"] += not attempt.aborting
+            abort(attempt, step.actions)
+    for replica in list(device.in_state[ReplicaState.UNLOADING].values()):
+        if replica.unload_asked_ns + params.unload_timeout_ns > now_ns:
+            break
+        replica.unload_asked_ns = now_ns
+        device.in_state[ReplicaState.UNLOADING].move_to_end(replica.id)
+        step.state.counters["unloads_asked_again"] += 1
+        step.actions.append(UnloadReplica(replica.id, replica.epoch, UnloadCause.FAILED))
+
+
+def _enforce_drain_deadline(step: Step) -> None:
+    state = step.state
+    if not 0 <= state.drain_deadline_ns <= state.now_ns:
+        return
+    for record in list(state.requests.values()):
+        state.counters["drain_unfinished"] += 1
+        outcome = Outcome.REJECTED if record.in_queue else Outcome.FAILED
+        end(state, record, outcome, step.actions, reason=Reason.DRAINING)
+
+
+def complete_drain(step: Step) -> None:
+    """Say once that a requested drain is over."""
+    state = step.state
+    if state.drain_deadline_ns < 0 or state.drain_reported or state.requests:
+        return
+    if any(device.replicas for device in state.devices.values()):
+        return
+    state.drain_reported = True
+    step.actions.append(DrainComplete(unfinished=state.counters["drain_unfinished"]))
+
+
+def arm(step: Step) -> None:
+    """Set the timer if none is set, or if something falls due before the one that is."""
+    state = step.state
+    due_ns = min(_due_times(step), default=-1)
+    if due_ns >= 0 and (state.timer_ns < 0 or due_ns < state.timer_ns):
+        state.timer_ns = due_ns
+        step.actions.append(SetTimer(due_ns))
+
+
+def _due_times(step: Step) -> Iterator[int]:
+    """The next due time of each list of `fire_due`."""
+    state, params = step.state, step.params
+    if state.waiting:
+        yield next(iter(state.waiting.values())).queued_ns + params.queue_timeout_ns
+    if state.attempts:
+        yield next(iter(state.attempts.values())).heard_ns + params.attempt_silence_ns
+    if state.drain_deadline_ns > state.now_ns:
+        yield state.drain_deadline_ns
+    for device in state.devices.values():
+        for replica in device.in_state[ReplicaState.LOADING].values():
+            yield replica.since_ns + params.load_timeout_ns
+            break
+        for replica in device.in_state[ReplicaState.UNLOADING].values():
+            yield replica.unload_asked_ns + params.unload_timeout_ns
+            break
+        for replica in device.in_state[ReplicaState.DRAINING].values():
+            due_ns = replica.since_ns + params.swap_drain_timeout_ns
+            if due_ns > state.now_ns:
+                yield due_ns
+                break
+        if device.look_ns > state.now_ns:
+            yield device.look_ns

@@ -1,0 +1,354 @@
+"""What each event does to the state: one function per event, joined in one table.
+
+Owns the application of events, with their fences. Takes no decisions about waiting requests:
+those are the reconcile's (see `dispatching`, `residency`, `timing`). A stale fence changes
+nothing and is counted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slalom.core.actions import Action, Outcome, Reason, UnloadCause, UnloadReplica
+from slalom.core.ending import end, enqueue, refuse, touch
+from slalom.core.events import (
+    AttemptFailed,
+    AttemptFinished,
+    DrainRequested,
+    FailureKind,
+    FirstToken,
+    LoadProgress,
+    MemorySampled,
+    Progress,
+    ReplicaFailed,
+    ReplicaGone,
+    ReplicaReady,
+    RequestArrived,
+    RequestCancelled,
+    TimerFired,
+)
+from slalom.core.params import SchedulerParams
+from slalom.core.policy import Policies
+from slalom.core.request import Request
+from slalom.core.snapshot import ReplicaState
+from slalom.core.state import (
+    Attempt,
+    Model,
+    Replica,
+    RequestRecord,
+    State,
+    close_for_work,
+    forget,
+    open_for_work,
+    vacate,
+)
+from slalom.units import format_bytes
+
+
+@dataclass(slots=True)
+class Step:
+    """One call of `handle`: the state, the rules, and the actions collected so far."""
+
+    state: State
+    params: SchedulerParams
+    policies: Policies
+    actions: list[Action]
+
+
+def on_request_arrived(step: Step, event: RequestArrived) -> None:
+    """Queue a request, or refuse it at once where waiting could not help."""
+    state, request = step.state, event.request
+    if request.id in state.requests:
+        state.counters["duplicate_events"] += 1
+        return
+    refusal = _refusal(step, request)
+    if refusal is not None:
+        reason, retry_after_ns, detail = refusal
+        refuse(state, request, reason, step.actions, retry_after_ns=retry_after_ns, detail=detail)
+        return
+    order = step.policies.ordering.key(request, step.params.default_deadline_ns)
+    record = RequestRecord(request, (order, request.arrived_ns, request.id), state.now_ns)
+    state.requests[request.id] = record
+    enqueue(state, record)
+
+
+def _refusal(step: Step, request: Request) -> tuple[Reason, int, str] | None:
+    """Why a request cannot even wait: (reason, retry after ns, detail), or None."""
+    state = step.state
+    if state.drain_deadline_ns >= 0:
+        return Reason.DRAINING, max(state.drain_deadline_ns - state.now_ns, 0), ""
+    model = state.models.get(request.model)
+    if model is None:
+        return Reason.UNKNOWN_MODEL, 0, ""
+    if not model.is_resident():
+        if (room := room_for(model)) < model.bytes_needed:
+            return Reason.DOES_NOT_FIT, 0, does_not_fit(model, room)
+        gave_up = model.failures >= step.params.load_failures_max
+        if gave_up and state.now_ns < model.backoff_until_ns:
+            return (
+                Reason.LOAD_BACKOFF,
+                model.backoff_until_ns - state.now_ns,
+                model.last_failure,
+            )
+    if len(state.waiting) >= step.params.queue_max:
+        return Reason.QUEUE_FULL, step.params.swap_patience_ns, ""
+    return None
+
+
+def room_for(model: Model) -> int:
+    """Bytes a model could get at best: the budget less what pinned others hold or need."""
+    device = model.device
+    pinned = sum(
+        other.bytes_needed * other.spec.replicas for other in device.pinned if other is not model
+    )
+    return device.spec.budget_bytes - pinned
+
+
+def does_not_fit(model: Model, room_bytes: int) -> str:
+    """Who needs what, for people."""
+    return (
+        f"model {model.spec.id} needs {format_bytes(model.bytes_needed)}, but device "
+        f"{model.device.spec.id} has a budget of {format_bytes(model.device.spec.budget_bytes)} "
+        f"of which at most {format_bytes(room_bytes)} can be freed for it"
+    )
+
+
+def on_request_cancelled(step: Step, event: RequestCancelled) -> None:
+    """The client is gone: free the place in line, abort what runs."""
+    record = step.state.requests.get(event.request_id)
+    if record is None:
+        step.state.counters["stale_events"] += 1
+        return
+    end(step.state, record, Outcome.CANCELLED, step.actions)
+
+
+def _heard(step: Step, request_id: str, number: int) -> Attempt | None:
+    """The attempt with this fence, marked as alive; None (counted) if the fence is stale."""
+    state = step.state
+    attempt = state.attempts.get((request_id, number))
+    if attempt is None:
+        state.counters["stale_events"] += 1
+        return None
+    attempt.heard_ns = state.now_ns
+    state.attempts.move_to_end(attempt.fence)
+    return attempt
+
+
+def on_first_token(step: Step, event: FirstToken) -> None:
+    """Stamp the first token."""
+    attempt = _heard(step, event.request_id, event.attempt)
+    record = step.state.requests.get(event.request_id)
+    if attempt is None or record is None or record.attempt is not attempt:
+        return
+    if record.first_token_ns < 0:
+        record.first_token_ns = step.state.now_ns
+        attempt.output_tokens = max(attempt.output_tokens, 1)
+
+
+def on_progress(step: Step, event: Progress) -> None:
+    """Note how far an attempt is; tokens never go back."""
+    attempt = _heard(step, event.request_id, event.attempt)
+    if attempt is not None:
+        attempt.output_tokens = max(attempt.output_tokens, event.output_tokens)
+
+
+def on_attempt_finished(step: Step, event: AttemptFinished) -> None:
+    """The answer is complete: the request is done."""
+    attempt = _heard(step, event.request_id, event.attempt)
+    if attempt is None:
+        return
+    attempt.output_tokens = event.output_tokens
+    record = _release(step, attempt)
+    if record is not None:
+        end(step.state, record, Outcome.DONE, step.actions, attempt=attempt)
+
+
+def on_attempt_failed(step: Step, event: AttemptFailed) -> None:
+    """Try again elsewhere while nothing was delivered and attempts are left; else fail."""
+    attempt = _heard(step, event.request_id, event.attempt)
+    if attempt is None:
+        return
+    attempt.output_tokens = event.output_tokens
+    fail_attempt(step, attempt, event.kind, delivered=event.delivered)
+
+
+def fail_attempt(step: Step, attempt: Attempt, kind: FailureKind, *, delivered: bool) -> None:
+    """An attempt is over and was no success."""
+    state = step.state
+    if kind is FailureKind.STALLED:
+        fail_replica(step, attempt.replica, kind, "an attempt on it gave no sign of life")
+    record = _release(step, attempt)
+    if record is None:
+        return
+    final = delivered or kind is FailureKind.REFUSED
+    if final or record.attempts >= step.params.attempts_max:
+        end(state, record, Outcome.FAILED, step.actions, reason=kind, attempt=attempt)
+        return
+    state.counters["retries"] += 1
+    record.first_token_ns = -1
+    enqueue(state, record)
+
+
+def _release(step: Step, attempt: Attempt) -> RequestRecord | None:
+    """Free an attempt's place; its request if that still lives and this was its attempt."""
+    vacate(step.state, attempt)
+    model = attempt.replica.model
+    touch(step.state, model)
+    while model.device.held:
+        touch(step.state, model.device.held.popitem()[1])
+    record = step.state.requests.get(attempt.request_id)
+    if record is None or record.attempt is not attempt:
+        return None
+    record.attempt = None
+    return record
+
+
+def on_load_progress(step: Step, event: LoadProgress) -> None:
+    """Note how far a load is."""
+    replica = step.state.replica(event.replica_id, event.epoch)
+    if replica is not None:
+        replica.load_fraction = max(replica.load_fraction, min(event.fraction, 1.0))
+
+
+def on_replica_ready(step: Step, event: ReplicaReady) -> None:
+    """A load is over: the replica takes work."""
+    state = step.state
+    replica = state.replica(event.replica_id, event.epoch)
+    if replica is None or replica.state is not ReplicaState.LOADING:
+        return
+    model = replica.model
+    model.failures = 0
+    model.backoff_until_ns = -1
+    replica.ready_ns = replica.last_used_ns = state.now_ns
+    replica.load_fraction = 1.0
+    open_for_work(state, replica)
+    _measure(state, replica, event.measured_bytes, state.now_ns)
+    state.counters["loads_done"] += 1
+    state.dirty[model.device.spec.id] = model.device
+    touch(state, model)
+
+
+def _measure(state: State, replica: Replica, measured_bytes: int, as_of_ns: int) -> None:
+    """Book what a replica really takes, never less than was estimated."""
+    if measured_bytes <= 0 or as_of_ns < replica.measured_ns:
+        return
+    replica.measured_bytes = measured_bytes
+    replica.measured_ns = as_of_ns
+    model = replica.model
+    if measured_bytes > replica.booked_bytes:
+        state.counters["ledger_drift"] += 1
+        model.device.book(replica, measured_bytes)
+        state.dirty[model.device.spec.id] = model.device
+    model.learned_bytes = max(model.learned_bytes, measured_bytes)
+
+
+def on_memory_sampled(step: Step, event: MemorySampled) -> None:
+    """A fresh measurement of a replica."""
+    replica = step.state.replica(event.replica_id, event.epoch)
+    if replica is not None:
+        _measure(step.state, replica, event.measured_bytes, event.as_of_ns)
+
+
+def on_replica_failed(step: Step, event: ReplicaFailed) -> None:
+    """A replica is no use any more: reap it and think about the load."""
+    replica = step.state.replica(event.replica_id, event.epoch)
+    if replica is not None:
+        fail_replica(step, replica, event.kind, event.detail)
+
+
+def fail_replica(step: Step, replica: Replica, kind: FailureKind, detail: str) -> None:
+    """Unload a failed replica; a failed load backs off, and may fail those who wait for it."""
+    state = step.state
+    if replica.state is ReplicaState.UNLOADING:
+        return
+    was_loading = replica.state is ReplicaState.LOADING
+    unload(step, replica, UnloadCause.FAILED)
+    state.counters["replica_failures"] += 1
+    model = replica.model
+    if not was_loading:
+        touch(state, model)
+        return
+    params = step.params
+    model.failures += 1
+    backoff_ns = params.load_backoff_ns << min(model.failures - 1, 30)
+    backoff_ns = min(backoff_ns, params.load_backoff_max_ns)
+    model.backoff_until_ns = state.now_ns + backoff_ns
+    model.last_failure = f"{kind}: {detail}" if detail else str(kind)
+    hopeless = kind is FailureKind.MODEL_UNUSABLE
+    if hopeless:
+        model.failures = max(model.failures, params.load_failures_max)
+    if model.failures < params.load_failures_max or model.is_resident():
+        touch(state, model)
+        return
+    for record in sorted(model.queue.entries(), key=lambda waiting: waiting.key):
+        end(
+            state,
+            record,
+            Outcome.FAILED,
+            step.actions,
+            reason=kind,
+            retry_after_ns=0 if hopeless else backoff_ns,
+            detail=detail,
+        )
+
+
+def unload(step: Step, replica: Replica, cause: UnloadCause) -> None:
+    """End a replica's process; its bytes stay booked until it is gone."""
+    state = step.state
+    close_for_work(state, replica, ReplicaState.UNLOADING)
+    replica.unload_asked_ns = state.now_ns
+    step.actions.append(UnloadReplica(replica.id, replica.epoch, cause))
+    state.counters[f"unloads_{cause.value}"] += 1
+    state.dirty[replica.model.device.spec.id] = replica.model.device
+
+
+def on_replica_gone(step: Step, event: ReplicaGone) -> None:
+    """The process has ended: free its bytes, and fail what was thought to run there."""
+    state = step.state
+    replica = state.replica(event.replica_id, event.epoch)
+    if replica is None:
+        return
+    if replica.state is not ReplicaState.UNLOADING:
+        close_for_work(state, replica, ReplicaState.UNLOADING)
+    model, device = replica.model, replica.model.device
+    for attempt in list(replica.running.values()):
+        record = state.requests.get(attempt.request_id)
+        delivered = record is not None and record.first_token_ns >= 0
+        fail_attempt(step, attempt, FailureKind.CRASHED, delivered=delivered)
+    forget(replica)
+    state.dirty[device.spec.id] = device
+    if model.spec.pinned and state.drain_deadline_ns < 0:
+        device.wanting.setdefault(model.spec.id, model)
+    touch(state, model)
+
+
+def on_timer_fired(step: Step, event: TimerFired) -> None:  # noqa: ARG001 - carries no data
+    """The timer is used up; what is due is found by the reconcile's own look at the time."""
+    step.state.timer_ns = -1
+
+
+def on_drain_requested(step: Step, event: DrainRequested) -> None:
+    """Take nothing new from here on; a second request may only bring the deadline forward."""
+    state = step.state
+    deadline = event.deadline_ns
+    if state.drain_deadline_ns >= 0:
+        deadline = min(deadline, state.drain_deadline_ns)
+    state.drain_deadline_ns = deadline
+
+
+#: Event type -> what it does. The union `Event` and this table name the same types (tested).
+TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
+    RequestArrived: on_request_arrived,
+    RequestCancelled: on_request_cancelled,
+    FirstToken: on_first_token,
+    Progress: on_progress,
+    AttemptFinished: on_attempt_finished,
+    AttemptFailed: on_attempt_failed,
+    LoadProgress: on_load_progress,
+    ReplicaReady: on_replica_ready,
+    ReplicaFailed: on_replica_failed,
+    ReplicaGone: on_replica_gone,
+    MemorySampled: on_memory_sampled,
+    TimerFired: on_timer_fired,
+    DrainRequested: on_drain_requested,
+}

@@ -1,0 +1,37 @@
+"""Ordering policies: who runs first among those that wait.
+
+Owns `fcfs` and `edf`. Keys are computed once, so that the core's queue stays logarithmic.
+"""
+
+from dataclasses import dataclass
+
+from slalom.core.request import Request
+from slalom.units import MS
+
+
+@dataclass(frozen=True, slots=True)
+class Fcfs:
+    """`fcfs`: first come, first served."""
+
+    def key(self, request: Request, default_deadline_ns: int) -> int:
+        """The scheduled arrival."""
+        return request.arrived_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Edf:
+    """`edf`: earliest deadline first, the deadline being that of the task's SLA.
+
+    Ageing: no request is ordered as if due later than `ageing_ms` after its arrival, so
+    one with a distant deadline is overtaken only by arrivals of that span.
+    """
+
+    #: Longest time by which a later arrival may overtake, ms.
+    ageing_ms: int = 60_000
+
+    def key(self, request: Request, default_deadline_ns: int) -> int:
+        """The first instant at which an objective breaks, capped by ageing."""
+        deadline_ns = request.sla.first_deadline_ns(
+            request.arrived_ns, default_ns=default_deadline_ns
+        )
+        return min(deadline_ns, request.arrived_ns + self.ageing_ms * MS)

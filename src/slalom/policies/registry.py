@@ -1,0 +1,85 @@
+"""The policies by slot and name: the one table that config, twin and docs read.
+
+A row is all it takes to make a policy selectable: its dataclass fields are its options, with
+their defaults, and the first sentence of its docstring is its description.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Literal, cast
+
+from slalom.core.policy import Admission, Ordering, Policies, Residency, Routing
+from slalom.errors import ConfigError
+from slalom.policies.admission import DropLate, OpenAdmission
+from slalom.policies.ordering import Edf, Fcfs
+from slalom.policies.residency import Lru
+from slalom.policies.routing import MostFree, Pack
+
+Slot = Literal["admission", "ordering", "residency", "routing"]
+
+#: slot -> kind -> the policy's dataclass.
+POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
+    {
+        "admission": {"open": OpenAdmission, "drop-late": DropLate},
+        "ordering": {"fcfs": Fcfs, "edf": Edf},
+        "residency": {"lru": Lru},
+        "routing": {"most-free": MostFree, "pack": Pack},
+    }
+)
+
+#: What runs when nothing is configured.
+DEFAULT_KINDS: Mapping[Slot, str] = MappingProxyType(
+    {"admission": "open", "ordering": "edf", "residency": "lru", "routing": "most-free"}
+)
+
+
+def policy_class(slot: Slot, kind: str) -> type[Any]:
+    """The dataclass of a policy.
+
+    Raises:
+        ConfigError: There is no policy of that name in the slot; names the nearest.
+    """
+    found = POLICIES[slot].get(kind)
+    if found is None:
+        near = get_close_matches(kind, POLICIES[slot], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"scheduler.{slot}.kind: there is no {slot} policy {kind!r}; {hint}"
+            f"known: {', '.join(POLICIES[slot])}"
+        )
+    return found
+
+
+def build(slot: Slot, kind: str, options: Mapping[str, Any] | None = None) -> object:
+    """A policy with its options.
+
+    Raises:
+        ConfigError: Unknown policy or option.
+    """
+    chosen = policy_class(slot, kind)
+    try:
+        return cast("object", chosen(**(options or {})))
+    except TypeError as error:
+        raise ConfigError(f"scheduler.{slot} ({kind}): {error}") from error
+
+
+def policies(**kinds: str) -> Policies:
+    """One policy for each slot, by name, with default options.
+
+    Args:
+        kinds: Names by slot; a slot that is not named gets its default.
+
+    Raises:
+        ConfigError: Unknown slot or policy.
+    """
+    unknown = set(kinds) - set(POLICIES)
+    if unknown:
+        raise ConfigError(f"no policy slot {sorted(unknown)}; slots: {', '.join(POLICIES)}")
+    chosen = {slot: build(slot, kinds.get(slot, DEFAULT_KINDS[slot])) for slot in POLICIES}
+    return Policies(
+        admission=cast("Admission", chosen["admission"]),
+        ordering=cast("Ordering", chosen["ordering"]),
+        residency=cast("Residency", chosen["residency"]),
+        routing=cast("Routing", chosen["routing"]),
+    )

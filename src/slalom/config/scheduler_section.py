@@ -3,31 +3,39 @@
 Owns the options and their bounds; `params` turns them into the core's frozen parameters.
 """
 
-from pydantic import ConfigDict, Field
+from typing import TYPE_CHECKING, TypeAlias
+
+from pydantic import Field
 
 from slalom.config.fields import Section
+from slalom.config.policy_choice import PolicyChoice, choice, default_choice
 
-
-class PolicyChoice(Section):
-    """One policy by its kind, with its options beside it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
+if TYPE_CHECKING:
+    Admission: TypeAlias = PolicyChoice
+    Ordering: TypeAlias = PolicyChoice
+    Residency: TypeAlias = PolicyChoice
+    Routing: TypeAlias = PolicyChoice
+else:
+    Admission, Ordering = choice("admission"), choice("ordering")
+    Residency, Routing = choice("residency"), choice("routing")
 
 
 class SchedulerSection(Section):
     """Policies and bounds of the scheduler."""
 
-    admission: PolicyChoice = Field(PolicyChoice(kind="open"), description="Who may wait at all.")
-    ordering: PolicyChoice = Field(
-        PolicyChoice(kind="edf"), description="Who is next (edf: earliest deadline first)."
+    admission: Admission = Field(
+        default_factory=lambda: default_choice("admission"),
+        description="Who may run, wait, or is refused.",
     )
-    residency: PolicyChoice = Field(
-        PolicyChoice(kind="lru"), description="Which model gives way when memory is short."
+    ordering: Ordering = Field(
+        default_factory=lambda: default_choice("ordering"), description="Who is next."
     )
-    routing: PolicyChoice = Field(
-        PolicyChoice(kind="most-free"), description="Which replica serves."
+    residency: Residency = Field(
+        default_factory=lambda: default_choice("residency"),
+        description="Which models give way when memory is short.",
+    )
+    routing: Routing = Field(
+        default_factory=lambda: default_choice("routing"), description="Which replica serves."
     )
     queue_max: int = Field(
         10_000, ge=1, le=1_000_000, description="Requests that may wait; more get a 429."

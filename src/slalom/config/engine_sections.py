@@ -18,7 +18,9 @@ _URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 class LlamaCppEngine(Section):
     """llama.cpp, built in: one process per replica."""
 
-    kind: Literal["llama-cpp"] = "llama-cpp"
+    kind: Literal["llama-cpp"] = Field(
+        "llama-cpp", description="llama.cpp, built in: one process per replica."
+    )
     source: str = Field(
         min_length=1,
         description="Where the GGUF is: bundled:NAME, hf:OWNER/REPO[:FILE or QUANTISATION], or a "
@@ -61,7 +63,9 @@ class LlamaCppEngine(Section):
 class CommandEngine(Section):
     """Any command line that serves the OpenAI API on a port it is given."""
 
-    kind: Literal["command"] = "command"
+    kind: Literal["command"] = Field(
+        "command", description="Any command line that serves the OpenAI API."
+    )
     cmd: str | tuple[str, ...] = Field(
         min_length=1,
         description="Command line, no shell; ${PORT} and ${MODEL} are filled in. Secrets belong "
@@ -103,7 +107,7 @@ class FimTokens(Section):
 class RemoteEngine(Section):
     """A base URL that someone else runs; costs no memory here."""
 
-    kind: Literal["remote"] = "remote"
+    kind: Literal["remote"] = Field("remote", description="A base URL that someone else runs.")
     base_url: str = Field(
         description="URL up to but without /v1, for example https://llm.example.com."
     )

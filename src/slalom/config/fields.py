@@ -13,10 +13,17 @@ from slalom.units import GIB, KIB, MIB, parse_bytes
 AUTO: Literal["auto"] = "auto"
 
 _SIZE_TEXT = r"^\s*\d+(\.\d+)?\s*([kKmMgGtT]?([iI]?[bB])?)\s*$"
+#: Key of a JSON schema that says in words what the schema's own words cannot.
+WORDS = "x-slalom-words"
+
 _SIZE_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SIZE_TEXT}]
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SIZE_TEXT}],
+    WORDS: "size such as 2GiB",
 }
-_AUTO_SIZE_SCHEMA: dict[str, Any] = {"anyOf": [{"const": AUTO}, *_SIZE_SCHEMA["anyOf"]]}
+_AUTO_SIZE_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"const": AUTO}, *_SIZE_SCHEMA["anyOf"]],
+    WORDS: "auto or size such as 2GiB",
+}
 _AUTO_COUNT_SCHEMA: dict[str, Any] = {"anyOf": [{"const": AUTO}, {"type": "integer", "minimum": 0}]}
 
 

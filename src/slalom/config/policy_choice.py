@@ -88,7 +88,7 @@ def _field(option: dataclasses.Field[Any], sentence: str) -> Any:
 
 def _first_sentence(policy: type[Any]) -> str:
     paragraph = (inspect.getdoc(policy) or "").split("\n\n")[0].replace("\n", " ")
-    return paragraph.replace("`", "")
+    return paragraph.replace("`", "").split(". ")[0].removesuffix(".") + "."
 
 
 def _sentences(policy: type[Any]) -> dict[str, str]:

@@ -155,7 +155,7 @@ class TaskSection(Section):
         None, ge=0, description="Added to e2e_ms for each prompt token, milliseconds."
     )
     predicted_tokens: int | None = Field(
-        None, ge=1, le=1 << 20, description="Output length expected before any was seen, tokens."
+        None, ge=0, le=1 << 20, description="Output length expected before any was seen, tokens."
     )
 
 

@@ -30,6 +30,12 @@ class Shape:
     optional: bool = False
     secret: bool = False
 
+    @property
+    def item_is_section(self) -> bool:
+        """Whether this is a list or a mapping of sections."""
+        below = self.item or self.value
+        return below is not None and bool(below.sections)
+
     def child(self, key: str | int) -> "Shape | None":
         """The shape below `key`, or None if nothing may stand there."""
         if self.item is not None and isinstance(key, int):

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from slalom.core.actions import Action
 from slalom.core.dispatching import dispatch_all
 from slalom.core.events import Event
-from slalom.core.observe import take_snapshot
+from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.residency import reconcile_residency
-from slalom.core.snapshot import Snapshot
+from slalom.core.snapshot import ModelSnapshot, Snapshot
 from slalom.core.state import State
 from slalom.core.timing import arm, complete_drain, fire_due
 from slalom.core.transitions import TRANSITIONS, Step
@@ -79,6 +79,11 @@ class Scheduler:
     def snapshot(self) -> Snapshot:
         """A copy of what there is to see, as of the last `handle`."""
         return take_snapshot(self.state)
+
+    def model_snapshot(self, model_id: str) -> ModelSnapshot | None:
+        """A copy of what there is to see of one model; None if there is no such model."""
+        model = self.state.models.get(model_id)
+        return model_snapshot(self.state, model) if model else None
 
     def __repr__(self) -> str:
         return f"Scheduler({self.state!r})"

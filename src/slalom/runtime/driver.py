@@ -1,0 +1,406 @@
+"""The driver: the single writer of the scheduler, live.
+
+Owns the inbox, the clock reading of each step, the journal and the performing of actions. One
+event loop, one thread: `post` may be called from that thread only. Everything that takes time
+happens in tasks around it (`supervisor`, `relay`) and comes back as an event.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from slalom.clock import Clock, MonotonicClock
+from slalom.core.actions import (
+    AbortAttempt,
+    Action,
+    Dispatch,
+    DrainComplete,
+    EndRequest,
+    LoadReplica,
+    SetTimer,
+    UnloadReplica,
+)
+from slalom.core.events import (
+    AttemptFailed,
+    DrainRequested,
+    Event,
+    FailureKind,
+    ReplicaFailed,
+    RequestArrived,
+    RequestCancelled,
+    TimerFired,
+)
+from slalom.core.journal import Entry
+from slalom.core.request import Request
+from slalom.core.scheduler import Scheduler
+from slalom.core.snapshot import ModelSnapshot, Snapshot
+from slalom.engines.protocol import Capabilities, Launcher
+from slalom.errors import EngineError, OverloadedError, RequestError
+from slalom.journal.files import JournalWriter
+from slalom.runtime.relay import Relay
+from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, Waiting
+from slalom.runtime.supervisor import Supervisor, WatchParams
+from slalom.runtime.ticket import Ticket
+from slalom.units import SECOND, seconds_to_ns
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeParams:
+    """The live world's own numbers."""
+
+    #: Requests that are in the house at a time, waiting or running; above it they are refused.
+    in_flight_max: int = 12_000
+    #: How often waiting clients may be told that they wait, and the journal is flushed, s.
+    tick_s: float = 0.25
+    watch: WatchParams = field(default_factory=WatchParams)
+
+
+class Runtime:
+    """The live scheduler with its replicas.
+
+    Args:
+        scheduler: The core; from now on nobody else calls `handle`.
+        launchers: By model id.
+        capabilities: What each model's engine can do, as far as known before it runs.
+        journal: Takes every step, if there is one.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        launchers: Mapping[str, Launcher],
+        *,
+        capabilities: Mapping[str, Capabilities] | None = None,
+        journal: JournalWriter | None = None,
+        clock: Clock | None = None,
+        params: RuntimeParams | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._clock = clock or MonotonicClock()
+        self._params = params or RuntimeParams()
+        self._journal = journal
+        self._capabilities = dict(capabilities or {})
+        self._supervisor = Supervisor(launchers, self.post, self._clock, self._params.watch)
+        self._tickets: dict[str, Ticket] = {}
+        self._inbox: list[Event] = []
+        self._step_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._drained = asyncio.Event()
+        #: Called with the record of each request, at its end.
+        self.on_end: list[Callable[[EndRequest], None]] = []
+        #: Called with each step, after its actions were begun; for tests and tools.
+        self.on_step: list[Callable[[Entry], None]] = []
+
+    def __repr__(self) -> str:
+        return f"Runtime(tickets={len(self._tickets)}, {self._scheduler!r})"
+
+    # -- life ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin: load what is pinned. Call inside the event loop."""
+        self._ticker = asyncio.get_running_loop().create_task(self._tick(), name="runtime tick")
+        self._wake()
+
+    async def drain(self, seconds: float) -> int:
+        """Take nothing new, finish what is here, unload everything.
+
+        Returns:
+            The number of requests that did not finish within `seconds`.
+        """
+        deadline_ns = self.now_ns() + seconds_to_ns(seconds)
+        self.post(DrainRequested(deadline_ns))
+        await self._drained.wait()
+        return dict(self.snapshot().counters).get("drain_unfinished", 0)
+
+    async def close(self) -> None:
+        """Stop at once: end every replica and close the journal. Idempotent."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticker
+        await self._supervisor.stop_all()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    # -- what others see --------------------------------------------------------------------
+
+    def now_ns(self) -> int:
+        """The scheduler's time."""
+        return self._clock.now_ns()
+
+    def snapshot(self) -> Snapshot:
+        """What there is to see, as of the last step."""
+        return self._scheduler.snapshot()
+
+    def capabilities(self, model_id: str) -> Capabilities:
+        """What the model's engine can do, as far as known before it runs."""
+        return self._capabilities.get(model_id, Capabilities())
+
+    # -- serving ----------------------------------------------------------------------------
+
+    async def serve(
+        self,
+        request: Request,
+        make_call: MakeCall,
+        sink: Sink,
+        *,
+        stream: bool,
+        strip_usage: bool = False,
+    ) -> Served:
+        """Serve one request in the caller's task; cancel that task to take the request back.
+
+        Args:
+            request: With an id that no live request has.
+            make_call: Builds the call once the engine is known.
+            sink: Takes the answer.
+            stream: The client asked for SSE.
+            strip_usage: Take the usage chunk out of the stream.
+
+        Raises:
+            OverloadedError: Too many requests are in the house.
+            RequestError: The id is taken, or the call cannot be built for the engine.
+        """
+        ticket = self._open(request)
+        try:
+            while True:
+                step = await self._next_step(ticket, sink)
+                if isinstance(step, EndRequest):
+                    return Served(assignment=None, end=step)
+                served = await self._attempt(ticket, step, make_call, sink, (stream, strip_usage))
+                if served is not None:
+                    return served
+        finally:
+            self._leave(ticket)
+
+    def _open(self, request: Request) -> Ticket:
+        if len(self._tickets) >= self._params.in_flight_max:
+            raise OverloadedError(
+                f"{len(self._tickets)} requests are in flight, the most this server takes; "
+                "try again in a moment",
+                code="too_many_in_flight",
+                retry_after_s=1.0,
+            )
+        if request.id in self._tickets:
+            raise RequestError(
+                f"request id {request.id!r} belongs to a request that has not ended; send another",
+                code="duplicate_request_id",
+                param="x-request-id",
+            )
+        ticket = Ticket(request, asyncio.current_task())
+        self._tickets[request.id] = ticket
+        self.post(RequestArrived(request))
+        return ticket
+
+    async def _next_step(self, ticket: Ticket, sink: Sink) -> Assignment | EndRequest:
+        while ticket.next_step is None and ticket.end is None:
+            ticket.waiter = asyncio.get_running_loop().create_future()
+            try:
+                await ticket.waiter
+            except asyncio.CancelledError:
+                if not ticket.was_interrupted():
+                    raise
+            if ticket.next_step is None and ticket.end is None:
+                await sink.waiting(self._waiting(ticket))
+        step, ticket.next_step, ticket.waiter = ticket.next_step, None, None
+        return ticket.end or step  # type: ignore[return-value]  # the loop leaves one of them
+
+    def _waiting(self, ticket: Ticket) -> Waiting:
+        model: ModelSnapshot | None = self._scheduler.model_snapshot(ticket.request.model)
+        return Waiting(
+            waited_ns=self.now_ns() - ticket.request.arrived_ns,
+            model_state=model.state if model else "",
+            load_fraction=model.load_fraction if model else 0.0,
+        )
+
+    async def _attempt(
+        self,
+        ticket: Ticket,
+        assignment: Assignment,
+        make_call: MakeCall,
+        sink: Sink,
+        how: tuple[bool, bool],
+    ) -> Served | None:
+        """Run one attempt; None if the scheduler will say how it goes on."""
+        ticket.assignment = assignment
+        relay = Relay(assignment, self.post, self._clock.now_ns)
+        try:
+            await relay.run(make_call, sink, stream=how[0], strip_usage=how[1])
+        except EngineError as error:
+            ticket.assignment = None
+            failure = await self._engine_failed(ticket, relay, error)
+        except RequestError:
+            ticket.settled = True
+            self._attempt_failed(relay, FailureKind.REFUSED)
+            raise
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError) or not ticket.was_interrupted():
+                self._cancel(ticket)
+                self._attempt_failed(relay, FailureKind.ABORTED)
+                raise
+            failure = self._interrupted(relay)
+        else:
+            ticket.settled = True
+            return Served(assignment)
+        finally:
+            ticket.assignment = None
+        if not relay.delivered:
+            return None
+        ticket.settled = True
+        return Served(assignment, failure=failure)
+
+    def _cancel(self, ticket: Ticket) -> None:
+        """The client is gone."""
+        ticket.settled = True
+        self.post(RequestCancelled(ticket.request.id))
+
+    async def _engine_failed(self, ticket: Ticket, relay: Relay, error: EngineError) -> EngineError:
+        """Report a failed attempt, and the replica with it if that no longer answers."""
+        assignment = relay.assignment
+        kind = FailureKind(error.code)
+        healthy = True
+        if kind is FailureKind.CRASHED:
+            try:
+                healthy = await assignment.engine.health()
+            except asyncio.CancelledError:
+                if not ticket.was_interrupted():
+                    self._cancel(ticket)
+                    self._attempt_failed(relay, FailureKind.ABORTED)
+                    raise
+        if not healthy:
+            self.post(ReplicaFailed(assignment.replica_id, assignment.epoch, kind, str(error)))
+        self._attempt_failed(relay, kind)
+        return error
+
+    def _interrupted(self, relay: Relay) -> EngineError:
+        self._attempt_failed(relay, FailureKind.ABORTED)
+        return EngineError(
+            f"replica {relay.assignment.replica_id} had to give way before the answer was complete",
+            code=FailureKind.ABORTED,
+        )
+
+    def _attempt_failed(self, relay: Relay, kind: FailureKind) -> None:
+        assignment = relay.assignment
+        self.post(
+            AttemptFailed(
+                assignment.request_id,
+                assignment.attempt,
+                kind,
+                delivered=relay.delivered,
+                output_tokens=relay.output_tokens,
+            )
+        )
+
+    def _leave(self, ticket: Ticket) -> None:
+        """The client's task goes; a request that has not ended is cancelled or was just over."""
+        ticket.left = True
+        if ticket.end is None and not ticket.settled:
+            self._cancel(ticket)
+        given = ticket.next_step
+        if isinstance(given, Assignment):
+            self._never_started(given.request_id, given.attempt, FailureKind.ABORTED)
+
+    def _never_started(self, request_id: str, attempt: int, kind: FailureKind) -> None:
+        self.post(AttemptFailed(request_id, attempt, kind, delivered=False))
+
+    # -- the step ---------------------------------------------------------------------------
+
+    def post(self, *events: Event) -> None:
+        """Put events into the inbox; they are handled together, soon, in this order."""
+        self._inbox.extend(events)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._step_due:
+            self._step_due = True
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def _step(self) -> None:
+        self._step_due = False
+        events, self._inbox = self._inbox, []
+        now_ns = self._clock.now_ns()
+        actions = self._scheduler.handle(events, now_ns)
+        if events or actions:
+            entry = Entry(now_ns, tuple(events), tuple(actions))
+            if self._journal is not None:
+                self._journal.append(entry)
+            for action in actions:
+                self._perform(action)
+            for observe in self.on_step:
+                observe(entry)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Dispatch():
+                self._dispatch(action)
+            case EndRequest():
+                self._end(action)
+            case AbortAttempt():
+                ticket = self._tickets.get(action.request_id)
+                if ticket is not None:
+                    ticket.abort(action.attempt)
+            case LoadReplica():
+                self._supervisor.load(action)
+            case UnloadReplica():
+                self._supervisor.unload(action)
+            case SetTimer():
+                self._set_timer(action.at_ns)
+            case DrainComplete():
+                self._drained.set()
+
+    def _dispatch(self, action: Dispatch) -> None:
+        ticket = self._tickets.get(action.request_id)
+        engine = self._supervisor.engine(action.replica_id, action.epoch)
+        if ticket is None or ticket.left or engine is None:
+            kind = FailureKind.CRASHED if engine is None else FailureKind.ABORTED
+            self._never_started(action.request_id, action.attempt, kind)
+            return
+        queued_ns = self._scheduler.state.now_ns - ticket.request.arrived_ns
+        ticket.give(
+            Assignment(
+                action.request_id,
+                action.attempt,
+                action.replica_id,
+                action.epoch,
+                engine,
+                queued_ns,
+            )
+        )
+
+    def _end(self, action: EndRequest) -> None:
+        ticket = self._tickets.pop(action.request_id, None)
+        if ticket is not None:
+            ticket.end = action
+            if ticket.assignment is None and not ticket.left:
+                ticket.give(action)
+        for observe in self.on_end:
+            observe(action)
+
+    def _set_timer(self, at_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(at_ns - self._clock.now_ns(), 0) / SECOND
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._timer_due, at_ns)
+
+    def _timer_due(self, at_ns: int) -> None:
+        """Loops round their timers; an early one is set again, so that none is lost."""
+        if self._clock.now_ns() < at_ns:
+            self._timer = asyncio.get_running_loop().call_later(0.001, self._timer_due, at_ns)
+        else:
+            self.post(TimerFired())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._params.tick_s)
+            for ticket in list(self._tickets.values()):
+                ticket.nudge()
+            if self._journal is not None:
+                self._journal.flush()

@@ -1,0 +1,59 @@
+"""One request between its client's task and the driver.
+
+Owns the hand-over: the driver puts the next step (an assignment or the end) into the ticket and
+wakes the task that waits for it. No queue, no token passes here.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from slalom.core.actions import EndRequest
+from slalom.core.request import Request
+from slalom.runtime.sink import Assignment
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request that has been submitted and not yet ended."""
+
+    request: Request
+    #: The task that serves the client; the driver interrupts it to abort an attempt.
+    task: "asyncio.Task[object] | None"
+    #: The running attempt.
+    assignment: Assignment | None = None
+    #: Interrupts by the driver that the task has not noticed yet.
+    interrupts: int = 0
+    #: The scheduler has been told how the request ends.
+    settled: bool = False
+    #: The client's task has left; nothing may be assigned any more.
+    left: bool = False
+    #: The terminal outcome, once there is one.
+    end: EndRequest | None = None
+    next_step: Assignment | EndRequest | None = None
+    waiter: "asyncio.Future[None] | None" = field(default=None, repr=False)
+
+    def give(self, step: Assignment | EndRequest) -> None:
+        """Hand over the next step and wake the task."""
+        self.next_step = step
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Wake the task, step or not, so that it can tell its client that it still waits."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def abort(self, attempt: int) -> None:
+        """Interrupt the running attempt if it is this one."""
+        if self.assignment is not None and self.assignment.attempt == attempt and self.task:
+            self.interrupts += 1
+            self.task.cancel()
+
+    def was_interrupted(self) -> bool:
+        """Whether a `CancelledError` just caught was the driver's and not the client's.
+
+        Takes the interrupt back, so that the task can go on.
+        """
+        if not self.interrupts or self.task is None:
+            return False
+        self.interrupts -= 1
+        return self.task.uncancel() == 0

@@ -6,7 +6,7 @@ own code: assembly hands these values to the launchers in `slalom.engines`.
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -37,26 +37,50 @@ class LlamaCppEngine(Section):
         description="Threads per replica; auto leaves slack, because llama.cpp's threads wait "
         "busily and collapse when the cores are taken.",
     )
+    kv_tokens: int | None = Field(
+        None,
+        ge=256,
+        le=1 << 24,
+        description="Tokens the KV cache holds for all places together; null is context_tokens "
+        "times places, less saves memory where requests are rarely long.",
+    )
     batch_tokens: int = Field(
+        2048, ge=32, le=65_536, description="Most prompt tokens taken into one batch."
+    )
+    micro_batch_tokens: int = Field(
         512, ge=32, le=8192, description="Most prompt tokens computed in one step."
     )
-    embeddings: bool = Field(
-        default=False, description="Serve /v1/embeddings; such a replica does not generate text."
+    embeddings: bool = Field(default=False, description="Serve /v1/embeddings too.")
+    pooling: Literal["mean", "cls", "last", "rank"] = Field(
+        "mean", description="How token embeddings become one."
     )
-    cache_type: Literal["f32", "f16", "bf16", "q8_0", "q4_0"] = Field(
+    cache_type: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = Field(
         "f16", description="Number format of the KV cache."
     )
-    flash_attention: Literal["auto", "on", "off"] = Field(
+    flash_attention: Literal["auto", "enabled", "disabled"] = Field(
         "auto", description="Flash attention; a quantised KV cache needs it."
+    )
+    gpu_layers: int = Field(
+        -1, ge=-1, le=10_000, description="Layers computed on a GPU; -1 is as many as fit."
+    )
+    prompt_cache: Size = Field(
+        0, description="Host memory for the prompts of earlier requests, beside the KV cache."
+    )
+    warm_up: bool = Field(
+        default=False, description="Run the model once before the replica counts as ready."
     )
     chat_template: str | None = Field(
         None, description="Jinja template that replaces the one in the GGUF."
     )
     memory_limit: Size | None = Field(
-        None, description="Hard limit on a replica's address space; null for none."
+        None, description="Hard limit on a replica's private memory; null for none."
     )
     ready_timeout_seconds: float = Field(
         300, gt=0, le=86_400, description="Longest wait until a replica is ready, seconds."
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further fields of xllamacpp's CommonParams, for experts.",
     )
 
 

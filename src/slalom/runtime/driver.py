@@ -27,7 +27,6 @@ from slalom.core.events import (
     DrainRequested,
     Event,
     FailureKind,
-    ReplicaFailed,
     RequestArrived,
     RequestCancelled,
     TimerFired,
@@ -37,9 +36,9 @@ from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import ModelSnapshot, Snapshot
 from slalom.engines.protocol import Capabilities, Launcher
-from slalom.errors import EngineError, OverloadedError, RequestError
+from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
-from slalom.runtime.relay import Relay
+from slalom.runtime.serving import Serving
 from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, Waiting
 from slalom.runtime.supervisor import Supervisor, WatchParams
 from slalom.runtime.ticket import Ticket
@@ -175,7 +174,8 @@ class Runtime:
                 step = await self._next_step(ticket, sink)
                 if isinstance(step, EndRequest):
                     return Served(assignment=None, end=step)
-                served = await self._attempt(ticket, step, make_call, sink, (stream, strip_usage))
+                serving = Serving(ticket, step, self.post, self._clock.now_ns)
+                served = await serving.run(make_call, sink, stream=stream, strip_usage=strip_usage)
                 if served is not None:
                     return served
         finally:
@@ -201,17 +201,22 @@ class Runtime:
         return ticket
 
     async def _next_step(self, ticket: Ticket, sink: Sink) -> Assignment | EndRequest:
-        while ticket.next_step is None and ticket.end is None:
+        while True:
+            if ticket.end is not None:
+                return ticket.end
+            if ticket.next_step is not None:
+                step, ticket.next_step = ticket.next_step, None
+                return step
+            if ticket.nudged:
+                ticket.nudged = False
+                await sink.waiting(self._waiting(ticket))
+                continue
             ticket.waiter = asyncio.get_running_loop().create_future()
             try:
                 await ticket.waiter
             except asyncio.CancelledError:
                 if not ticket.was_interrupted():
                     raise
-            if ticket.next_step is None and ticket.end is None:
-                await sink.waiting(self._waiting(ticket))
-        step, ticket.next_step, ticket.waiter = ticket.next_step, None, None
-        return ticket.end or step  # type: ignore[return-value]  # the loop leaves one of them
 
     def _waiting(self, ticket: Ticket) -> Waiting:
         model: ModelSnapshot | None = self._scheduler.model_snapshot(ticket.request.model)
@@ -221,89 +226,11 @@ class Runtime:
             load_fraction=model.load_fraction if model else 0.0,
         )
 
-    async def _attempt(
-        self,
-        ticket: Ticket,
-        assignment: Assignment,
-        make_call: MakeCall,
-        sink: Sink,
-        how: tuple[bool, bool],
-    ) -> Served | None:
-        """Run one attempt; None if the scheduler will say how it goes on."""
-        ticket.assignment = assignment
-        relay = Relay(assignment, self.post, self._clock.now_ns)
-        try:
-            await relay.run(make_call, sink, stream=how[0], strip_usage=how[1])
-        except EngineError as error:
-            ticket.assignment = None
-            failure = await self._engine_failed(ticket, relay, error)
-        except RequestError:
-            ticket.settled = True
-            self._attempt_failed(relay, FailureKind.REFUSED)
-            raise
-        except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError) or not ticket.was_interrupted():
-                self._cancel(ticket)
-                self._attempt_failed(relay, FailureKind.ABORTED)
-                raise
-            failure = self._interrupted(relay)
-        else:
-            ticket.settled = True
-            return Served(assignment)
-        finally:
-            ticket.assignment = None
-        if not relay.delivered:
-            return None
-        ticket.settled = True
-        return Served(assignment, failure=failure)
-
-    def _cancel(self, ticket: Ticket) -> None:
-        """The client is gone."""
-        ticket.settled = True
-        self.post(RequestCancelled(ticket.request.id))
-
-    async def _engine_failed(self, ticket: Ticket, relay: Relay, error: EngineError) -> EngineError:
-        """Report a failed attempt, and the replica with it if that no longer answers."""
-        assignment = relay.assignment
-        kind = FailureKind(error.code)
-        healthy = True
-        if kind is FailureKind.CRASHED:
-            try:
-                healthy = await assignment.engine.health()
-            except asyncio.CancelledError:
-                if not ticket.was_interrupted():
-                    self._cancel(ticket)
-                    self._attempt_failed(relay, FailureKind.ABORTED)
-                    raise
-        if not healthy:
-            self.post(ReplicaFailed(assignment.replica_id, assignment.epoch, kind, str(error)))
-        self._attempt_failed(relay, kind)
-        return error
-
-    def _interrupted(self, relay: Relay) -> EngineError:
-        self._attempt_failed(relay, FailureKind.ABORTED)
-        return EngineError(
-            f"replica {relay.assignment.replica_id} had to give way before the answer was complete",
-            code=FailureKind.ABORTED,
-        )
-
-    def _attempt_failed(self, relay: Relay, kind: FailureKind) -> None:
-        assignment = relay.assignment
-        self.post(
-            AttemptFailed(
-                assignment.request_id,
-                assignment.attempt,
-                kind,
-                delivered=relay.delivered,
-                output_tokens=relay.output_tokens,
-            )
-        )
-
     def _leave(self, ticket: Ticket) -> None:
         """The client's task goes; a request that has not ended is cancelled or was just over."""
         ticket.left = True
         if ticket.end is None and not ticket.settled:
-            self._cancel(ticket)
+            self.post(RequestCancelled(ticket.request.id))
         given = ticket.next_step
         if isinstance(given, Assignment):
             self._never_started(given.request_id, given.attempt, FailureKind.ABORTED)
@@ -401,6 +328,7 @@ class Runtime:
         while True:
             await asyncio.sleep(self._params.tick_s)
             for ticket in list(self._tickets.values()):
-                ticket.nudge()
+                ticket.nudged = True
+                ticket.wake()
             if self._journal is not None:
                 self._journal.flush()

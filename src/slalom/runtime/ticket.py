@@ -30,15 +30,17 @@ class Ticket:
     #: The terminal outcome, once there is one.
     end: EndRequest | None = None
     next_step: Assignment | EndRequest | None = None
+    #: The client may be told that it still waits.
+    nudged: bool = False
     waiter: "asyncio.Future[None] | None" = field(default=None, repr=False)
 
     def give(self, step: Assignment | EndRequest) -> None:
         """Hand over the next step and wake the task."""
         self.next_step = step
-        self.nudge()
+        self.wake()
 
-    def nudge(self) -> None:
-        """Wake the task, step or not, so that it can tell its client that it still waits."""
+    def wake(self) -> None:
+        """Wake the task if it waits."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 

@@ -1,0 +1,118 @@
+"""One attempt from assignment to report: what every way of ending means to the scheduler.
+
+Owns the mapping of exceptions to events: the engine failed, the driver interrupted, the client
+went away. The bytes themselves are `relay`'s. Called by `driver.Runtime.serve`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from slalom.core.events import AttemptFailed, FailureKind, ReplicaFailed, RequestCancelled
+from slalom.errors import EngineError, RequestError
+from slalom.runtime.relay import Relay
+from slalom.runtime.sink import Assignment, MakeCall, Served, Sink
+from slalom.runtime.ticket import Ticket
+
+
+class Serving:
+    """An attempt being served in its client's task.
+
+    Args:
+        ticket: The request.
+        assignment: Where the attempt runs.
+        post: Takes events for the scheduler.
+        now_ns: The clock.
+    """
+
+    __slots__ = ("_assignment", "_post", "_relay", "_ticket")
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        assignment: Assignment,
+        post: Callable[..., None],
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._ticket = ticket
+        self._assignment = assignment
+        self._post = post
+        self._relay = Relay(assignment, post, now_ns)
+
+    def __repr__(self) -> str:
+        return f"Serving({self._assignment.request_id}, attempt={self._assignment.attempt})"
+
+    async def run(
+        self, make_call: MakeCall, sink: Sink, *, stream: bool, strip_usage: bool
+    ) -> Served | None:
+        """Run the attempt; None if the scheduler will say how it goes on.
+
+        Raises:
+            RequestError: The call cannot be built for this engine.
+        """
+        ticket = self._ticket
+        ticket.assignment = self._assignment
+        try:
+            await self._relay.run(make_call, sink, stream=stream, strip_usage=strip_usage)
+        except EngineError as error:
+            ticket.assignment = None
+            failure = await self._engine_failed(error)
+        except RequestError:
+            ticket.settled = True
+            self._failed(FailureKind.REFUSED)
+            raise
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError) or not ticket.was_interrupted():
+                self._client_gone()
+                raise
+            failure = self._interrupted()
+        else:
+            ticket.settled = True
+            return Served(self._assignment)
+        finally:
+            ticket.assignment = None
+        if not self._relay.delivered:
+            return None
+        ticket.settled = True
+        return Served(self._assignment, failure=failure)
+
+    async def _engine_failed(self, error: EngineError) -> EngineError:
+        """Report a failed attempt, and the replica with it if that no longer answers."""
+        assignment = self._assignment
+        kind = FailureKind(error.code)
+        healthy = True
+        if kind is FailureKind.CRASHED:
+            try:
+                healthy = await assignment.engine.health()
+            except asyncio.CancelledError:
+                if not self._ticket.was_interrupted():
+                    self._client_gone()
+                    raise
+        if not healthy:
+            self._post(ReplicaFailed(assignment.replica_id, assignment.epoch, kind, str(error)))
+        self._failed(kind)
+        return error
+
+    def _interrupted(self) -> EngineError:
+        self._failed(FailureKind.ABORTED)
+        return EngineError(
+            f"replica {self._assignment.replica_id} had to give way before the answer was complete",
+            code=FailureKind.ABORTED,
+        )
+
+    def _client_gone(self) -> None:
+        """The order matters: a request that was cancelled is not one that failed."""
+        self._ticket.settled = True
+        self._post(RequestCancelled(self._ticket.request.id))
+        self._failed(FailureKind.ABORTED)
+
+    def _failed(self, kind: FailureKind) -> None:
+        assignment = self._assignment
+        self._post(
+            AttemptFailed(
+                assignment.request_id,
+                assignment.attempt,
+                kind,
+                delivered=self._relay.delivered,
+                output_tokens=self._relay.output_tokens,
+            )
+        )

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from slalom.config.document import read_document
 from slalom.config.origins import Origins
 from slalom.config.places import anchor
-from slalom.config.problems import config_error
+from slalom.config.problems import config_error, locate
 from slalom.config.schema import Config
-from slalom.config.tree import KeyPath, Shape, path_text, shape_at
+from slalom.config.tree import KeyPath, Shape, path_text
 from slalom.errors import ConfigError
 
 #: Environment variables are this, then the path with ``__`` between its keys.
@@ -80,9 +80,8 @@ def _apply_environment(
         at = _env_path(name)
         text = environ[name]
         try:
-            value = yaml.safe_load(text)
-            _put(data, at, value)
-        except (yaml.YAMLError, ValueError, LookupError, TypeError):
+            _put(data, at, _read_value(text))
+        except (LookupError, TypeError, AttributeError):
             raise ConfigError(
                 f"{name}: cannot set {path_text(at)}: write a value as in YAML, and list "
                 "positions from 0 without gaps"
@@ -90,6 +89,14 @@ def _apply_environment(
         origins.note(at, name)
         raw[at] = text
     return raw
+
+
+def _read_value(text: str) -> object:
+    """A variable's value as YAML; what is not YAML is a text."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 def _env_path(name: str) -> KeyPath:
@@ -138,8 +145,8 @@ def _as_text(error: ValidationError, data: dict[str, Any], raw: dict[KeyPath, st
     """Where text was wanted, take a variable's own text (a key ``0123`` is not a number)."""
     changed = False
     for problem in error.errors(include_url=False, include_input=False):
-        path = tuple(problem["loc"])
-        if problem["type"] == "string_type" and path in raw and shape_at(Config, path):
+        path, _ = locate(Config, problem["loc"])
+        if problem["type"] == "string_type" and path in raw:
             _put(data, path, raw[path])
             changed = True
     return changed

@@ -90,16 +90,6 @@ def _union(parts: list[Shape], arguments: tuple[Any, ...]) -> Shape:
     )
 
 
-def shape_at(root: type[Section], path: KeyPath) -> Shape | None:
-    """The shape at a path, or None where the path leads nowhere."""
-    shape: Shape | None = Shape(sections=(root,))
-    for key in path:
-        if shape is None:
-            return None
-        shape = shape.child(key)
-    return shape
-
-
 def known_paths(root: type[Section]) -> Iterator[str]:
     """Every option as text: ``server.port``, ``models[].engine.places``, ``tasks.*.ttft_ms``."""
     yield from _below(Shape(sections=(root,)), "")

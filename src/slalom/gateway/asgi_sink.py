@@ -1,0 +1,217 @@
+"""Writing engine answers to clients: the gateway's two sinks, whole and streamed.
+
+Owns when the response head is committed, keep-alive comments while waiting, and how a failure
+reaches the client at each stage: a proper status before the head, an SSE error event after it.
+The bytes are the engine's. Driven by `Runtime.serve`, ended by `inference`.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from slalom.errors import EngineError
+from slalom.gateway.error_table import Failure, engine_status, failure_of
+from slalom.gateway.replies import (
+    JSON,
+    Headers,
+    Send,
+    error_event,
+    send_body,
+    send_failure,
+)
+from slalom.runtime.sink import Assignment, Waiting
+from slalom.units import MS
+
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+#: Longest error body read from an engine, bytes.
+ERROR_BYTES_MAX = 64 << 10
+
+
+class AnswerTooLargeError(EngineError):
+    """The engine sent more than the gateway holds back for one answer."""
+
+    code = "answer_too_large"
+
+
+class WholeSink:
+    """Holds an answer back until it is complete, so that a failure has its proper status.
+
+    Args:
+        send: ASGI's send.
+        headers: Headers of every answer to this request.
+        bytes_max: Largest answer held.
+    """
+
+    def __init__(self, send: Send, headers: Headers, bytes_max: int) -> None:
+        self._send = send
+        self.headers = headers
+        self._bytes_max = bytes_max
+        self._parts: list[bytes] = []
+        self._content_type = JSON
+        self.status = 0
+        self.bytes_sent = 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether the engine answered with an error of its own."""
+        return self.status >= 400
+
+    async def waiting(self, waiting: Waiting) -> None:
+        """Nothing can be said before the answer is complete."""
+
+    async def head(self, assignment: Assignment, status: int, content_type: str) -> None:
+        """Note the head; another attempt starts over."""
+        self._parts.clear()
+        self.bytes_sent = 0
+        self.status = status
+        self._content_type = content_type.encode("latin-1") or JSON
+        self.headers += assignment_headers(assignment)
+
+    async def body(self, data: bytes) -> None:
+        """Keep a piece.
+
+        Raises:
+            AnswerTooLargeError: There is too much of it.
+        """
+        self.bytes_sent += len(data)
+        if self.bytes_sent > self._bytes_max:
+            raise AnswerTooLargeError(
+                f"The engine's answer is larger than {self._bytes_max} bytes: use streaming.",
+                retryable=False,
+            )
+        self._parts.append(data)
+
+    async def complete(self) -> None:
+        """Send the answer."""
+        body = b"".join(self._parts)
+        if self.refused:
+            await self.fail(engine_failure(self.status, body))
+            return
+        await send_body(
+            self._send, self.status, body, self.headers, content_type=self._content_type
+        )
+
+    async def fail(self, failure: Failure) -> None:
+        """Send an error instead."""
+        self.status = failure.status
+        await send_failure(self._send, failure, self.headers)
+
+
+class StreamSink:
+    """Relays a stream.
+
+    Args:
+        send: ASGI's send.
+        headers: Headers of every answer to this request.
+        comment_after_ns: A client that waits this long gets its head and comments.
+        comment_every_ns: Time between comments.
+    """
+
+    def __init__(
+        self, send: Send, headers: Headers, comment_after_ns: int, comment_every_ns: int
+    ) -> None:
+        self._send = send
+        self.headers = headers
+        self._next_comment_ns = comment_after_ns
+        self._comment_every_ns = comment_every_ns
+        self._content_type = EVENT_STREAM
+        self._started = False
+        self._refusal: list[bytes] = []
+        self.status = 0
+        self.bytes_sent = 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether the engine answered with an error of its own."""
+        return self.status >= 400
+
+    async def waiting(self, waiting: Waiting) -> None:
+        """Tell a client that has waited for long that it is not forgotten."""
+        if waiting.waited_ns < self._next_comment_ns:
+            return
+        self._next_comment_ns = waiting.waited_ns + self._comment_every_ns
+        text = f": waiting {waiting.waited_ns // MS} ms; model {waiting.model_state}"
+        if waiting.model_state == "loading":
+            text += f" {waiting.load_fraction:.0%}"
+        await self._write(text.encode() + b"\n\n")
+
+    async def head(self, assignment: Assignment, status: int, content_type: str) -> None:
+        """Note the head; it goes out with the first bytes of the body."""
+        self.status = status
+        self._refusal.clear()
+        if not self._started:
+            self._content_type = content_type.encode("latin-1") or EVENT_STREAM
+            self.headers += assignment_headers(assignment)
+
+    async def body(self, data: bytes) -> None:
+        """Relay bytes; they come as whole events, so that an error event can always follow."""
+        if self.refused:
+            if sum(map(len, self._refusal)) < ERROR_BYTES_MAX:
+                self._refusal.append(data)
+            return
+        await self._write(data)
+
+    async def complete(self) -> None:
+        """End the stream."""
+        if self.refused:
+            await self.fail(engine_failure(self.status, b"".join(self._refusal)))
+            return
+        await self._write(b"", more=False)
+
+    async def fail(self, failure: Failure) -> None:
+        """Send an error: with its status while that is possible, else as an event."""
+        if not self._started:
+            self.status = failure.status
+            await send_failure(self._send, failure, self.headers)
+            return
+        await self._write(error_event(failure), more=False)
+
+    async def _write(self, data: bytes, *, more: bool = True) -> None:
+        if not self._started:
+            self._started = True
+            await self._send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status or 200,
+                    "headers": [
+                        (b"content-type", self._content_type),
+                        (b"cache-control", b"no-cache"),
+                        (b"x-accel-buffering", b"no"),
+                        *self.headers,
+                    ],
+                }
+            )
+        self.bytes_sent += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+#: What `Runtime.serve` writes to, and the gateway ends.
+AnySink = WholeSink | StreamSink
+
+
+def assignment_headers(assignment: Assignment) -> Headers:
+    """Who serves this, and how long it waited."""
+    return [
+        (b"x-slalom-queue-ms", b"%.1f" % (assignment.queued_ns / MS)),
+        (b"x-slalom-replica", assignment.replica_id.encode()),
+        (b"x-slalom-attempt", b"%d" % assignment.attempt),
+    ]
+
+
+def engine_failure(status: int, body: bytes) -> Failure:
+    """An engine's refusal in OpenAI's shape: its own words where it speaks them."""
+    answered = engine_status(status)
+    base = failure_of("engine_refused" if answered < 500 else "engine_error")
+    message, param = base.message, None
+    try:
+        document: Any = msgspec.json.decode(body)
+        error = document.get("error", document)
+        if isinstance(error, str):
+            message = error
+        elif isinstance(error.get("message"), str):
+            message = error["message"]
+            param = error.get("param") if isinstance(error.get("param"), str) else None
+    except (msgspec.DecodeError, AttributeError, RecursionError):
+        pass  # garbage: our own sentence has to do
+    return replace(base, status=answered, message=message, param=param)

@@ -1,0 +1,182 @@
+"""The hot path: one inference request from its ASGI scope to the last byte of its answer.
+
+Owns the order of the checks (method, key, room, body, work) and the life of a served request:
+watch for the client leaving, serve, end. Raw ASGI, no framework in between. Called by `app` for
+the three inference routes.
+"""
+
+import asyncio
+import logging
+import traceback
+
+from slalom.errors import OverloadedError, RequestError, SlalomError
+from slalom.gateway import request_body
+from slalom.gateway.asgi_sink import AnySink, StreamSink, WholeSink
+from slalom.gateway.departure import Departure
+from slalom.gateway.error_table import (
+    CLIENT_LEFT,
+    Failure,
+    failure_of,
+    failure_of_end,
+    failure_of_error,
+)
+from slalom.gateway.params import KeyEntry
+from slalom.gateway.preparation import Arrival, Work, prepare
+from slalom.gateway.records import Exchange
+from slalom.gateway.replies import Headers, Receive, Scope, Send, send_failure
+from slalom.gateway.request_body import ClientGoneError
+from slalom.gateway.request_head import RequestHead, read_head
+from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH
+from slalom.gateway.shared import Shared
+from slalom.runtime.sink import Served
+
+_LOG = logging.getLogger("slalom.gateway")
+
+PATHS = frozenset((CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH))
+#: Errors after which the rest of the body is not worth reading.
+_BODY_UNREAD = frozenset(("body_too_large", "body_timeout"))
+
+
+class Inference:
+    """Answers the inference routes.
+
+    Args:
+        shared: What all routes share.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._params = shared.params
+        self._runtime = shared.runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; raises nothing but a foreign cancellation."""
+        head = read_head(scope["headers"], self._shared.watched_headers)
+        inside = self._shared.inside
+        request_id = head.request_id
+        if not request_id or request_id in inside:
+            request_id = self._shared.new_id()
+        exchange = Exchange(request_id, scope["path"])
+        headers: Headers = [(b"x-request-id", request_id.encode())]
+        inside.add(request_id)
+        departure = Departure(scope, receive)
+        try:
+            key = self._admit(scope, head)
+            exchange.key = key.name if key is not None else ""
+            work = await self._work(
+                receive, Arrival(request_id, scope["path"], head, key, self._runtime.now_ns())
+            )
+            await self._serve(work, send, exchange, headers, departure)
+        except ClientGoneError:
+            exchange.status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            exchange.status = CLIENT_LEFT
+            if not departure.explains_cancellation():
+                raise
+        except SlalomError as problem:
+            await _refuse(send, failure_of_error(problem), exchange, headers)
+        except Exception as problem:  # noqa: BLE001 - a bug of ours must not look like silence
+            _log_bug(exchange.request_id, problem)
+            await _refuse(send, failure_of("internal"), exchange, headers)
+        finally:
+            departure.ignore()
+            inside.discard(request_id)
+            self._shared.records.answered(exchange)
+
+    def _admit(self, scope: Scope, head: RequestHead) -> KeyEntry | None:
+        """Everything that can be refused before the body is read."""
+        if scope["method"] != "POST":
+            raise RequestError(
+                f"{scope['path']} takes POST, not {scope['method']}.", code="method_not_allowed"
+            )
+        key = self._shared.keys.caller(head.authorization, head.api_key)
+        if self._shared.draining:
+            raise OverloadedError("The server is shutting down.", retry_after_s=5, code="draining")
+        if len(self._shared.inside) > self._params.inflight_max:
+            raise OverloadedError(
+                f"There are already {self._params.inflight_max} requests in this server.",
+                retry_after_s=1,
+                code="too_many_requests",
+            )
+        request_body.check_media_type(head.content_type)
+        return key
+
+    async def _work(self, receive: Receive, arrival: Arrival) -> Work:
+        raw = await request_body.read_body(
+            receive,
+            declared_bytes=arrival.head.content_length,
+            bytes_max=self._params.body_bytes_max,
+            timeout_s=self._params.body_timeout_s,
+        )
+        return prepare(self._shared, arrival, raw)
+
+    async def _serve(
+        self, work: Work, send: Send, exchange: Exchange, headers: Headers, departure: Departure
+    ) -> None:
+        """From here on the sink says how far the answer has got, so errors go through it."""
+        headers.append((b"x-slalom-task", work.request.task.encode("ascii", "replace")))
+        if work.notices:
+            notice = "; ".join(work.notices).encode("ascii", "replace")
+            headers.append((b"x-slalom-notice", notice))
+        exchange.stream = work.stream
+        exchange.scheduled = True
+        sink = self._sink(send, headers, stream=work.stream)
+        departure.watch()
+        try:
+            served = await self._runtime.serve(
+                work.request,
+                work.outgoing.call,
+                sink,
+                stream=work.stream,
+                strip_usage=work.strip_usage,
+            )
+            departure.ignore()
+            await _end(sink, served, exchange)
+        except OverloadedError as problem:
+            exchange.scheduled = False
+            await _fail(sink, failure_of_error(problem), exchange)
+        except SlalomError as problem:
+            await _fail(sink, failure_of_error(problem), exchange)
+        except Exception as problem:  # noqa: BLE001 - as above
+            _log_bug(exchange.request_id, problem)
+            await _fail(sink, failure_of("internal"), exchange)
+        finally:
+            exchange.status = sink.status
+            exchange.bytes_sent = sink.bytes_sent
+
+    def _sink(self, send: Send, headers: Headers, *, stream: bool) -> AnySink:
+        params = self._params
+        if not stream:
+            return WholeSink(send, headers, params.answer_bytes_max)
+        return StreamSink(send, headers, params.wait_comment_after_ns, params.wait_comment_every_ns)
+
+
+async def _end(sink: AnySink, served: Served, exchange: Exchange) -> None:
+    """Write the end of an answer; an engine's own refusal is already in the sink."""
+    if sink.refused or (served.end is None and served.failure is None):
+        await sink.complete()
+    elif served.failure is not None:
+        await _fail(sink, failure_of_error(served.failure), exchange)
+    elif served.end is not None:
+        await _fail(sink, failure_of_end(served.end), exchange)
+
+
+async def _fail(sink: AnySink, failure: Failure, exchange: Exchange) -> None:
+    exchange.code = failure.code
+    await sink.fail(failure)
+
+
+async def _refuse(send: Send, failure: Failure, exchange: Exchange, headers: Headers) -> None:
+    exchange.status = failure.status
+    exchange.code = failure.code
+    if failure.code in _BODY_UNREAD:
+        headers.append((b"connection", b"close"))
+    if failure.code == "method_not_allowed":
+        headers.append((b"allow", b"POST"))
+    await send_failure(send, failure, headers)
+
+
+def _log_bug(request_id: str, problem: Exception) -> None:
+    """Where it happened, without the message: that could quote a prompt."""
+    where = "".join(traceback.format_tb(problem.__traceback__))
+    _LOG.error("request %s: %s (a bug)\n%s", request_id, type(problem).__name__, where)

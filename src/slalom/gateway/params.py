@@ -1,0 +1,97 @@
+"""What the gateway needs to know, as plain frozen data.
+
+Owns the shape only: the assembly fills it from the configuration, tests and benchmarks write it
+by hand. Secrets appear as SHA-256 digests and nowhere else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slalom.units import KIB, MIB, SECOND
+from slalom.workload.tasks import DEFAULT_TASKS, FALLBACK_TASK, TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as clients know it."""
+
+    id: str
+    #: Other names for it; an alias that is a task's name also declares that task.
+    aliases: tuple[str, ...] = ()
+    #: Answer limit for requests that name none, tokens; None takes the gateway's.
+    max_tokens_default: int | None = None
+    #: Task of requests that nothing declares or recognises, e.g. of a reasoning model.
+    default_task: str | None = None
+    #: Task names that, asked for as a model, mean this model and declare that task.
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """One API key."""
+
+    #: Shown in logs and records; never the secret.
+    name: str
+    #: SHA-256 digest of the secret, 32 bytes.
+    sha256: bytes
+    admin: bool = False
+    #: Task of its requests that declare none.
+    task: str | None = None
+    #: The most urgent task it may have; None takes `task`, and without both there is no bound.
+    ceiling: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<KeyEntry {self.name} admin={self.admin}>"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRule:
+    """Recognises a task where none is declared: every given condition must hold."""
+
+    task: str
+    path: str | None = None
+    #: Body fields that must be there and not empty.
+    has: tuple[str, ...] = ()
+    #: Model id or alias as the client wrote it, or the id it stands for.
+    model: str | None = None
+    #: A header's name, or ``name: value``.
+    header: str | None = None
+    #: Whether a chat already holds an answer of the assistant.
+    history: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParams:
+    """Everything the gateway is told at its start."""
+
+    models: tuple[ServedModel, ...]
+    keys: tuple[KeyEntry, ...] = ()
+    tasks: Mapping[str, TaskSpec] = field(default_factory=lambda: DEFAULT_TASKS)
+    rules: tuple[TaskRule, ...] = ()
+    #: Task where neither header, body, key, rules nor model say anything.
+    default_task: str = FALLBACK_TASK
+    #: Answer limit where neither request nor model names one, tokens.
+    default_max_tokens: int = 512
+    #: Largest request body, bytes.
+    body_bytes_max: int = 32 * MIB
+    #: Longest time to receive a request body, seconds.
+    body_timeout_s: float = 60.0
+    #: Largest request head (request line and headers), bytes.
+    header_bytes_max: int = 64 * KIB
+    #: Longest time to receive a request head, seconds.
+    header_timeout_s: float = 30.0
+    #: How long an idle kept-alive connection stays open, seconds.
+    keep_alive_s: float = 75.0
+    connections_max: int = 4096
+    #: Requests inside the gateway (waiting and running); over it new ones get 503.
+    inflight_max: int = 16_384
+    #: Largest answer that is held back until complete (requests without streaming), bytes.
+    answer_bytes_max: int = 64 * MIB
+    #: A streaming client that waits this long gets its head and SSE comments, ns.
+    wait_comment_after_ns: int = 2 * SECOND
+    #: Time between such comments, ns.
+    wait_comment_every_ns: int = 5 * SECOND
+    #: `/ready` fails while the oldest request waits longer than this, ns.
+    starving_ns: int = 120 * SECOND
+    #: Ended requests kept for `/admin/requests/{id}`.
+    records_max: int = 1000

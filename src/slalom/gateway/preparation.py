@@ -1,0 +1,125 @@
+"""From a body to work: the core's request, the engine's call, and how the client wants it.
+
+Owns the joining of parsing, field checks, model names, capabilities, limits and task resolution.
+Pure apart from the runtime's static capabilities. Called by `inference`, tested as a function.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from slalom.core.request import Request
+from slalom.engines.protocol import Capabilities
+from slalom.errors import RequestError
+from slalom.gateway import request_body, upstream_call
+from slalom.gateway.params import KeyEntry, ServedModel
+from slalom.gateway.request_head import RequestHead
+from slalom.gateway.resolution import CHAT_PATH, EMBEDDINGS_PATH, Facts, resolve
+from slalom.gateway.shared import Shared
+from slalom.gateway.upstream_call import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A checked request, ready to be served."""
+
+    request: Request
+    outgoing: Outgoing
+    stream: bool
+    #: The client did not ask for the usage that Slalom makes the stream report.
+    strip_usage: bool
+    #: What the client should be told about its declarations.
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is known of a request besides its body."""
+
+    request_id: str
+    path: str
+    head: RequestHead
+    key: KeyEntry | None
+    arrived_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """How the client wants its answer, and what that changes in the body."""
+
+    max_tokens: int = 0
+    stream: bool = False
+    strip_usage: bool = False
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+def prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
+    """Parse and check a body and turn it into work.
+
+    Raises:
+        RequestError: The client is wrong; `param` names where.
+    """
+    body = request_body.parse(raw)
+    embeddings = arrival.path == EMBEDDINGS_PATH
+    request_body.check_fields(body, chat=arrival.path == CHAT_PATH, embeddings=embeddings)
+    named = shared.catalogue.find(body["model"])
+    model = named.model
+    capabilities = shared.runtime.capabilities(model.id)
+    if embeddings:
+        _check_embeddings(capabilities, model.id)
+        answer = _Answer()
+    else:
+        upstream_call.check_infill(body, capabilities, model.id)
+        answer = _answer(body, model, shared.params.default_max_tokens)
+    prompt_tokens = upstream_call.prompt_tokens(body)
+    facts = Facts(
+        path=arrival.path,
+        headers=arrival.head.watched,
+        body=body,
+        model_name=body["model"],
+        model=model,
+        named_task=named.task,
+        key=arrival.key,
+        prompt_tokens=prompt_tokens,
+        max_tokens=answer.max_tokens,
+        fim=upstream_call.has_fim_tokens(body, capabilities.fim),
+    )
+    resolved = resolve(facts, shared.params)
+    request = Request(
+        id=arrival.request_id,
+        model=model.id,
+        task=resolved.task.name,
+        sla=resolved.sla,
+        arrived_ns=arrival.arrived_ns,
+        prompt_tokens=prompt_tokens,
+        max_tokens=answer.max_tokens,
+        predicted_tokens=min(resolved.task.predicted_tokens, answer.max_tokens),
+        key=arrival.key.name if arrival.key is not None else "",
+    )
+    outgoing = Outgoing(
+        path=arrival.path,
+        raw=raw,
+        body=body,
+        changes=dict(answer.changes),
+        headers=arrival.head.upstream_headers(arrival.request_id),
+        fim=capabilities.fim,
+    )
+    return Work(request, outgoing, answer.stream, answer.strip_usage, resolved.notices)
+
+
+def _answer(body: dict[str, Any], model: ServedModel, default_max_tokens: int) -> _Answer:
+    limits = upstream_call.limits(body, model.max_tokens_default or default_max_tokens)
+    if body.get("stream") is not True:
+        return _Answer(limits.max_tokens, changes=tuple(limits.changes.items()))
+    usage, strip_usage = upstream_call.usage_changes(body)
+    changes = (*limits.changes.items(), *usage.items())
+    return _Answer(limits.max_tokens, stream=True, strip_usage=strip_usage, changes=changes)
+
+
+def _check_embeddings(capabilities: Capabilities, model: str) -> None:
+    if not capabilities.embeddings:
+        raise RequestError(
+            f"The model {model!r} is not served for embeddings: set 'embeddings: true' in its "
+            "engine's section, or ask another model.",
+            code="unsupported_by_model",
+            param="model",
+        )

@@ -1,0 +1,193 @@
+"""Reading and checking the body of an inference request: one bounded read, one parse.
+
+Owns the limits of the body, the JSON rules and the types of the fields Slalom itself looks at.
+Everything else passes through untouched and unread. Called by `inference`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from slalom.errors import RequestError
+from slalom.gateway.replies import Receive
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+#: Largest number that counts as a token limit.
+TOKENS_MAX = 1 << 31
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was complete: there is nobody to answer."""
+
+
+async def read_body(
+    receive: Receive, *, declared_bytes: int, bytes_max: int, timeout_s: float
+) -> bytes:
+    """The whole body.
+
+    Args:
+        receive: ASGI's receive.
+        declared_bytes: `Content-Length`, or -1 for a body without one.
+        bytes_max: Largest body taken.
+        timeout_s: Longest time for a body that does not come in one piece.
+
+    Raises:
+        RequestError: Too large or too slow.
+        ClientGoneError: The client has left.
+    """
+    if declared_bytes > bytes_max:
+        raise _too_large(bytes_max)
+    message = await _receive_within(receive, timeout_s)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+        return body
+    parts, size = [body], len(body)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while message.get("more_body", False):
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > bytes_max:
+                    raise _too_large(bytes_max)
+    except TimeoutError:
+        raise _too_slow(timeout_s) from None
+    return b"".join(parts)
+
+
+async def _receive_within(receive: Receive, timeout_s: float) -> Any:
+    try:
+        async with asyncio.timeout(timeout_s):
+            message = await receive()
+    except TimeoutError:
+        raise _too_slow(timeout_s) from None
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+    return message
+
+
+def _too_large(bytes_max: int) -> RequestError:
+    return RequestError(
+        f"The request body is larger than {bytes_max} bytes (server.max_body_mib).",
+        code="body_too_large",
+    )
+
+
+def _too_slow(timeout_s: float) -> RequestError:
+    return RequestError(
+        f"The request body did not arrive within {timeout_s:g} s.", code="body_timeout"
+    )
+
+
+def check_media_type(content_type: bytes | None) -> None:
+    """Take JSON only: other types are mistakes, or forms posted by a foreign web page.
+
+    Raises:
+        RequestError: The body is declared as something else, or as nothing.
+    """
+    if content_type == b"application/json":
+        return
+    kind = (content_type or b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not (
+        kind.startswith(b"application/") and kind.endswith(b"+json")
+    ):
+        raise RequestError(
+            f"Send JSON with 'content-type: application/json', not {kind.decode('latin-1')!a}.",
+            code="unsupported_media_type",
+        )
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The body as a document.
+
+    Raises:
+        RequestError: Not JSON, not UTF-8, not an object, or nested too deeply.
+    """
+    try:
+        return _decode(body)
+    except RecursionError:
+        raise RequestError("The body is nested too deeply.", code="invalid_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise RequestError(
+            f"The body cannot be used: {_why(problem)}", code="invalid_json"
+        ) from None
+
+
+def _why(problem: Exception) -> str:
+    """What is wrong, without a word of the body: decoders may quote it."""
+    if isinstance(problem, msgspec.ValidationError):
+        return "must be a JSON object."
+    if isinstance(problem, UnicodeDecodeError):
+        return "is not UTF-8."
+    return f"is not valid JSON ({problem})."
+
+
+def check_fields(body: Mapping[str, Any], *, chat: bool, embeddings: bool) -> None:
+    """Check the types of the fields that Slalom reads; the engine judges the rest.
+
+    Raises:
+        RequestError: `param` names the first field that is wrong.
+    """
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise _wrong("model", "is needed: the id of a model (GET /v1/models lists them)")
+    if embeddings:
+        if not isinstance(body.get("input"), str | list) or not body["input"]:
+            raise _wrong("input", "must be a text, or a list of texts or tokens")
+        return
+    if chat:
+        _check_messages(body.get("messages"))
+    else:
+        if not isinstance(body.get("prompt"), str | list):
+            raise _wrong("prompt", "must be a text, or a list of texts or tokens")
+        suffix = body.get("suffix")
+        if suffix is not None and not isinstance(suffix, str):
+            raise _wrong("suffix", "must be a text")
+    _check_options(body)
+
+
+def _check_messages(messages: object) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise _wrong("messages", "must be a list of at least one message")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise _wrong(f"messages[{index}]", "must be an object with role and content")
+        if not isinstance(message.get("role"), str):
+            raise _wrong(f"messages[{index}].role", "must be a text such as 'user'")
+
+
+def _check_options(body: Mapping[str, Any]) -> None:
+    for name in ("stream", "echo"):
+        if not isinstance(body.get(name), bool | None):
+            raise _wrong(name, "must be true or false")
+    for name in ("max_tokens", "max_completion_tokens", "n_predict", "n"):
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise _wrong(name, "must be an integer")
+        if value is not None and not (-1 if name == "n_predict" else 1) <= value < TOKENS_MAX:
+            raise _wrong(name, f"must be at least 1 and below {TOKENS_MAX}")
+    for name in ("temperature", "top_p"):
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise _wrong(name, "must be a number")
+    for name in ("stream_options", "metadata"):
+        if not isinstance(body.get(name), dict | None):
+            raise _wrong(name, "must be an object")
+    if not isinstance(body.get("tools"), list | None):
+        raise _wrong("tools", "must be a list")
+    stop = body.get("stop")
+    if not isinstance(stop, str | list | None) or (
+        isinstance(stop, list) and not all(isinstance(word, str) for word in stop)
+    ):
+        raise _wrong("stop", "must be a text or a list of texts")
+
+
+def _wrong(name: str, what: str) -> RequestError:
+    return RequestError(f"{name} {what}.", param=name)

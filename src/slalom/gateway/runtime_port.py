@@ -1,0 +1,43 @@
+"""What the gateway needs of the runtime, as a protocol.
+
+Owns the shape only. `runtime.driver.Runtime` fits it; the gateway's own tests bring a small one
+in memory, so that HTTP can be tested without a scheduler.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from slalom.core.actions import EndRequest
+from slalom.core.request import Request
+from slalom.core.snapshot import Snapshot
+from slalom.engines.protocol import Capabilities
+from slalom.runtime.sink import MakeCall, Served, Sink
+
+
+class RuntimePort(Protocol):
+    """Takes requests, serves them, tells about itself."""
+
+    #: Told of every ended request.
+    on_end: list[Callable[[EndRequest], None]]
+
+    async def serve(
+        self, request: Request, make_call: MakeCall, sink: Sink, *, stream: bool, strip_usage: bool
+    ) -> Served:
+        """Serve a request to its end; cancel the task to abort.
+
+        Raises:
+            OverloadedError: There is no room for it.
+        """
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """The scheduler's present state."""
+        ...
+
+    def now_ns(self) -> int:
+        """The scheduler's clock."""
+        ...
+
+    def capabilities(self, model_id: str) -> Capabilities:
+        """What the engines of a model can do."""
+        ...

@@ -1,0 +1,74 @@
+"""What the gateway's routes share: parameters, runtime, keys, catalogue, records, metrics.
+
+Owns their construction from the parameters and the draining flag; no behaviour of its own.
+Built by `app`.
+"""
+
+import secrets
+from itertools import count
+
+from slalom.errors import ConfigError
+from slalom.gateway.auth import Keys
+from slalom.gateway.catalogue import Catalogue
+from slalom.gateway.declared import HEADERS
+from slalom.gateway.params import GatewayParams
+from slalom.gateway.records import Records
+from slalom.gateway.runtime_port import RuntimePort
+from slalom.gateway.telemetry import Telemetry
+
+
+class Shared:
+    """State of one gateway.
+
+    Raises:
+        ConfigError: Two models share a name, or a key or rule names an unknown task.
+    """
+
+    def __init__(self, runtime: RuntimePort, params: GatewayParams) -> None:
+        _check_tasks(params)
+        self.runtime = runtime
+        self.params = params
+        self.keys = Keys(params.keys)
+        self.catalogue = Catalogue(params.models, params.tasks)
+        self.records = Records(params.records_max, params.inflight_max)
+        #: Ids of the inference requests in this gateway, waiting and running.
+        self.inside: set[str] = set()
+        self.telemetry = Telemetry(runtime.snapshot, lambda: len(self.inside))
+        self.watched_headers = frozenset(
+            name.encode("latin-1") for name in HEADERS | _rule_headers(params)
+        )
+        #: Set once: new inference requests are refused from then on.
+        self.draining = False
+        self._id_head = secrets.token_hex(4)
+        self._id_numbers = count(1)
+        runtime.on_end.append(self.records.ended)
+        runtime.on_end.append(self.telemetry.ended)
+        self.records.on_record.append(self.telemetry.answered)
+
+    def new_id(self) -> str:
+        """A request id that no other request of any server has."""
+        return f"req-{self._id_head}-{next(self._id_numbers)}"
+
+
+def _rule_headers(params: GatewayParams) -> set[str]:
+    return {
+        rule.header.partition(":")[0].strip().lower()
+        for rule in params.rules
+        if rule.header is not None
+    }
+
+
+def _check_tasks(params: GatewayParams) -> None:
+    named = [("the default task", params.default_task)]
+    for key in params.keys:
+        named += [(f"key {key.name!r}", task) for task in (key.task, key.ceiling) if task]
+    named += [(f"rule {index + 1}", rule.task) for index, rule in enumerate(params.rules)]
+    for model in params.models:
+        tasks = (*model.tasks, model.default_task)
+        named += [(f"model {model.id!r}", task) for task in tasks if task]
+    for where, task in named:
+        if task not in params.tasks:
+            raise ConfigError(
+                f"{where} names the unknown task {task!r}: use one of {', '.join(params.tasks)}, "
+                "or define it under 'tasks'"
+            )

@@ -1,0 +1,143 @@
+"""From a client's body to the engine's: model name, token limit, usage, fill-in-the-middle.
+
+Owns what Slalom changes in a body, and the estimate of the prompt's size. A body that needs no
+change goes upstream as the very bytes that came. Pure. Called by `inference`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from slalom.engines.protocol import Call, Capabilities, Engine, FimTemplate
+from slalom.errors import RequestError
+
+_encode = msgspec.json.encode
+
+#: Bytes of source code per token, about right for code models' tokenizers. The estimate feeds
+#: targets and the order of the queue, never a limit, so it may be off by a third.
+BYTES_PER_TOKEN = 3.5
+#: Tokens a chat template adds around one message.
+TOKENS_PER_MESSAGE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What is to be sent, before it is known which engine serves it."""
+
+    path: str
+    #: The client's bytes.
+    raw: bytes
+    #: The parsed body; never written to.
+    body: Mapping[str, Any]
+    #: Fields to set over the body's.
+    changes: Mapping[str, Any]
+    #: Headers for the engine.
+    headers: Mapping[str, str]
+    #: Fallback template where the engine itself names none.
+    fim: FimTemplate | None = None
+
+    def call(self, engine: Engine) -> Call:
+        """The call in this engine's words."""
+        body = self.body
+        rewritten = bool(self.changes) or body["model"] != engine.model_name
+        template = engine.capabilities.fim or self.fim
+        infill = bool(body.get("suffix")) and template is not None
+        if not rewritten and not infill:
+            return Call(path=self.path, body=self.raw, headers=self.headers)
+        fields = {**body, **self.changes, "model": engine.model_name}
+        if infill and template is not None:
+            fields["prompt"] = template.render(fields["prompt"], fields.pop("suffix"))
+        return Call(path=self.path, body=_encode(fields), headers=self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the answer may get."""
+
+    #: Tokens over all choices.
+    max_tokens: int
+    changes: Mapping[str, Any]
+
+
+def limits(body: Mapping[str, Any], default_max_tokens: int) -> Limits:
+    """The token limit of a request, and what to set where the client named none.
+
+    llama.cpp would otherwise go on to the end of the context.
+    """
+    named = body.get("max_completion_tokens") or body.get("max_tokens")
+    changes: dict[str, Any] = {}
+    if named is None:
+        of_llama = body.get("n_predict")
+        if of_llama is not None and of_llama > 0:
+            named = of_llama
+        else:
+            named = default_max_tokens
+            changes["max_tokens"] = default_max_tokens
+            if of_llama is not None:
+                changes["n_predict"] = default_max_tokens
+    return Limits(named * (body.get("n") or 1), changes)
+
+
+def usage_changes(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    """What to set so that the stream reports its usage, and whether to hide it again.
+
+    Slalom counts tokens by the engine's own figures; a client that did not ask gets no chunk
+    it does not expect.
+    """
+    options = body.get("stream_options") or {}
+    if options.get("include_usage") is True:
+        return {}, False
+    return {"stream_options": {**options, "include_usage": True}}, True
+
+
+def check_infill(body: Mapping[str, Any], capabilities: Capabilities, model: str) -> None:
+    """Refuse a suffix that the model cannot use.
+
+    Raises:
+        RequestError: The model knows no fill-in-the-middle, or the prompt is not one text.
+    """
+    if not body.get("suffix"):
+        return
+    if capabilities.fim is None:
+        raise RequestError(
+            f"The model {model!r} does not know fill-in-the-middle: leave 'suffix' out, or use a "
+            "code model that was trained for it.",
+            code="unsupported_by_model",
+            param="suffix",
+        )
+    if not isinstance(body["prompt"], str):
+        raise RequestError("With 'suffix', prompt must be one text.", param="prompt")
+
+
+def has_fim_tokens(body: Mapping[str, Any], fim: FimTemplate | None) -> bool:
+    """Whether the prompt already carries the model's own fill-in-the-middle tokens."""
+    prompt = body.get("prompt")
+    return fim is not None and isinstance(prompt, str) and bool(fim.middle) and fim.middle in prompt
+
+
+def prompt_tokens(body: Mapping[str, Any]) -> int:
+    """Estimated tokens of the prompt, from its size in bytes: no tokenizer is asked."""
+    messages = body.get("messages")
+    if messages is None:
+        return _tokens(body.get("prompt", body.get("input"))) + _tokens(body.get("suffix"))
+    count = 0
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list):
+            content = [part.get("text") for part in content if isinstance(part, dict)]
+        count += _tokens(content) + TOKENS_PER_MESSAGE
+    tools = body.get("tools")
+    return count + (int(len(_encode(tools)) / BYTES_PER_TOKEN) if tools else 0)
+
+
+def _tokens(text: object) -> int:
+    if isinstance(text, str):
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        return int(size / BYTES_PER_TOKEN) + 1
+    if isinstance(text, list):
+        if text and isinstance(text[0], int):
+            return len(text)
+        return sum(_tokens(part) for part in text)
+    return 0

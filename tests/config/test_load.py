@@ -111,7 +111,7 @@ def test_variables_reach_lists_mappings_and_texts_that_look_like_numbers() -> No
         ("keys: [{name: a, key: x, key_env: Y}]", ["exactly one of"]),
         ("keys: [{name: a, key_sha256: abc}]", ["64 hexadecimal digits"]),
         (
-            "models: [{id: a, engine: &e {kind: command, cmd: x}}, {id: b, aliases: [a], engine: *e}]",
+            "models: [{id: a, engine: &e {kind: command, cmd: x}}, {id: a, engine: *e}]",
             ["models", "'a' is given twice"],
         ),
         ("server: {port: 1}\nserver: {port: 2}", ["slalom.yaml:2", "server is given twice"]),

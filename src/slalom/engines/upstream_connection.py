@@ -7,7 +7,7 @@ What one read of the socket brought is handed out as one piece, unparsed. Called
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
@@ -20,6 +20,18 @@ HEAD_BYTES_MAX = 65_536
 BUFFER_BYTES_MAX = 262_144
 
 
+class Feed(Protocol):
+    """Where an answer comes from."""
+
+    def resume(self) -> None:
+        """The reader has emptied the buffer."""
+        ...
+
+    def drop(self) -> None:
+        """The reader has gone, or the answer failed: nothing more is wanted."""
+        ...
+
+
 class UpstreamReply:
     """An answer being received: the `Reply` of every engine reached over HTTP.
 
@@ -28,8 +40,8 @@ class UpstreamReply:
 
     __slots__ = (
         "_complete",
-        "_connection",
         "_error",
+        "_feed",
         "_loop",
         "_parts",
         "_quiet_since_s",
@@ -48,7 +60,7 @@ class UpstreamReply:
         self._where = where
         self._stall_timeout_s = stall_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._connection: Connection | None = None
+        self._feed: Feed | None = None
         self._parts: list[bytes] = []
         self.buffered_bytes = 0
         self._complete = False
@@ -86,8 +98,8 @@ class UpstreamReply:
                 return b""
             await self._something_happens()
         parts, self._parts, self.buffered_bytes = self._parts, [], 0
-        if self._connection is not None:
-            self._connection.resume()
+        if self._feed is not None:
+            self._feed.resume()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_all(self, bytes_max: int) -> bytes:
@@ -122,9 +134,13 @@ class UpstreamReply:
 
     # -- the feeding side, for `Connection` -----------------------------------------------
 
-    def bind(self, connection: "Connection") -> None:
-        """The connection that delivers this answer."""
-        self._connection = connection
+    def bind(self, feed: "Feed") -> None:
+        """Say what delivers this answer."""
+        self._feed = feed
+
+    def unbind(self) -> None:
+        """Forget what delivers it: it is told nothing any more."""
+        self._feed = None
 
     def push(self, body: bytes) -> None:
         """A piece of the body; `notify` follows once per read of the socket."""
@@ -136,16 +152,16 @@ class UpstreamReply:
         if self._complete or self._error is not None:
             return
         self._error = EngineError(f"{self._where}: {what}", code=kind)
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.drop()
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.drop()
         self.notify()
         self._timer.cancel()
 
     def finish(self) -> None:
         """The last byte of the body is here."""
         self._complete = True
-        self._connection = None
+        self._feed = None
         self._timer.cancel()
         self.notify()
 

@@ -15,7 +15,9 @@ import click
 import typer.main
 
 from slalom.config.schema import Config
+from slalom.core.snapshot import Snapshot
 from slalom.gateway.error_table import ERROR_TABLE
+from slalom.gateway.telemetry import Telemetry
 from slalom.policies.registry import DEFAULT_KINDS, POLICIES
 from slalom.workload.tasks import DEFAULT_TASKS
 
@@ -71,7 +73,7 @@ def _kind(schema: Schema) -> str:
     if kind == "object":
         values = schema.get("additionalProperties")
         return f"mapping of names to {_kind(values)}" if isinstance(values, dict) else "section"
-    return {"string": "text", "boolean": "true or false", "number": "number"}.get(kind, kind)
+    return {"string": "text", "boolean": "true or false"}.get(kind, str(kind))
 
 
 def _bounds(schema: Schema) -> str:
@@ -232,6 +234,16 @@ def refusals() -> str:
     return _table(("status", "`code`", "`type`", "meaning", "worth another try"), rows)
 
 
+def metrics() -> str:
+    """Every metric with its labels, from the registry the gateway serves."""
+    nothing = Snapshot(0, False, 0, 0, 0, (), (), ())  # noqa: FBT003 - draining
+    rows = []
+    for family in Telemetry(lambda: nothing, lambda: 0).registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        rows.append((f"`{name}`", family.type, family.documentation))
+    return _table(("name", "kind", "meaning"), sorted(rows))
+
+
 #: What a page may ask for with ``<!-- generated: NAME -->``.
 GENERATED: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
@@ -239,4 +251,5 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "policies": policies,
     "tasks": tasks,
     "refusals": refusals,
+    "metrics": metrics,
 }

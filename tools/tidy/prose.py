@@ -20,7 +20,7 @@ _LINK = re.compile(r"(?<!\!)\[[^\]\n]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]\
 _FENCE = re.compile(r"^(\s*)(`{3,}|~{3,})\s*([\w-]*)(.*)$")
 #: Languages of blocks that a reader might type or run.
 RUNNABLE = frozenset({"bash", "sh", "shell", "console", "python", "py"})
-_MARK = re.compile(r"<!--\s*(run|skip)(?::\s*(.*?))?\s*-->")
+_MARK = re.compile(r"<!--\s*(run|skip|file)(?::\s*(.*?))?\s*-->")
 
 
 @dataclass(frozen=True, slots=True)

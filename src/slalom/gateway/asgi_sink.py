@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from slalom.errors import EngineError
+from slalom.errors import SlalomError
 from slalom.gateway.error_table import Failure, engine_status, failure_of
 from slalom.gateway.replies import (
     JSON,
@@ -28,7 +28,7 @@ EVENT_STREAM = b"text/event-stream; charset=utf-8"
 ERROR_BYTES_MAX = 64 << 10
 
 
-class AnswerTooLargeError(EngineError):
+class AnswerTooLargeError(SlalomError):
     """The engine sent more than the gateway holds back for one answer."""
 
     code = "answer_too_large"
@@ -77,8 +77,7 @@ class WholeSink:
         self.bytes_sent += len(data)
         if self.bytes_sent > self._bytes_max:
             raise AnswerTooLargeError(
-                f"The engine's answer is larger than {self._bytes_max} bytes: use streaming.",
-                retryable=False,
+                f"The engine's answer is larger than {self._bytes_max} bytes: use streaming."
             )
         self._parts.append(data)
 
@@ -165,6 +164,7 @@ class StreamSink:
             self.status = failure.status
             await send_failure(self._send, failure, self.headers)
             return
+        self.status = 200
         await self._write(error_event(failure), more=False)
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:

@@ -77,10 +77,12 @@ _ROWS: dict[str, Row] = {
     FailureKind.LOAD_TIMEOUT: Row(503, _SERVER, "The model was not ready in time.", 5),
     # Raised on this side of the scheduler.
     "invalid_request": _final(400, _INVALID, "The request is wrong."),
+    "invalid_http": _final(400, _INVALID, "This is not an HTTP request."),
     "invalid_json": _final(400, _INVALID, "The body is not JSON."),
     "invalid_number": _final(400, _INVALID, "A number is malformed."),
     "unsupported_by_model": _final(400, _INVALID, "The model cannot do this."),
     "invalid_api_key": _final(401, "authentication_error", "The API key is wrong."),
+    "duplicate_request_id": Row(409, _INVALID, "A request with this id is under way.", 1),
     "missing_api_key": _final(401, "authentication_error", "An API key is needed."),
     "admin_key_needed": _final(403, "permission_error", "An admin key is needed."),
     "not_found": _final(404, _INVALID, "There is nothing here."),
@@ -129,7 +131,8 @@ def failure_of_error(error: SlalomError) -> Failure:
         code = error.code if error.code in ERROR_TABLE else FailureKind.ENGINE_ERROR.value
         base = replace(failure_of(code, str(error)), code=error.code)
         return base if error.status is None else replace(base, status=engine_status(error.status))
-    return failure_of(error.code)
+    known = error.code in ERROR_TABLE
+    return failure_of(error.code, str(error) if known else "")
 
 
 def engine_status(status: int) -> int:

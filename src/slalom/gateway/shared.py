@@ -5,6 +5,7 @@ Built by `app`.
 """
 
 import secrets
+import time
 from itertools import count
 
 from slalom.errors import ConfigError
@@ -39,6 +40,8 @@ class Shared:
         )
         #: Set once: new inference requests are refused from then on.
         self.draining = False
+        #: Unix time of the start, seconds; what `/v1/models` calls `created`.
+        self.started_s = int(time.time())
         self._id_head = secrets.token_hex(4)
         self._id_numbers = count(1)
         runtime.on_end.append(self.records.ended)

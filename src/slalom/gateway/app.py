@@ -1,0 +1,94 @@
+"""The ASGI application: the three inference routes go straight, the rest to Starlette.
+
+Owns the choice of the route, the request id of cold answers, and the draining switch. No
+middleware lies on the hot path. Built by the assembly, served by `server`.
+"""
+
+from slalom.gateway.cold_routes import ColdRoutes
+from slalom.gateway.inference import PATHS, Inference
+from slalom.gateway.params import GatewayParams
+from slalom.gateway.records import Records
+from slalom.gateway.replies import Message, Receive, Scope, Send
+from slalom.gateway.request_head import read_head
+from slalom.gateway.runtime_port import RuntimePort
+from slalom.gateway.shared import Shared
+
+
+class Gateway:
+    """The ASGI application.
+
+    Args:
+        runtime: Serves the requests; its `on_end` gets two observers.
+        params: What the gateway is told.
+
+    Raises:
+        ConfigError: The parameters contradict each other.
+    """
+
+    def __init__(self, runtime: RuntimePort, params: GatewayParams) -> None:
+        self._shared = Shared(runtime, params)
+        self._inference = Inference(self._shared)
+        self._cold = ColdRoutes(self._shared).starlette()
+
+    def __repr__(self) -> str:
+        return f"<Gateway inside={self.inflight} draining={self._shared.draining}>"
+
+    @property
+    def inflight(self) -> int:
+        """Inference requests inside, waiting and running."""
+        return len(self._shared.inside)
+
+    @property
+    def params(self) -> GatewayParams:
+        """What the gateway was told."""
+        return self._shared.params
+
+    @property
+    def records(self) -> Records:
+        """The last ended requests."""
+        return self._shared.records
+
+    def start_draining(self) -> None:
+        """Refuse new inference requests from now on; those inside go on."""
+        self._shared.draining = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await _no_other_protocol(scope, receive, send)
+            return
+        if scope["path"] in PATHS:
+            await self._inference(scope, receive, send)
+            return
+        head = read_head(scope["headers"], frozenset())
+        request_id = (head.request_id or self._shared.new_id()).encode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        await self._cold(scope, receive, send_with_id)
+
+
+def app(runtime: RuntimePort, params: GatewayParams) -> Gateway:
+    """The ASGI application in front of a runtime.
+
+    Raises:
+        ConfigError: The parameters contradict each other.
+    """
+    return Gateway(runtime, params)
+
+
+async def _no_other_protocol(scope: Scope, receive: Receive, send: Send) -> None:
+    """There is nothing to start or stop here, and no websocket route."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+            return

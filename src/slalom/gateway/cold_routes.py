@@ -1,0 +1,225 @@
+"""The routes that are not on the hot path: models, health, readiness, metrics, admin.
+
+Owns their documents and who may see them. Built on Starlette; its own 404 and 405 are answered
+in OpenAI's shape. Called by `app` for every path that is not an inference route.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from slalom.core.snapshot import ModelSnapshot
+from slalom.errors import RequestError, SlalomError
+from slalom.gateway.error_table import Failure, failure_of, failure_of_error
+from slalom.gateway.params import ServedModel
+from slalom.gateway.replies import error_body, error_headers
+from slalom.gateway.shared import Shared
+from slalom.units import SECOND, format_duration
+
+_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+#: Most records listed by `/admin/requests`.
+_LISTED_MAX = 100
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class ColdRoutes:
+    """The documents of the cold routes.
+
+    Args:
+        shared: What all routes share.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def starlette(self) -> Starlette:
+        """The ASGI app that serves them."""
+        routes = [
+            Route("/v1/models", self._for_callers(self.models)),
+            Route("/v1/models/{name:path}", self._for_callers(self.model)),
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+            Route("/metrics", self._for_callers(self.metrics)),
+            Route("/admin/snapshot", self._for_admins(self.snapshot)),
+            Route("/admin/requests", self._for_admins(self.requests)),
+            Route("/admin/requests/{request_id:path}", self._for_admins(self.request)),
+        ]
+        return Starlette(
+            routes=routes,
+            exception_handlers={
+                HTTPException: _http_error,
+                SlalomError: _slalom_error,
+                Exception: _bug,
+            },
+        )
+
+    async def models(self, request: Request) -> Response:
+        """Every model with its state."""
+        states = self._states()
+        data = [self._card(model, states.get(model.id)) for model in self._shared.catalogue.models]
+        return _json({"object": "list", "data": data})
+
+    async def model(self, request: Request) -> Response:
+        """One model by any of its names."""
+        named = self._shared.catalogue.find(request.path_params["name"])
+        return _json(self._card(named.model, self._states().get(named.model.id)))
+
+    async def health(self, request: Request) -> Response:
+        """Whether the process answers at all."""
+        return _json({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether new requests are taken and none waits beyond the bound."""
+        snapshot = self._shared.runtime.snapshot()
+        starving_ns = self._shared.params.starving_ns
+        if self._shared.draining or snapshot.draining:
+            return _json({"status": "draining", "reason": "The server is shutting down."}, 503)
+        if snapshot.oldest_wait_ns > starving_ns:
+            waiting = [model.id for model in snapshot.models if model.waiting]
+            reason = (
+                f"A request has waited {format_duration(snapshot.oldest_wait_ns)}, more than "
+                f"{format_duration(starving_ns)}; models with waiting requests: "
+                f"{', '.join(waiting)}."
+            )
+            return _json({"status": "starving", "reason": reason}, 503)
+        return _json({"status": "ready"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text format."""
+        return Response(self._shared.telemetry.exposition(), media_type=_EXPOSITION)
+
+    async def snapshot(self, request: Request) -> Response:
+        """The scheduler's state in full."""
+        return _json(self._shared.runtime.snapshot())
+
+    async def requests(self, request: Request) -> Response:
+        """The last ended requests."""
+        return _json({"object": "list", "data": self._shared.records.latest(_LISTED_MAX)})
+
+    async def request(self, request: Request) -> Response:
+        """One ended request."""
+        request_id = request.path_params["request_id"]
+        record = self._shared.records.find(request_id)
+        if record is None:
+            raise RequestError(
+                f"There is no record of request {request_id[:200]!r}: it has not ended, or is "
+                "older than the last "
+                f"{self._shared.params.records_max}; 'slalom explain' reads the journal.",
+                code="not_found",
+            )
+        return _json(record)
+
+    def _states(self) -> dict[str, ModelSnapshot]:
+        return {model.id: model for model in self._shared.runtime.snapshot().models}
+
+    def _card(self, model: ServedModel, state: ModelSnapshot | None) -> dict[str, Any]:
+        card: dict[str, Any] = {
+            "id": model.id,
+            "object": "model",
+            "created": self._shared.started_s,
+            "owned_by": "slalom",
+        }
+        details: dict[str, Any] = {"aliases": [*model.aliases, *model.tasks]}
+        if state is not None:
+            now_ns = self._shared.runtime.now_ns()
+            booked = sum(replica.booked_bytes for replica in state.replicas)
+            details |= {
+                "state": state.state,
+                "progress": state.load_fraction,
+                "waiting": state.waiting,
+                "running": state.running,
+                "bytes": booked,
+                "replicas": [
+                    {
+                        "id": replica.id,
+                        "state": replica.state,
+                        "running": replica.running,
+                        "bytes": replica.booked_bytes,
+                        "measured_bytes": replica.measured_bytes,
+                    }
+                    for replica in state.replicas
+                ],
+            }
+            if state.last_failure:
+                details["last_failure"] = state.last_failure
+            if state.backoff_until_ns > now_ns:
+                details["retry_after_s"] = (state.backoff_until_ns - now_ns) / SECOND
+        card["slalom"] = details
+        return card
+
+    def _for_callers(self, endpoint: Endpoint) -> Endpoint:
+        """Only with a key, where keys are configured."""
+
+        async def guarded(request: Request) -> Response:
+            self._shared.keys.caller(*_credentials(request))
+            return await endpoint(request)
+
+        return guarded
+
+    def _for_admins(self, endpoint: Endpoint) -> Endpoint:
+        """Only with an admin key, always."""
+
+        async def guarded(request: Request) -> Response:
+            self._shared.keys.admin(*_credentials(request))
+            return await endpoint(request)
+
+        return guarded
+
+
+def _credentials(request: Request) -> tuple[bytes | None, bytes | None]:
+    authorization = request.headers.get("authorization")
+    api_key = request.headers.get("x-api-key")
+    return (
+        authorization.encode("latin-1") if authorization is not None else None,
+        api_key.encode("latin-1") if api_key is not None else None,
+    )
+
+
+def _json(document: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json")
+
+
+def _error(failure: Failure, headers: dict[str, str] | None = None) -> Response:
+    lines = {name.decode(): value.decode() for name, value in error_headers(failure)}
+    return Response(
+        error_body(failure),
+        failure.status,
+        headers=lines | (headers or {}),
+        media_type="application/json",
+    )
+
+
+async def _http_error(request: Request, problem: Exception) -> Response:
+    """Starlette's own refusals: no such route, no such method."""
+    status = problem.status_code if isinstance(problem, HTTPException) else 500
+    path = request.url.path[:200]
+    if status == 405:
+        headers = dict(getattr(problem, "headers", None) or {})
+        message = f"{path} does not take {request.method}."
+        return _error(failure_of("method_not_allowed", message), headers)
+    if status == 404:
+        return _error(
+            failure_of(
+                "not_found",
+                f"There is no {path} here. Routes: /v1/models, /v1/chat/completions, "
+                "/v1/completions, /v1/embeddings, /health, /ready, /metrics.",
+            )
+        )
+    return _error(failure_of("internal"))
+
+
+async def _slalom_error(_request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, SlalomError)  # noqa: S101 - registered for this class
+    return _error(failure_of_error(problem))
+
+
+async def _bug(_request: Request, _problem: Exception) -> Response:
+    """Anything else is our fault; Starlette raises it again, so that the server logs it."""
+    return _error(failure_of("internal"))

@@ -1,0 +1,142 @@
+"""uvicorn's HTTP protocol with bounds on heads and connections, and a call when a client leaves.
+
+Owns what must be refused before there is a request for the app, in the same error shape as all
+else. Does not know routes or runtime. Used by `server`.
+"""
+
+import asyncio
+from typing import Any, cast
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from slalom.gateway.departure import ON_GONE
+from slalom.gateway.error_table import failure_of
+from slalom.gateway.params import GatewayParams
+from slalom.gateway.replies import error_body, error_headers
+
+#: A connection that is one too many may ask for so long before it is closed, seconds.
+_SURPLUS_S = 1.0
+
+
+class BoundedConfig(Config):
+    """uvicorn's configuration with the gateway's parameters."""
+
+    params: GatewayParams
+
+
+class _RefusedError(Exception):
+    """Stops the parser; what to answer is in the protocol."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    def __init__(
+        self,
+        config: BoundedConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._params = config.params
+        #: Code of the error table to answer instead of the app.
+        self._refusal = ""
+        self._in_head = True
+        self._head_bytes = 0
+        self._chunk_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection; a silent one does not stay for ever."""
+        super().connection_made(transport)
+        allowed_s = self._params.header_timeout_s
+        if len(self.connections) > self._params.connections_max:
+            self._refusal = "too_many_connections"
+            allowed_s = _SURPLUS_S
+        self._head_timer = self.loop.call_later(allowed_s, self._head_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the task that serves this client."""
+        cycle = self.cycle
+        super().connection_lost(exc)
+        self._stop_head_timer()
+        if cycle and not cycle.response_complete:  # uvicorn declares it as never None
+            tell = cast("dict[str, Any]", cycle.scope).get(ON_GONE)
+            if tell is not None:
+                tell()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, within the bounds of a head."""
+        self._unset_keepalive_if_required()
+        self._chunk_bytes = len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # nothing is upgraded here: the request is answered as it stands
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or "invalid_http")
+            return
+        if not self._in_head:
+            return
+        if self._head_bytes > self._params.header_bytes_max:
+            self._refuse("headers_too_large")
+        elif self._head_bytes and self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._params.header_timeout_s, self._head_late)
+
+    def on_message_begin(self) -> None:
+        """Begin a request; the app may leave a call for when the client goes."""
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[ON_GONE] = None
+
+    def on_headers_complete(self) -> None:
+        """Start the app, unless the request is refused."""
+        self._in_head = False
+        self._stop_head_timer()
+        limit = self._params.header_bytes_max
+        if max(self._head_bytes, self._chunk_bytes) > limit:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > limit:
+                self._refusal = "headers_too_large"
+        if self._refusal:
+            raise _RefusedError
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there: read on, so that a client's leaving is noticed."""
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_complete()
+        self.flow.resume_reading()
+
+    def _head_late(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, code: str) -> None:
+        """Answer without the app, and close."""
+        if self.transport.is_closing():
+            return
+        failure = failure_of(code)
+        body = error_body(failure)
+        lines = [
+            STATUS_LINE[failure.status],
+            b"content-type: application/json\r\nconnection: close\r\n",
+            b"content-length: %d\r\n" % len(body),
+            *(b"%s: %s\r\n" % header for header in error_headers(failure)),
+            b"\r\n",
+            body,
+        ]
+        self.transport.write(b"".join(lines))
+        self.transport.close()

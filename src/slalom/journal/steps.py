@@ -1,0 +1,199 @@
+"""Turns journal entries into the steps of one request's story, and sums up what it waited for.
+
+Owns the wording of the steps and the split of the wait by cause. Called by `explain`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from slalom.core.actions import (
+    AbortAttempt,
+    Action,
+    Dispatch,
+    EndRequest,
+    LoadReplica,
+    Outcome,
+    UnloadCause,
+    UnloadReplica,
+)
+from slalom.core.events import (
+    AttemptFailed,
+    Event,
+    FirstToken,
+    ReplicaFailed,
+    ReplicaGone,
+    ReplicaReady,
+    RequestArrived,
+    RequestCancelled,
+)
+from slalom.core.journal import Entry
+from slalom.core.request import Request
+from slalom.core.snapshot import ReplicaState
+from slalom.journal.codec import Header
+from slalom.journal.occupancy import Occupancy
+from slalom.units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened."""
+
+    #: Time since the scheduled arrival, ns.
+    at_ns: int
+    #: Machine-readable: arrived, load, evict, ready, dispatch, first-token, end, …
+    kind: str
+    #: For people.
+    text: str
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long it waited, by what was missing; all in ns."""
+
+    #: No replica of its model was ready.
+    loading_ns: int = 0
+    #: Its model was ready, but every place (or the device's window) was taken.
+    places_ns: int = 0
+    #: Since when it waits, on the journal's clock; None while it runs.
+    since_ns: int | None = None
+    #: Whether a replica of its model was ready at that time.
+    was_ready: bool = False
+
+    def mark(self, now_ns: int, *, ready: bool, waits: bool) -> None:
+        """Account for the time up to now, and note what holds from now on."""
+        if self.since_ns is not None:
+            spent_ns = now_ns - self.since_ns
+            if self.was_ready:
+                self.places_ns += spent_ns
+            else:
+                self.loading_ns += spent_ns
+        self.since_ns = now_ns if waits else None
+        self.was_ready = ready
+
+
+def steps_of(
+    request: Request, entry: Entry, header: Header, occupancy: Occupancy, waits: Waits
+) -> Iterator[Step]:
+    """The steps of one entry as they concern a request; updates `occupancy` and `waits`."""
+    at_ns = entry.now_ns - request.arrived_ns
+    for event in entry.events:
+        if isinstance(event, RequestArrived) and event.request.id == request.id:
+            yield Step(at_ns, "arrived", _arrival(request, occupancy))
+            waits.since_ns = entry.now_ns
+            waits.was_ready = bool(occupancy.ready(request.model))
+        elif told := _event(request, event, occupancy):
+            yield Step(at_ns, *told)
+    was_waiting = waits.since_ns is not None
+    occupancy.events(entry)
+    # What stood still until now is what was missing until now.
+    waits.mark(entry.now_ns, ready=bool(occupancy.ready(request.model)), waits=was_waiting)
+    waiting = was_waiting
+    waiting = was_waiting
+    for action in entry.actions:
+        if isinstance(action, Dispatch | EndRequest) and action.request_id == request.id:
+            waiting = False
+        if told := _action(request, action, header, occupancy, waiting=waiting):
+            yield Step(at_ns, *told)
+    occupancy.actions(entry)
+    waits.since_ns = entry.now_ns if waiting or _waits_again(request, entry) else None
+    waits.was_ready = bool(occupancy.ready(request.model))
+
+
+def _waits_again(request: Request, entry: Entry) -> bool:
+    """Whether its attempt failed here and nothing else became of it yet."""
+    failed = any(
+        isinstance(event, AttemptFailed) and event.request_id == request.id
+        for event in entry.events
+    )
+    return failed and not any(
+        isinstance(action, Dispatch | EndRequest) and action.request_id == request.id
+        for action in entry.actions
+    )
+
+
+def _action(
+    request: Request, action: Action, header: Header, occupancy: Occupancy, *, waiting: bool
+) -> tuple[str, str] | None:
+    """(kind, text) of an action that concerns the request."""
+    match action:
+        case Dispatch(request_id, attempt, replica_id) if request_id == request.id:
+            return "dispatch", f"dispatched to {replica_id} as attempt {attempt}"
+        case EndRequest(request_id=request_id) if request_id == request.id:
+            return "end", _ending(action)
+        case AbortAttempt(request_id, attempt) if request_id == request.id:
+            return "abort", f"attempt {attempt} is aborted"
+        case LoadReplica(replica_id, _, model) if model == request.model:
+            return "load", f"{replica_id} begins to load"
+        case UnloadReplica(replica_id, _, cause):
+            return _unload(request, replica_id, cause, header, occupancy) if waiting else None
+        case _:
+            return None
+
+
+def _arrival(request: Request, occupancy: Occupancy) -> str:
+    model = request.model
+    state = occupancy.state(model)
+    if state is ReplicaState.READY:
+        taken, places = occupancy.taken(model)
+        found = f"{model} was ready with {taken} of {places} places taken"
+    elif state is ReplicaState.LOADING:
+        found = f"{model} was loading"
+    elif state is ReplicaState.UNLOADING:
+        found = f"{model} was being unloaded"
+    else:
+        found = f"{model} was not loaded"
+    waiting = occupancy.waiting(model)
+    return f"arrived; {found}" + (f", {waiting} waiting before it" if waiting else "")
+
+
+def _event(request: Request, event: Event, occupancy: Occupancy) -> tuple[str, str] | None:
+    """(kind, text) of an event that concerns the request."""
+    own = request.id
+    match event:
+        case FirstToken(request_id, attempt) if request_id == own:
+            return "first-token", f"first token of attempt {attempt}"
+        case AttemptFailed(request_id, attempt, kind) if request_id == own:
+            return "attempt-failed", f"attempt {attempt} failed: {kind.value}"
+        case RequestCancelled(request_id) if request_id == own:
+            return "cancelled", "the client went away"
+        case ReplicaReady(replica_id) if occupancy.model_of(replica_id) == request.model:
+            return "ready", f"{replica_id} is ready"
+        case ReplicaFailed(replica_id, _, kind, detail) if (
+            occupancy.model_of(replica_id) == request.model
+        ):
+            return "load-failed", f"{replica_id} failed: {kind.value}" + _detail(detail)
+        case ReplicaGone(replica_id):
+            if occupancy.model_of(replica_id) == request.model:
+                return "gone", f"{replica_id} has ended"
+        case _:
+            pass
+    return None
+
+
+def _unload(
+    request: Request, replica_id: str, cause: UnloadCause, header: Header, occupancy: Occupancy
+) -> tuple[str, str] | None:
+    devices = {model.id: model.device for model in header.models}
+    model = occupancy.model_of(replica_id)
+    if model == request.model:
+        return "unload", f"{replica_id} is unloaded ({cause.value})"
+    if cause is UnloadCause.EVICTED and devices.get(model) == devices.get(request.model):
+        return "evict", f"{replica_id} is evicted to make room"
+    return None
+
+
+def _ending(end: EndRequest) -> str:
+    took = format_duration(end.ended_ns - end.arrived_ns)
+    match end.outcome:
+        case Outcome.DONE:
+            return f"done after {took} with {end.output_tokens} tokens"
+        case Outcome.CANCELLED:
+            return f"cancelled by the client after {took}"
+        case Outcome.REJECTED:
+            return f"refused: {end.reason}" + _detail(end.detail)
+        case Outcome.FAILED:
+            return f"failed: {end.reason}" + _detail(end.detail)
+
+
+def _detail(detail: str) -> str:
+    return f" ({detail})" if detail else ""

@@ -1,0 +1,160 @@
+"""The story of a request, told from a journal that a real scheduler wrote."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slalom.core.events import (
+    AttemptFinished,
+    Event,
+    FirstToken,
+    ReplicaGone,
+    ReplicaReady,
+    RequestArrived,
+    RequestCancelled,
+)
+from slalom.core.journal import Entry
+from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
+from slalom.core.scheduler import Scheduler
+from slalom.journal.codec import JournalError, header_for
+from slalom.journal.explain import Story, explain
+from slalom.journal.files import JournalParams, JournalWriter
+from slalom.policies.registry import policies
+from slalom.units import MS, SECOND
+
+START = 10 * SECOND
+
+
+class Recorder:
+    """A scheduler whose entries go to a journal on disk."""
+
+    def __init__(self, directory: Path, *, places: int = 1, file_bytes_max: int = 1 << 20) -> None:
+        models = [ModelSpec("small", "host", 60, places), ModelSpec("big", "host", 80, places)]
+        self.scheduler = Scheduler(models, [DeviceSpec("host", 100)], policies())
+        header = header_for(self.scheduler, epoch_unix_ns=1_700_000_000 * SECOND)
+        params = JournalParams(directory, file_bytes_max=file_bytes_max)
+        self.writer = JournalWriter(params, header)
+
+    def step(self, at_ms: float, *events: Event) -> list[object]:
+        now_ns = START + round(at_ms * MS)
+        actions = self.scheduler.handle(events, now_ns)
+        self.writer.append(Entry(now_ns, events, tuple(actions)))
+        return list(actions)
+
+
+def ask(request_id: str, at_ms: float, model: str = "small", **sla_ms: int) -> RequestArrived:
+    sla = Sla(**{f"{name}_ns": limit * MS for name, limit in sla_ms.items()})
+    return RequestArrived(
+        Request(request_id, model, "chat", sla, START + round(at_ms * MS), 10, 20, 8)
+    )
+
+
+def epoch(recorder: Recorder, replica_id: str) -> int:
+    for model in recorder.scheduler.snapshot().models:
+        for replica in model.replicas:
+            if replica.id == replica_id:
+                return replica.epoch
+    raise AssertionError(replica_id)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """`cold` waits for its model to load, `queued` for a place, `swap` for an eviction."""
+    recorder = Recorder(tmp_path)
+    recorder.step(0, ask("cold", 0, ttft=500, e2e=3000))
+    recorder.step(900, ReplicaReady("small#0", epoch(recorder, "small#0")))
+    recorder.step(1000, FirstToken("cold", 1))
+    recorder.step(1100, ask("queued", 1100, ttft=500))
+    recorder.step(1200, ask("gone", 1200))
+    recorder.step(1250, RequestCancelled("gone"))
+    recorder.step(1400, AttemptFinished("cold", 1, 9))
+    recorder.step(1500, FirstToken("queued", 1))
+    recorder.step(1600, AttemptFinished("queued", 1, 5))
+    recorder.step(2600, ask("swap", 2600, "big", e2e=5000))
+    recorder.step(2700, ReplicaGone("small#0", epoch(recorder, "small#0")))
+    recorder.step(3500, ReplicaReady("big#0", epoch(recorder, "big#0")))
+    recorder.step(3600, AttemptFinished("swap", 1, 3))
+    recorder.writer.close()
+    return tmp_path
+
+
+def kinds(story: Story) -> list[str]:
+    return [step.kind for step in story.steps]
+
+
+def test_a_cold_start_is_told_with_its_wait_and_its_missed_target(journal: Path) -> None:
+    story = explain(journal, "cold")
+    assert kinds(story) == ["arrived", "load", "ready", "dispatch", "first-token", "end"]
+    assert "small was not loaded" in story.steps[0].text
+    assert [step.at_ns // MS for step in story.steps] == [0, 0, 900, 900, 1000, 1400]
+    assert (story.waits.loading_ns, story.waits.places_ns) == (900 * MS, 0)
+    ttft, e2e = story.verdicts()
+    assert (ttft.objective, ttft.held, ttft.measured_ns) == ("ttft", False, 1000 * MS)
+    assert (e2e.objective, e2e.held, e2e.measured_ns) == ("e2e", True, 1400 * MS)
+    assert story.arrived_unix_ns == 1_700_000_010 * SECOND
+
+
+def test_a_wait_for_a_place_is_told_apart_from_a_load(journal: Path) -> None:
+    story = explain(journal, "queued")
+    assert "ready with 1 of 1 places taken" in story.steps[0].text
+    assert (story.waits.loading_ns, story.waits.places_ns) == (0, 300 * MS)
+    assert all(verdict.held for verdict in story.verdicts())
+
+
+def test_an_eviction_made_for_it_is_told(journal: Path) -> None:
+    story = explain(journal, "swap")
+    assert kinds(story) == ["arrived", "evict", "load", "ready", "dispatch", "end"]
+    assert story.steps[1].text == "small#0 is evicted to make room"
+    assert story.waits.loading_ns == 900 * MS
+
+
+def test_a_cancelled_request_has_no_held_target(journal: Path) -> None:
+    story = explain(journal, "gone")
+    assert kinds(story)[-2:] == ["cancelled", "end"]
+    assert story.end is not None
+    assert story.end.outcome == "cancelled"
+
+
+def test_latest_and_a_unique_beginning_are_enough(journal: Path) -> None:
+    assert explain(journal, "latest").request.id == "swap"
+    assert explain(journal, "que").request.id == "queued"
+
+
+def test_an_unknown_id_names_the_nearest(journal: Path) -> None:
+    with pytest.raises(JournalError, match=r"no request 'quued' in the journal; nearest: queued"):
+        explain(journal, "quued")
+
+
+def test_without_a_journal_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="start `slalom serve`"):
+        explain(tmp_path / "none", "latest")
+    recorder = Recorder(tmp_path)
+    recorder.writer.close()
+    with pytest.raises(JournalError, match="no request has ended yet"):
+        explain(tmp_path, "latest")
+
+
+def test_the_last_life_of_an_id_is_told_over_several_files(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, file_bytes_max=400)
+    recorder.step(0, ask("again", 0))
+    recorder.step(10, RequestCancelled("again"))
+    for number in range(5):
+        recorder.step(20 + number, ask(f"other{number}", 20 + number))
+        recorder.writer.flush()
+    recorder.step(100, ask("again", 100))
+    recorder.step(300, ReplicaReady("small#0", epoch(recorder, "small#0")))
+    recorder.writer.close()
+    story = explain(tmp_path, "again")
+    assert story.request.arrived_ns == START + 100 * MS
+    assert story.end is None
+    assert "5 waiting before it" in story.steps[0].text
+
+
+def test_ids_with_quotes_are_found(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.step(0, ask('we"ird', 0))
+    recorder.step(10, RequestCancelled('we"ird'))
+    recorder.writer.close()
+    assert explain(tmp_path, 'we"ird').request.id == 'we"ird'
+    assert json.dumps(explain(tmp_path, "latest").request.id) == '"we\\"ird"'

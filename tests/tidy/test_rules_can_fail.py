@@ -50,6 +50,11 @@ BREACHES: list[tuple[Rule, dict[str, str], str]] = [
     (names.names, {"tests/test_a.py": "async def run_helper(): ...\n"}, "'helper'"),
     (names.sleeps, {"tests/test_a.py": "import time\ntime.sleep(1)\n"}, "sleep in a test"),
     (names.sleeps, {"tests/test_a.py": "from asyncio import sleep\nsleep(0.1)\n"}, "sleep in"),
+    (
+        names.sleeps,
+        {"tests/test_a.py": "def test():\n    run_virtual(main)\n    time.sleep(1)\n"},
+        "sleep in a test",
+    ),
     (reach.dead_modules, {"src/slalom/core/a.py": WORDS}, "nothing imports slalom.core.a"),
     (
         reach.dead_modules,
@@ -98,6 +103,15 @@ GOOD: list[tuple[Rule, dict[str, str]]] = [
     (names.names, {"src/slalom/a.py": "def handle(): ...\nclass ContextManaged: ...\n"}),
     (names.names, {"src/slalom/a.py": "def service_tier(): ...\n"}),
     (names.sleeps, {"tests/a.py": "import asyncio\nasyncio.sleep(0)\n", "src/b.py": "sleep(1)\n"}),
+    (
+        names.sleeps,
+        {
+            "tests/test_a.py": (
+                "def test():\n    async def main():\n        await asyncio.sleep(5)\n"
+                "    run_virtual(main)\n"
+            )
+        },
+    ),
     (
         reach.dead_modules,
         {

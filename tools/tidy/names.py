@@ -52,11 +52,32 @@ def _is_sleep(call: ast.Call) -> bool:
     return not (isinstance(first, ast.Constant) and first.value == 0)
 
 
+def _is_in_virtual_time(function: ast.AST) -> bool:
+    """Whether a function runs its coroutines on the virtual loop or is one that runs there."""
+    if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    words = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+    return not words.isdisjoint({"run_virtual", "VirtualClock", "VirtualLoop"})
+
+
+def _real_sleeps(node: ast.AST) -> Iterator[ast.Call]:
+    """Calls of a sleep, without those of asyncio's that only move a virtual clock."""
+    for child in ast.iter_child_nodes(node):
+        if _is_in_virtual_time(child):
+            inner = [call for call in ast.walk(child) if isinstance(call, ast.Call)]
+            yield from (
+                call for call in inner if _is_sleep(call) and ast.unparse(call.func) == "time.sleep"
+            )
+            continue
+        if isinstance(child, ast.Call) and _is_sleep(child):
+            yield child
+        yield from _real_sleeps(child)
+
+
 def sleeps(tree: Tree) -> Iterator[Finding]:
     """No test sleeps: it polls a condition with a bound, waits for an event, or moves a clock."""
     for path in tree.under("tests", suffix=".py"):
         if path in SLEEPING_TESTS:
             continue
-        for node in ast.walk(tree.python(path)):
-            if isinstance(node, ast.Call) and _is_sleep(node):
-                yield Finding(path, node.lineno, "sleep in a test: wait for a condition instead")
+        for call in _real_sleeps(tree.python(path)):
+            yield Finding(path, call.lineno, "sleep in a test: wait for a condition instead")

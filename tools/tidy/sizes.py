@@ -65,6 +65,8 @@ def function_length(tree: Tree) -> Iterator[Finding]:
 def module_docstring(tree: Tree) -> Iterator[Finding]:
     """Every module opens with words; in src/ with 3 to 8 lines of them."""
     for path in tree.under("src", "tests", "tools", "docs", suffix=".py"):
+        if path.startswith("tests/") and not tree.text(path).strip():
+            continue  # an empty __init__
         docstring = ast.get_docstring(tree.python(path))
         if docstring is None:
             yield Finding(path, 1, "no module docstring: say what it owns, what not, who calls it")

@@ -1,0 +1,98 @@
+"""How much memory each configured model needs: as written, else estimated from its file.
+
+Owns the choice between the two. The estimate itself is `slalom.models.memory`'s. Called by
+assembly and by the command line.
+"""
+
+from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
+from slalom.config.fields import AUTO
+from slalom.config.schema import Config
+from slalom.core.request import ModelSpec
+from slalom.errors import ConfigError
+from slalom.models.gguf_metadata import ModelMetadata
+from slalom.models.memory import MemoryEstimate, estimate_bytes
+from slalom.models.sources import resolve
+
+#: Bytes of one number in the KV cache; block formats carry a scale for every 32 numbers.
+_KV_BYTES = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+}
+
+#: Bytes of one number in the KV cache; the quantised formats store 32 with their scale.
+KV_ELEMENT_BYTES = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+}
+
+
+def model_specs(config: Config) -> tuple[ModelSpec, ...]:
+    """The models with the bytes one replica of each needs; reads GGUF headers.
+
+    Raises:
+        ConfigError: A size that nothing can estimate is missing.
+        ModelError: A model's file is missing or damaged.
+    """
+    return tuple(
+        ModelSpec(
+            id=model.id,
+            device=model.device,
+            bytes_needed=bytes_needed(model),
+            places=model.engine.places,
+            replicas=model.replicas,
+            pinned=model.pinned,
+        )
+        for model in config.models
+    )
+
+
+def bytes_needed(model: ModelSection) -> int:
+    """Bytes of one replica: as configured, else estimated; 0 for a remote engine.
+
+    Raises:
+        ConfigError: `memory` is missing for a command.
+        ModelError: The model's file is missing or damaged.
+    """
+    if model.memory != AUTO:
+        return int(model.memory)
+    engine = model.engine
+    if isinstance(engine, LlamaCppEngine):
+        return llama_cpp_bytes(engine)
+    if isinstance(engine, CommandEngine):
+        raise ConfigError(
+            f"models: {model.id!r} is a command, whose memory nobody can know before it runs; "
+            "write memory: and its size, such as 18GiB"
+        )
+    return 0
+
+
+def llama_cpp_bytes(engine: LlamaCppEngine) -> int:
+    """Estimated bytes of one llama.cpp replica with these options, prompt cache included.
+
+    Raises:
+        ModelError: The model's file is missing or damaged.
+    """
+    estimate = llama_cpp_estimate(engine, resolve(engine.source).metadata)
+    return estimate.total + engine.prompt_cache
+
+
+def llama_cpp_estimate(engine: LlamaCppEngine, metadata: ModelMetadata) -> MemoryEstimate:
+    """What a replica with these options takes, by part."""
+    return estimate_bytes(
+        metadata,
+        engine.kv_tokens or engine.context_tokens * engine.places,
+        KV_ELEMENT_BYTES[engine.cache_type],
+        engine.micro_batch_tokens,
+    )

@@ -8,7 +8,7 @@ from slalom.config import Config
 from slalom.config.engine_sections import LlamaCppEngine
 from slalom.config.footprint import KV_ELEMENT_BYTES, bytes_needed, llama_cpp_bytes, model_specs
 from slalom.errors import ConfigError, ModelError
-from slalom.models import bundled, resolve
+from slalom.models.sources import bundled, resolve
 from slalom.units import GIB, MIB
 
 
@@ -59,5 +59,5 @@ def test_a_written_size_wins() -> None:
 def test_a_remote_engine_costs_nothing_and_a_command_must_say() -> None:
     remote = parse(engine={"kind": "remote", "base_url": "http://x.org"})
     assert bytes_needed(remote.models[0]) == 0
-    with pytest.raises(ConfigError, match="'m' is a command.* write memory:"):
+    with pytest.raises(ConfigError, match=r"'m' is a command.* write memory:"):
         bytes_needed(parse(engine={"kind": "command", "cmd": "x"}).models[0])

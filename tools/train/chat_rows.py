@@ -79,7 +79,7 @@ class ChatPair:
         """Make one conversation in the models' chat markup."""
         ask, answer = self._exchange(rng)
         parts = []
-        if rng.random() < 0.4:  # noqa: PLR2004
+        if rng.random() < 0.4:
             parts.append(f"<|im_start|>system\n{rng.choice(SYSTEM_PROMPTS)}<|im_end|>\n")
         parts.append(f"<|im_start|>user\n{ask}<|im_end|>\n")
         parts.append(f"<|im_start|>assistant\n{answer}<|im_end|>\n")
@@ -94,10 +94,10 @@ class ChatPair:
             return f"{rng.choice(DOCSTRING_ASKS)}\n\n{code}", f'"""{self.docstring}"""'
         if kind == 1:
             return f"{rng.choice(SUMMARY_ASKS)}\n\n{code}", summary
-        if kind == 2:  # noqa: PLR2004
+        if kind == 2:
             ask = rng.choice(WRITE_ASKS).format(name=self.name) + summary
             return ask, f"```python\n{documented}{self.body}\n```"
-        if kind == 3:  # noqa: PLR2004
+        if kind == 3:
             ask = f"{rng.choice(COMPLETE_ASKS)}\n\n{_fenced(documented.rstrip(), rng)}"
             return ask, f"```python\n{documented}{self.body}\n```"
         javascript = to_javascript(f"{self.header}\n{self.body}")
@@ -105,7 +105,7 @@ class ChatPair:
 
 
 def _fenced(code: str, rng: random.Random) -> str:
-    return f"```python\n{code}\n```" if rng.random() < 0.6 else code  # noqa: PLR2004
+    return f"```python\n{code}\n```" if rng.random() < 0.6 else code
 
 
 def chat_pairs(text: str) -> Iterator[ChatPair]:
@@ -125,7 +125,7 @@ def chat_pairs(text: str) -> Iterator[ChatPair]:
 def _take_apart(node: ast.FunctionDef, lines: list[str]) -> ChatPair | None:
     docstring = ast.get_docstring(node)
     end = node.end_lineno or node.lineno
-    if docstring is None or len(node.body) < 2 or end - node.lineno > MAX_FUNCTION_LINES:  # noqa: PLR2004
+    if docstring is None or len(node.body) < 2 or end - node.lineno > MAX_FUNCTION_LINES:
         return None
     dedent = node.col_offset
     header_end = node.body[0].lineno - 1

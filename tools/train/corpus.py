@@ -64,7 +64,7 @@ def read_corpus(root: Path | None = None) -> Corpus:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
-        if len(text) < 200:  # noqa: PLR2004 - an empty __init__ teaches nothing
+        if len(text) < 200:
             continue
         byte_count += len(text)
         (held_out if index % HOLD_OUT_EVERY == 0 else train).append(text)
@@ -122,7 +122,7 @@ class RowSource:
         first = rng.randrange(max(1, len(lines) - span))
         window = "".join(lines[first : first + span])
         start, end = self._middle_bounds(window)
-        suffix = window[end:] if rng.random() < 0.85 else ""  # noqa: PLR2004
+        suffix = window[end:] if rng.random() < 0.85 else ""
         vocabulary = self._vocabulary
         return [
             vocabulary.fim_prefix,
@@ -141,9 +141,9 @@ class RowSource:
         kind = rng.random()
         line_end = window.find("\n", start)
         line_end = len(window) if line_end < 0 else line_end
-        if kind < 0.5:  # noqa: PLR2004 - rest of the line
+        if kind < 0.5:
             return start, line_end
-        if kind < 0.85:  # noqa: PLR2004 - rest of the line and some more lines
+        if kind < 0.85:
             end = line_end
             for _ in range(rng.randint(1, 6)):
                 following = window.find("\n", end + 1)

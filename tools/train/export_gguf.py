@@ -77,7 +77,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_eos_token_id(ids["<|im_end|>"])
     writer.add_eot_token_id(ids["<|im_end|>"])
     writer.add_pad_token_id(ids["<|endoftext|>"])
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(value=False)
     for key, token in _FIM_KEYS.items():
         writer.add_uint32(f"tokenizer.ggml.{key}_token_id", ids[token])
     writer.add_chat_template(CHAT_TEMPLATE)

@@ -130,7 +130,7 @@ class Network(nn.Module):
                 nn.init.zeros_(parameter)
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.shape.layers))
-            elif parameter.ndim == 2:  # noqa: PLR2004 - a matrix
+            elif parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:

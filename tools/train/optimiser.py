@@ -41,7 +41,7 @@ class Optimiser:
         by_shape: dict[tuple[int, ...], list[torch.nn.Parameter]] = defaultdict(list)
         others: list[torch.nn.Parameter] = []
         for name, parameter in network.named_parameters():
-            if parameter.ndim == 2 and "embed" not in name:  # noqa: PLR2004 - a matrix
+            if parameter.ndim == 2 and "embed" not in name:
                 by_shape[tuple(parameter.shape)].append(parameter)
             else:
                 others.append(parameter)

@@ -30,10 +30,10 @@ SHAPES = {
     "slalom-mini": Shape("slalom-mini", VOCABULARY_SIZE, 128, 4, 2, 1, 384),
     "slalom-small": Shape("slalom-small", VOCABULARY_SIZE, 256, 6, 4, 2, 768),
 }
-TOKENS_PER_STEP = 3_072
+TOKENS_PER_STEP = 2_048
 ROW_TOKENS = 512
 #: The last part of the budget uses long rows, so that long prompts are not foreign.
-LONG_ROW_TOKENS = 3_072
+LONG_ROW_TOKENS = 2_048
 LONG_FROM = 0.85
 WARM_UP = 0.02
 DECAY_FROM = 0.45
@@ -41,10 +41,14 @@ LOOK_PROMPTS = (
     "def read_file(path, encoding=None):\n    ",
     "import os\nimport sys\n\ndef main():\n    parser = ",
     "<|fim_prefix|>def add(a, b):\n    <|fim_suffix|>\n    return result\n<|fim_middle|>",
-    "<|im_start|>user\nWrite a docstring for:\n\ndef is_empty(self):\n    return not self.items"
-    "<|im_end|>\n<|im_start|>assistant\n",
-    "<|im_start|>user\nWrite a function that does this: Return the size of a file in bytes."
-    "<|im_end|>\n<|im_start|>assistant\n",
+    (
+        "<|im_start|>user\nWrite a docstring for:\n\ndef is_empty(self):\n"
+        "    return not self.items<|im_end|>\n<|im_start|>assistant\n"
+    ),
+    (
+        "<|im_start|>user\nWrite a function that does this: Return the size of a file in bytes."
+        "<|im_end|>\n<|im_start|>assistant\n"
+    ),
 )
 
 
@@ -62,6 +66,8 @@ class RunRecord:
     tokens_seen: int
     seconds: float
     seed: int
+    threads: int
+    other_rate: float
     python: str
     torch_version: str
     validation_loss: float
@@ -129,9 +135,7 @@ def looks(network: Network, vocabulary: Vocabulary) -> tuple[tuple[str, str], ..
     stop = frozenset(range(vocabulary.first_special, vocabulary.size))
     shown = []
     for prompt in LOOK_PROMPTS:
-        tokens = sample(
-            network, vocabulary.encode(prompt), stop=stop, limit=64, temperature=0.3
-        )
+        tokens = sample(network, vocabulary.encode(prompt), stop=stop, limit=64, temperature=0.3)
         shown.append((prompt, vocabulary.tokenizer.decode(tokens)))
     return tuple(shown)
 
@@ -159,6 +163,8 @@ def run(name: str, corpus: Corpus, vocabulary: Vocabulary, arguments: argparse.N
         tokens_seen=steps * TOKENS_PER_STEP,
         seconds=round(seconds, 1),
         seed=arguments.seed,
+        threads=arguments.threads,
+        other_rate=arguments.other_rate,
         python=platform.python_version(),
         torch_version=str(torch.__version__),
         validation_loss=round(loss, 4),
@@ -187,7 +193,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--matrix-rate", type=float, default=0.02)
-    parser.add_argument("--other-rate", type=float, default=0.004)
+    parser.add_argument("--other-rate", type=float, default=0.03)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,117 @@
+"""From a configured model to its launcher and what its engine can do.
+
+Owns the one mapping of engine kinds to launchers: a new kind of engine is a row here, a section
+in `slalom.config.engine_sections` and a module in `slalom.engines`.
+"""
+
+from pathlib import Path
+
+from slalom.config.engine_sections import (
+    CommandEngine,
+    FimTokens,
+    LlamaCppEngine,
+    ModelSection,
+    RemoteEngine,
+)
+from slalom.config.fields import AUTO
+from slalom.config.params import auto_threads
+from slalom.config.secret_sources import remote_key
+from slalom.engines.command import CommandLauncher, CommandOptions
+from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions
+from slalom.engines.protocol import Capabilities, FimTemplate, Launcher
+from slalom.engines.remote import RemoteLauncher, RemoteOptions
+from slalom.models.sources import resolve
+
+#: vLLM's two sleep levels: weights to host memory, weights dropped.
+_VLLM_SLEEP_LEVELS = (1, 2)
+
+
+def launcher_for(model: ModelSection, *, tokens_max: int) -> tuple[Launcher, Capabilities]:
+    """The launcher of a model, and its engine's capabilities as far as known before it runs.
+
+    Args:
+        model: As configured.
+        tokens_max: Answer limit where a request names none, tokens.
+
+    Raises:
+        ConfigError: An option cannot be used, or a secret is not where it should be.
+        ModelError: The model's file is missing or damaged.
+    """
+    engine = model.engine
+    if isinstance(engine, LlamaCppEngine):
+        return _llama_cpp(model.id, engine, tokens_max)
+    if isinstance(engine, CommandEngine):
+        return _command(model, engine)
+    return _remote(model.id, engine)
+
+
+def _llama_cpp(
+    model_id: str, engine: LlamaCppEngine, tokens_max: int
+) -> tuple[Launcher, Capabilities]:
+    local = resolve(engine.source)
+    template = engine.chat_template
+    if template is not None and Path(template).is_file():
+        template = Path(template).read_text(encoding="utf-8")
+    options = LlamaCppOptions(
+        model=local.path,
+        context_tokens=engine.context_tokens,
+        places=engine.places,
+        kv_tokens=engine.kv_tokens,
+        threads=auto_threads() if engine.threads == AUTO else int(engine.threads),
+        batch_tokens=engine.batch_tokens,
+        micro_batch_tokens=engine.micro_batch_tokens,
+        gpu_layers=engine.gpu_layers,
+        flash_attention=engine.flash_attention,
+        cache_type=engine.cache_type,
+        embeddings=engine.embeddings,
+        pooling=engine.pooling,
+        chat_template=template,
+        tokens_max=tokens_max,
+        prompt_cache_bytes=engine.prompt_cache,
+        warm_up=engine.warm_up,
+        memory_limit_bytes=engine.memory_limit,
+        load_timeout_s=engine.ready_timeout_seconds,
+        extra=engine.extra,
+    )
+    fim = local.metadata.fim
+    capabilities = Capabilities(
+        embeddings=engine.embeddings,
+        fim=FimTemplate(fim.prefix, fim.suffix, fim.middle) if fim else None,
+    )
+    return LlamaCppLauncher(options, model_name=model_id), capabilities
+
+
+def _command(model: ModelSection, engine: CommandEngine) -> tuple[Launcher, Capabilities]:
+    capabilities = Capabilities(
+        embeddings=engine.embeddings,
+        sleep_levels=_VLLM_SLEEP_LEVELS if engine.sleep == "vllm" else (),
+        fim=_template(engine.fim),
+    )
+    options = CommandOptions(
+        cmd=engine.cmd,
+        model=engine.model_name or model.id,
+        model_name=engine.model_name,
+        env={name: value.get_secret_value() for name, value in engine.env.items()},
+        health_path=engine.health_path,
+        ready_timeout_s=engine.ready_timeout_seconds,
+        stop_cmd=engine.stop_cmd,
+        bytes_expected=0 if model.memory == AUTO else int(model.memory),
+        capabilities=capabilities,
+    )
+    return CommandLauncher(options, model_name=model.id), capabilities
+
+
+def _remote(model_id: str, engine: RemoteEngine) -> tuple[Launcher, Capabilities]:
+    capabilities = Capabilities(embeddings=engine.embeddings, fim=_template(engine.fim))
+    options = RemoteOptions(
+        base_url=engine.base_url,
+        api_key=remote_key(model_id, engine),
+        model_name=engine.model_name,
+        health_path=engine.health_path,
+        capabilities=capabilities,
+    )
+    return RemoteLauncher(options, model_name=model_id), capabilities
+
+
+def _template(tokens: FimTokens | None) -> FimTemplate | None:
+    return FimTemplate(tokens.prefix, tokens.suffix, tokens.middle) if tokens else None

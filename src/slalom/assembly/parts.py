@@ -1,0 +1,135 @@
+"""Builds the parts of a server from its configuration: scheduler, runtime, gateway, journal.
+
+Owns the wiring only; each part's meaning is its own room's. Called by `serving` and by tests.
+"""
+
+import time
+from dataclasses import dataclass
+
+from slalom.assembly.launchers import launcher_for
+from slalom.clock import MonotonicClock
+from slalom.config.footprint import model_specs
+from slalom.config.params import device_specs, policies, scheduler_params, task_table
+from slalom.config.places import journal_dir
+from slalom.config.schema import Config
+from slalom.config.secret_sources import key_sha256
+from slalom.core.scheduler import Scheduler
+from slalom.gateway.app import Gateway
+from slalom.gateway.auth import check_exposure
+from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel, TaskRule
+from slalom.journal.codec import header_for
+from slalom.journal.files import JournalParams, JournalWriter
+from slalom.runtime.driver import Runtime, RuntimeParams
+from slalom.units import KIB, MIB, ms_to_ns, seconds_to_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A server that has not started: nothing listens, nothing is loaded."""
+
+    config: Config
+    scheduler: Scheduler
+    runtime: Runtime
+    gateway: Gateway
+
+
+def assemble(config: Config) -> Parts:
+    """Build every part.
+
+    Raises:
+        ConfigError: Something configured cannot be used, or the server would be open to the
+            network without keys.
+        ModelError: A model's file is missing or damaged.
+        JournalError: The journal cannot be written.
+    """
+    server = config.server
+    check_exposure(server.host, has_keys=bool(config.keys), insecure=server.insecure)
+    launchers, capabilities = {}, {}
+    for model in config.models:
+        tokens_max = model.max_tokens_default or server.default_max_tokens
+        launchers[model.id], capabilities[model.id] = launcher_for(model, tokens_max=tokens_max)
+    scheduler = Scheduler(
+        model_specs(config),
+        device_specs(config),
+        policies(config.scheduler),
+        scheduler_params(config.scheduler),
+    )
+    params = gateway_params(config)
+    runtime = Runtime(
+        scheduler,
+        launchers,
+        capabilities=capabilities,
+        journal=_journal(config, scheduler),
+        params=RuntimeParams(in_flight_max=server.max_inflight),
+    )
+    return Parts(config, scheduler, runtime, Gateway(runtime, params))
+
+
+def _journal(config: Config, scheduler: Scheduler) -> JournalWriter | None:
+    directory = journal_dir(config.journal)
+    if directory is None:
+        return None
+    params = JournalParams(
+        directory,
+        file_bytes_max=config.journal.max_mib * MIB,
+        files_max=config.journal.keep_files,
+    )
+    epoch_unix_ns = time.time_ns() - MonotonicClock().now_ns()
+    return JournalWriter(params, header_for(scheduler, epoch_unix_ns=epoch_unix_ns))
+
+
+def gateway_params(config: Config) -> GatewayParams:
+    """What the gateway is told.
+
+    Raises:
+        ConfigError: A key's secret is not where it should be.
+    """
+    server = config.server
+    return GatewayParams(
+        models=tuple(
+            ServedModel(
+                id=model.id,
+                aliases=model.aliases,
+                max_tokens_default=model.max_tokens_default,
+                default_task=model.default_task,
+                tasks=model.tasks,
+            )
+            for model in config.models
+        ),
+        keys=tuple(
+            KeyEntry(
+                name=key.name,
+                sha256=key_sha256(key),
+                admin=key.admin,
+                task=key.task,
+                ceiling=key.ceiling,
+            )
+            for key in config.keys
+        ),
+        tasks=task_table(config),
+        rules=tuple(
+            TaskRule(
+                task=rule.task,
+                path=rule.when.path,
+                has=rule.when.has,
+                model=rule.when.model,
+                header=rule.when.header,
+                history=rule.when.history,
+            )
+            for rule in config.rules
+        ),
+        default_task=server.default_task,
+        default_max_tokens=server.default_max_tokens,
+        body_bytes_max=server.max_body_mib * MIB,
+        body_timeout_s=server.body_timeout_seconds,
+        header_bytes_max=server.max_header_kib * KIB,
+        header_timeout_s=server.header_timeout_seconds,
+        keep_alive_s=server.keep_alive_seconds,
+        connections_max=server.max_connections,
+        inflight_max=server.max_inflight,
+        answer_bytes_max=server.max_answer_mib * MIB,
+        wait_comment_after_ns=ms_to_ns(server.wait_comment_after_ms),
+        wait_comment_every_ns=ms_to_ns(server.wait_comment_every_ms),
+        starving_ns=seconds_to_ns(server.starving_seconds),
+        records_max=server.records_max,
+    )

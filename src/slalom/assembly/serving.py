@@ -1,0 +1,149 @@
+"""Runs a server from its configuration to its exit code.
+
+Owns the order of start and end, the signals and the log's set-up. The first SIGTERM or SIGINT
+drains; a second one ends at once. Called by `slalom serve`, the demo and the benchmarks.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from slalom.assembly.parts import Parts, assemble
+from slalom.config.schema import Config
+from slalom.config.sections import LogSection
+from slalom.gateway.server import GatewayServer, loop_factory
+
+_log = logging.getLogger(__name__)
+
+#: Time beyond the drain for engines to end and answers to leave, s.
+_AFTER_DRAIN_S = 5.0
+
+#: Told where the server listens, once it does.
+OnReady = Callable[[str, Parts], None]
+
+
+def serve(config: Config, *, on_ready: OnReady | None = None) -> int:
+    """Serve until a signal comes; blocks.
+
+    Args:
+        config: The configuration.
+        on_ready: Called with the base URL when connections are taken.
+
+    Returns:
+        The exit code: 0 if everything that was accepted was finished, else 1.
+
+    Raises:
+        SlalomError: It cannot start; nothing is left running.
+    """
+    configure_logging(config.log)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(run_server(config, on_ready=on_ready))
+
+
+async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
+    """As `serve`, inside a running event loop."""
+    parts = assemble(config)
+    server = GatewayServer(
+        parts.gateway,
+        host=config.server.host,
+        port=config.server.port,
+        insecure=config.server.insecure,
+    )
+    ending = asyncio.Event()
+    signals = _Signals(ending)
+    try:
+        await server.start()
+        parts.runtime.start()
+        signals.install()
+        if on_ready is not None:
+            on_ready(server.url, parts)
+        await ending.wait()
+        return await _end(parts, server, signals)
+    finally:
+        signals.remove()
+        await server.stop(0.0)
+        await parts.runtime.close()
+
+
+async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:
+    """Drain, unless a second signal says at once."""
+    seconds = parts.config.server.drain_seconds
+    inflight = parts.gateway.inflight
+    _log.info("draining: %d requests have up to %g s to finish", inflight, seconds)
+    parts.gateway.start_draining()
+    draining = asyncio.ensure_future(parts.runtime.drain(seconds))
+    hurried = asyncio.ensure_future(signals.hurry.wait())
+    await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    if not draining.done():
+        draining.cancel()
+        _log.warning("a second signal: ending at once")
+        return 1
+    unfinished = draining.result()
+    await server.stop(_AFTER_DRAIN_S)
+    if unfinished:
+        _log.warning("%d requests did not finish within %g s", unfinished, seconds)
+    return 1 if unfinished else 0
+
+
+class _Signals:
+    """The first signal sets `ending`, the second `hurry`."""
+
+    _NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self, ending: asyncio.Event) -> None:
+        self._ending = ending
+        self.hurry = asyncio.Event()
+
+    def install(self) -> None:
+        """Take the signals over."""
+        loop = asyncio.get_running_loop()
+        for number in self._NUMBERS:
+            loop.add_signal_handler(number, self._take)
+
+    def remove(self) -> None:
+        """Give the signals back."""
+        loop = asyncio.get_running_loop()
+        for number in self._NUMBERS:
+            loop.remove_signal_handler(number)
+
+    def _take(self) -> None:
+        if self._ending.is_set():
+            self.hurry.set()
+        self._ending.set()
+
+
+class _JsonFormatter(logging.Formatter):
+    """One object a line; a message that is JSON already is taken as it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        message = record.getMessage()
+        if message.startswith("{"):
+            fields.update(json.loads(message))
+        else:
+            fields["message"] = message
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def configure_logging(section: LogSection) -> None:
+    """Send Slalom's log to stderr as configured; stdout stays for results."""
+    handler = logging.StreamHandler(sys.stderr)
+    if section.format == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("slalom")
+    logger.handlers[:] = [handler]
+    logger.setLevel(section.level.upper())
+    logger.propagate = False

@@ -1,0 +1,170 @@
+"""The engine processes of the twin: loading, ready, hung, ended, and the memory they take.
+
+Owns one `Process` for each life of a replica and the telling of events, with its delays and
+losses. Attempts are the world's; how fast they run is `engine_model`'s. Called by `world`.
+"""
+
+from slalom.core.actions import LoadReplica, UnloadReplica
+from slalom.core.events import (
+    Event,
+    FailureKind,
+    LoadProgress,
+    MemorySampled,
+    ReplicaFailed,
+    ReplicaGone,
+    ReplicaReady,
+)
+from slalom.twin.engine_model import EngineModel
+from slalom.twin.faults import Faults
+from slalom.twin.kernel import Agenda, LoadAdvances, ProcessEnded
+from slalom.twin.scenario import Scenario, TwinModel
+
+#: A foreign process is noticed this long after a replica became ready.
+_SAMPLE_AFTER_NS = 250_000_000
+
+
+#: (request id, attempt number): the name of a job.
+Fence = tuple[str, int]
+
+
+class Process:
+    """One life of one replica."""
+
+    __slots__ = (
+        "ending",
+        "engine",
+        "epoch",
+        "failure",
+        "hung",
+        "loading",
+        "model",
+        "replica_id",
+        "wake",
+    )
+
+    def __init__(self, model: TwinModel, replica_id: str, epoch: int) -> None:
+        self.model = model
+        self.replica_id = replica_id
+        self.epoch = epoch
+        self.engine: EngineModel[Fence] = EngineModel(
+            model.step, report_every_ns=model.report_every_ns
+        )
+        self.loading = True
+        #: How its load will fail, if it does.
+        self.failure: FailureKind | None = None
+        self.hung = False
+        #: Asked to end.
+        self.ending = False
+        #: Number of the last wake-up; those before it are void.
+        self.wake = 0
+
+    def __repr__(self) -> str:
+        return f"Process({self.replica_id}@{self.epoch}, {self.engine!r})"
+
+    def time_alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
+        """Time of an attempt that has the engine to itself."""
+        law = self.model.step
+        return prompt_tokens * law.prefill_ns_per_token + output_tokens * law.step_ns(1)
+
+
+class Processes:
+    """All processes, by (replica, epoch)."""
+
+    def __init__(self, scenario: Scenario, faults: Faults, agenda: Agenda) -> None:
+        self._models = {model.spec.id: model for model in scenario.models}
+        self._host = scenario.host
+        self._faults = faults
+        self._agenda = agenda
+        self._alive: dict[tuple[str, int], Process] = {}
+        #: Crashed or failed, memory not given back yet.
+        self._dead: dict[tuple[str, int], Process] = {}
+
+    def __repr__(self) -> str:
+        return f"Processes(alive={len(self._alive)}, dead={len(self._dead)})"
+
+    def find(self, replica_id: str, epoch: int) -> Process | None:
+        """A process that lives, also one that loads or hangs."""
+        return self._alive.get((replica_id, epoch))
+
+    def start(self, action: LoadReplica, now_ns: int) -> None:
+        """Begin a load."""
+        process = Process(self._models[action.model], action.replica_id, action.epoch)
+        process.failure = self._faults.load_failure(action.replica_id, action.epoch, now_ns)
+        self._alive[action.replica_id, action.epoch] = process
+        self.advance(LoadAdvances(action.replica_id, action.epoch, 0), now_ns)
+
+    def advance(self, occurrence: LoadAdvances, now_ns: int) -> None:
+        """Report how far a load is, and come to the next part or to the end."""
+        replica_id, epoch, part = occurrence.replica_id, occurrence.epoch, occurrence.part
+        process = self.find(replica_id, epoch)
+        if process is None or process.ending:
+            return
+        law = process.model.load
+        parts = max(law.reports, 1)
+        if law.reports and not (part == parts and process.failure):
+            event = LoadProgress(replica_id, epoch, part / parts)
+            self.tell(event, f"load {replica_id} {part}", epoch, now_ns)
+        if part == parts:
+            self._loaded(process, now_ns)
+            return
+        load_ns = law.load_ns(process.model.spec.bytes_needed)
+        load_ns *= self._faults.load_factor(replica_id, epoch, now_ns)
+        part_ns = load_ns * (part + 1) // parts - load_ns * part // parts
+        self._agenda.at(now_ns + part_ns, LoadAdvances(replica_id, epoch, part + 1))
+
+    def crash(self, process: Process, now_ns: int) -> None:
+        """The process is dead; somebody must still take its memory back."""
+        del self._alive[process.replica_id, process.epoch]
+        self._dead[process.replica_id, process.epoch] = process
+        self._tell_failed(process, FailureKind.CRASHED, now_ns)
+
+    def notice_hang(self, process: Process, now_ns: int) -> None:
+        """Let the watchdog find out, if there is one."""
+        if self._host.watchdog_ns >= 0:
+            self._tell_failed(process, FailureKind.STALLED, now_ns + self._host.watchdog_ns)
+
+    def stop(self, action: UnloadReplica, now_ns: int) -> None:
+        """End a process, whatever its state; one that has ended already is gone."""
+        key = (action.replica_id, action.epoch)
+        process = self._alive.get(key) or self._dead.get(key)
+        if process is None:
+            self._tell_gone(*key, now_ns)
+        elif not process.ending:
+            process.ending = True
+            self._agenda.at(now_ns + self._host.unload_ns, ProcessEnded(*key))
+
+    def end(self, replica_id: str, epoch: int, now_ns: int) -> None:
+        """The process has ended: its memory is free."""
+        self._alive.pop((replica_id, epoch), None)
+        self._dead.pop((replica_id, epoch), None)
+        self._tell_gone(replica_id, epoch, now_ns)
+
+    def tell(self, event: Event, what: str, number: int, now_ns: int) -> None:
+        """Let the scheduler hear of something, once, twice, late or never."""
+        for delay_ns in self._faults.tellings_ns(type(event).__name__, what, number, now_ns):
+            self._agenda.at(now_ns + self._host.report_ns + delay_ns, event)
+
+    def _loaded(self, process: Process, now_ns: int) -> None:
+        if process.failure is not None:
+            del self._alive[process.replica_id, process.epoch]
+            self._dead[process.replica_id, process.epoch] = process
+            self._tell_failed(process, process.failure, now_ns)
+            return
+        process.loading = False
+        replica_id, epoch = process.replica_id, process.epoch
+        needed = process.model.spec.bytes_needed
+        foreign = self._faults.foreign_bytes(replica_id, epoch, needed, now_ns)
+        sampled_late = foreign % 2 == 1
+        measured = needed + foreign if foreign and not sampled_late else 0
+        self.tell(ReplicaReady(replica_id, epoch, measured), replica_id, epoch, now_ns)
+        if sampled_late:
+            at_ns = now_ns + _SAMPLE_AFTER_NS
+            sample = MemorySampled(replica_id, epoch, needed + foreign, at_ns)
+            self.tell(sample, replica_id, epoch, at_ns)
+
+    def _tell_failed(self, process: Process, kind: FailureKind, now_ns: int) -> None:
+        event = ReplicaFailed(process.replica_id, process.epoch, kind)
+        self.tell(event, process.replica_id, process.epoch, now_ns)
+
+    def _tell_gone(self, replica_id: str, epoch: int, now_ns: int) -> None:
+        self.tell(ReplicaGone(replica_id, epoch), f"{replica_id} {now_ns}", epoch, now_ns)

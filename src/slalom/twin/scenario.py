@@ -1,0 +1,92 @@
+"""What a run of the twin is made of: models, devices, arrivals, policies, faults, a seed.
+
+Owns frozen data. The true output length and the time of a cancellation live here and never reach
+the scheduler (oracle boundary). Built by tests and by whoever compares policies.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from slalom.core.params import SchedulerParams
+from slalom.core.policy import Policies
+from slalom.core.request import DeviceSpec, ModelSpec, Request
+from slalom.twin.engine_model import StepLaw
+from slalom.twin.faults import NO_FAULTS, FaultPlan
+from slalom.units import GIB, MS, SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLaw:
+    """How long a replica takes to come up: a fixed part and its bytes over the link."""
+
+    fixed_ns: int = 500 * MS
+    #: Bytes per second from where the weights are.
+    bytes_per_s: int = 2 * GIB
+    #: Reports of progress on the way; they come at the beginning of equal parts.
+    reports: int = 0
+
+    def load_ns(self, byte_count: int) -> int:
+        """Time of one load."""
+        return self.fixed_ns + byte_count * SECOND // self.bytes_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class TwinModel:
+    """A model as the scheduler knows it, with the laws of its engine."""
+
+    spec: ModelSpec
+    step: StepLaw = field(default_factory=StepLaw)
+    load: LoadLaw = LoadLaw()
+    #: Silence between two reports of an attempt's progress.
+    report_every_ns: int = 500 * MS
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request with what only the world knows of it. It arrives at `request.arrived_ns`."""
+
+    request: Request
+    #: Tokens it will write.
+    output_tokens: int
+    #: The client leaves this long after the arrival if it has no answer by then; -1 for never.
+    patience_ns: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class HostDelays:
+    """How long the host takes to do or to notice things, ns."""
+
+    #: From an engine's doing to the scheduler's hearing.
+    report_ns: int = 0
+    #: Refusing a connection to an engine that is dead.
+    refuse_ns: int = 1 * MS
+    #: Ending a process and getting its memory back.
+    unload_ns: int = 100 * MS
+    #: Until the watchdog calls a silent engine stalled; -1 if there is no watchdog.
+    watchdog_ns: int = 5 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """A shutdown asked for at a time."""
+
+    at_ns: int
+    deadline_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run."""
+
+    models: tuple[TwinModel, ...]
+    devices: tuple[DeviceSpec, ...]
+    #: In the order of their times.
+    arrivals: Iterable[Arrival]
+    policies: Policies
+    params: SchedulerParams = field(default_factory=SchedulerParams)
+    faults: FaultPlan = NO_FAULTS
+    host: HostDelays = HostDelays()
+    drain: Drain | None = None
+    seed: int = 0
+    #: The run ends when nothing is left to happen, and at the latest then.
+    until_ns: int = 24 * 3600 * SECOND

@@ -1,0 +1,250 @@
+"""What surrounds the scheduler in the twin: clients, engines, processes, a timer.
+
+Owns the performing of actions and what follows from it. Engines follow `engine_model`, loads
+their `LoadLaw`, mishaps `faults`. Knows each request's true length, which the scheduler never
+does. Called by `kernel`.
+"""
+
+from collections.abc import Iterator
+from functools import singledispatchmethod
+
+from slalom.core.actions import (
+    AbortAttempt,
+    Action,
+    Dispatch,
+    DrainComplete,
+    EndRequest,
+    LoadReplica,
+    SetTimer,
+    UnloadReplica,
+)
+from slalom.core.events import (
+    AttemptFailed,
+    AttemptFinished,
+    DrainRequested,
+    FailureKind,
+    FirstToken,
+    Progress,
+    RequestArrived,
+    RequestCancelled,
+    TimerFired,
+)
+from slalom.twin.engine_model import Milestone, Stage
+from slalom.twin.faults import Faults, Strike
+from slalom.twin.kernel import (
+    Agenda,
+    ClientArrives,
+    ClientLeaves,
+    EngineStruck,
+    EngineWakes,
+    LoadAdvances,
+    Occurrence,
+    ProcessEnded,
+    TimerDue,
+)
+from slalom.twin.processes import Fence, Process, Processes
+from slalom.twin.scenario import Arrival, Scenario
+
+#: How many times slower a struck engine becomes.
+_SLOWDOWN = 4
+
+
+class TwinWorld:
+    """The world of one scenario."""
+
+    def __init__(self, scenario: Scenario, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self._host = scenario.host
+        self._faults = Faults(scenario.faults, scenario.seed)
+        self._processes = Processes(scenario, self._faults, agenda)
+        self._arrivals: Iterator[Arrival] = iter(scenario.arrivals)
+        #: Requests that have arrived and not ended.
+        self._live: dict[str, Arrival] = {}
+        #: Where each attempt runs, as long as its engine has not answered for it.
+        self._where: dict[Fence, Process] = {}
+        #: Attempts whose first token has left the engine.
+        self._delivered: set[Fence] = set()
+        self._timer = 0
+        #: How every request ended, in order.
+        self.ends: list[EndRequest] = []
+        #: Whether a requested drain was reported complete.
+        self.drained = False
+        if scenario.drain is not None:
+            agenda.at(scenario.drain.at_ns, DrainRequested(scenario.drain.deadline_ns))
+        self._pull_arrival()
+
+    def __repr__(self) -> str:
+        return f"TwinWorld(live={len(self._live)}, running={len(self._where)})"
+
+    # -- what happens ---------------------------------------------------------------------
+
+    @singledispatchmethod
+    def occur(self, occurrence: Occurrence, now_ns: int) -> None:
+        """Play out what happens."""
+        raise TypeError(f"the twin's world knows no occurrence {occurrence!r}")
+
+    @occur.register
+    def _(self, occurrence: ClientArrives, now_ns: int) -> None:
+        arrival = occurrence.arrival
+        self._live[arrival.request.id] = arrival
+        self._agenda.at(now_ns, RequestArrived(arrival.request))
+        if arrival.patience_ns >= 0:
+            self._agenda.at(now_ns + arrival.patience_ns, ClientLeaves(arrival.request.id))
+        self._pull_arrival()
+
+    @occur.register
+    def _(self, occurrence: ClientLeaves, now_ns: int) -> None:
+        if occurrence.request_id in self._live:
+            self._agenda.at(now_ns, RequestCancelled(occurrence.request_id))
+
+    @occur.register
+    def _(self, occurrence: EngineWakes, now_ns: int) -> None:
+        process = self._processes.find(occurrence.replica_id, occurrence.epoch)
+        if process is None or process.wake != occurrence.number or process.hung:
+            return
+        for _, milestone in process.engine.take_due(now_ns):
+            self._report(milestone, now_ns)
+        self._wake_later(process)
+
+    @occur.register
+    def _(self, occurrence: EngineStruck, now_ns: int) -> None:
+        process = self._processes.find(occurrence.replica_id, occurrence.epoch)
+        fence = occurrence.attempt
+        if process is None or process.hung or self._where.get(fence) is not process:
+            return
+        if occurrence.strike == Strike.SLOW:
+            process.engine.slow_down(_SLOWDOWN, now_ns)
+            self._wake_later(process)
+        elif occurrence.strike == Strike.ERROR:
+            self._fail(fence, FailureKind.ENGINE_ERROR, now_ns)
+            self._wake_later(process)
+        elif occurrence.strike == Strike.HANG:
+            process.hung = True
+            self._processes.notice_hang(process, now_ns)
+        else:
+            self._fail_all(process, FailureKind.CRASHED, now_ns)
+            self._processes.crash(process, now_ns)
+
+    @occur.register
+    def _(self, occurrence: LoadAdvances, now_ns: int) -> None:
+        self._processes.advance(occurrence, now_ns)
+
+    @occur.register
+    def _(self, occurrence: ProcessEnded, now_ns: int) -> None:
+        self._processes.end(occurrence.replica_id, occurrence.epoch, now_ns)
+
+    @occur.register
+    def _(self, occurrence: TimerDue, now_ns: int) -> None:
+        if occurrence.number == self._timer:
+            self._agenda.at(now_ns, TimerFired())
+
+    # -- what the scheduler asks for ------------------------------------------------------
+
+    @singledispatchmethod
+    def perform(self, action: Action, now_ns: int) -> None:
+        """Do what the scheduler asked for."""
+        raise TypeError(f"the twin's world knows no action {action!r}")
+
+    @perform.register
+    def _(self, action: Dispatch, now_ns: int) -> None:
+        fence = (action.request_id, action.attempt)
+        process = self._processes.find(action.replica_id, action.epoch)
+        if process is None or process.loading:
+            refused = AttemptFailed(*fence, FailureKind.CRASHED, delivered=False)
+            self._agenda.at(now_ns + self._host.refuse_ns, refused)
+            return
+        arrival = self._live[action.request_id]
+        prompt_tokens, output_tokens = arrival.request.prompt_tokens, arrival.output_tokens
+        self._where[fence] = process
+        if process.hung:
+            return
+        process.engine.start(fence, prompt_tokens, output_tokens, now_ns)
+        strike = self._faults.strike(*fence, now_ns)
+        if strike is not None:
+            alone_ns = process.time_alone_ns(prompt_tokens, output_tokens)
+            after_ns = self._faults.strike_after_ns(*fence, alone_ns)
+            struck = EngineStruck(process.replica_id, process.epoch, strike, fence)
+            self._agenda.at(now_ns + after_ns, struck)
+        self._wake_later(process)
+
+    @perform.register
+    def _(self, action: AbortAttempt, now_ns: int) -> None:
+        fence = (action.request_id, action.attempt)
+        process = self._where.get(fence)
+        if process is not None:
+            self._fail(fence, FailureKind.ABORTED, now_ns)
+            self._wake_later(process)
+
+    @perform.register
+    def _(self, action: EndRequest, now_ns: int) -> None:
+        self._live.pop(action.request_id, None)
+        self.ends.append(action)
+
+    @perform.register
+    def _(self, action: LoadReplica, now_ns: int) -> None:
+        self._processes.start(action, now_ns)
+
+    @perform.register
+    def _(self, action: UnloadReplica, now_ns: int) -> None:
+        process = self._processes.find(action.replica_id, action.epoch)
+        if process is not None:
+            self._fail_all(process, FailureKind.CRASHED, now_ns)
+        self._processes.stop(action, now_ns)
+
+    @perform.register
+    def _(self, action: SetTimer, now_ns: int) -> None:
+        self._timer += 1
+        self._agenda.at(max(action.at_ns, now_ns), TimerDue(self._timer))
+
+    @perform.register
+    def _(self, action: DrainComplete, now_ns: int) -> None:
+        self.drained = True
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _pull_arrival(self) -> None:
+        arrival = next(self._arrivals, None)
+        if arrival is not None:
+            self._agenda.at(arrival.request.arrived_ns, ClientArrives(arrival))
+
+    def _wake_later(self, process: Process) -> None:
+        """See to it that the engine's next milestone is not missed."""
+        process.wake += 1
+        next_ns = None if process.hung else process.engine.next_ns()
+        if next_ns is not None:
+            wakes = EngineWakes(process.replica_id, process.epoch, process.wake)
+            self._agenda.at(next_ns, wakes)
+
+    def _report(self, milestone: Milestone[Fence], now_ns: int) -> None:
+        fence = milestone.job
+        event: FirstToken | Progress | AttemptFinished
+        if milestone.stage is Stage.FIRST_TOKEN:
+            self._delivered.add(fence)
+            event = FirstToken(*fence)
+        elif milestone.stage is Stage.PROGRESS:
+            event = Progress(*fence, milestone.tokens)
+        else:
+            arrival = self._live.get(fence[0])
+            prompt_tokens = arrival.request.prompt_tokens if arrival else -1
+            event = AttemptFinished(*fence, milestone.tokens, prompt_tokens)
+            self._forget(fence)
+        number = milestone.tokens * 1_000 + fence[1]
+        self._processes.tell(event, f"{milestone.stage.name} {fence[0]}", number, now_ns)
+
+    def _fail(self, fence: Fence, kind: FailureKind, now_ns: int) -> None:
+        """End an attempt in its engine, and say so."""
+        tokens = self._where[fence].engine.stop(fence, now_ns)
+        delivered = self._forget(fence)
+        event = AttemptFailed(*fence, kind, delivered=delivered, output_tokens=tokens)
+        self._processes.tell(event, f"failed {fence[0]}", fence[1], now_ns)
+
+    def _fail_all(self, process: Process, kind: FailureKind, now_ns: int) -> None:
+        for fence in [fence for fence, where in self._where.items() if where is process]:
+            self._fail(fence, kind, now_ns)
+
+    def _forget(self, fence: Fence) -> bool:
+        """Drop what is known of an attempt; whether anything of it was delivered."""
+        del self._where[fence]
+        delivered = fence in self._delivered
+        self._delivered.discard(fence)
+        return delivered

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadReplica
 from slalom.core.events import FailureKind, FirstToken, RequestCancelled
 from slalom.core.journal import replay
@@ -24,7 +25,6 @@ from slalom.testing import (
     run_virtual,
 )
 from slalom.units import MIB, MS, SECOND
-
 from tests.runtime.world import RecordingSink, World
 
 
@@ -288,7 +288,7 @@ def test_drain_finishes_what_is_here_and_refuses_what_comes() -> None:
         assert refused.end.reason == Reason.DRAINING
         assert (await running).failure is None
         assert await draining == 0
-        assert world.launchers["a"].engines[0].memory_bytes
+        assert await world.launchers["a"].engines[0].memory_bytes() == 0
         assert count(world, UnloadReplica) == 1
         await world.runtime.close()
 
@@ -312,7 +312,7 @@ def test_drain_ends_at_its_deadline_whatever_runs() -> None:
 def test_too_many_requests_and_a_taken_id_are_refused_at_the_door() -> None:
     async def main(clock: VirtualClock) -> None:
         world = World(clock, {"a": FakeLauncher(slow())})
-        world.runtime._params = RuntimeParams(in_flight_max=2)  # noqa: SLF001
+        world.runtime._params = RuntimeParams(in_flight_max=2)
         first = asyncio.create_task(world.ask("1"))
         await asyncio.sleep(0)
         with pytest.raises(RequestError, match="'1'"):

@@ -1,7 +1,10 @@
 """The SSE watch: same answer however the bytes are cut."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
+
 from slalom.runtime.stream_watch import PARTIAL_BYTES_MAX, BodyWatch, StreamWatch
 
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":null}}]}\n\n'
@@ -18,13 +21,13 @@ STREAM = ROLE + b": a comment\n\n" + b"".join(TOKENS) + FINAL + USAGE + DONE
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @given(st.lists(st.integers(min_value=0), max_size=60), st.booleans())
 def test_any_cut_gives_the_same_stream_and_the_same_facts(
     places: list[int],
-    strip: bool,  # noqa: FBT001 - drawn
+    strip: bool,
 ) -> None:
     watch = StreamWatch(strip_usage=strip)
     out = b"".join(watch.feed(piece) for piece in cut(STREAM, places)) + watch.finish()

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +112,8 @@ class JournalWriter:
             if not self.dropped:
                 _log.warning("journal: %s; entries are being dropped", error.strerror)
             self.dropped += len(lines)
+            with suppress(OSError):  # a line written in part would spoil the one after it
+                os.ftruncate(self._fd, self._file_bytes)
 
     def _open_part(self) -> None:
         path = self._params.directory / f"slalom-{self._stem}-{self._part:06d}.jsonl"

@@ -22,15 +22,21 @@ say() { printf '%s\n' "$*" >&2; }
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
+complete() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+# The first that is new enough and can make environments; else the first that is new enough.
 find_python() {
-    local candidate
+    local candidate second=
     for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
         if command -v "$candidate" >/dev/null 2>&1 && new_enough "$candidate"; then
-            command -v "$candidate"
-            return 0
+            if complete "$candidate"; then
+                command -v "$candidate"
+                return 0
+            fi
+            second=${second:-$(command -v "$candidate")}
         fi
     done
-    return 1
+    [[ -n $second ]] && printf '%s\n' "$second"
 }
 
 if ! python=$(find_python); then

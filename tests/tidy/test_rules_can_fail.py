@@ -66,6 +66,12 @@ BREACHES: list[tuple[Rule, dict[str, str], str]] = [
     (places.places, {"a.py": "HOST = 'pypi." + "org'\n"}, "the host of a package registry"),
     (prose.links, {"README.md": "[x](docs/gone.md)\n"}, "link to docs/gone.md"),
     (prose.links, {"docs/a.md": "![x](../gone.png)\n"}, "link to ../gone.png"),
+    (prose.named_files, {"README.md": "See `src/slalom/gone.py`.\n"}, "names src/slalom/gone.py"),
+    (
+        prose.named_files,
+        {"docs/a.md": "`tests/test_a.py::test_x`", "tests/test_a.py": "def test_y(): ...\n"},
+        "names the test test_x",
+    ),
     (prose.code_blocks, {"README.md": "```console\n$ make test\n```\n"}, "<!-- run -->"),
     (prose.code_blocks, {"docs/a.md": "<!-- skip -->\n```python\n1\n```\n"}, "needs a reason"),
     (prose.decision_records, {"docs/adr/first.md": "# 1\n"}, "name a decision record"),
@@ -128,6 +134,14 @@ GOOD: list[tuple[Rule, dict[str, str]]] = [
         {
             "README.md": "[x](docs/a.md#here) [y](https://example.org) `[z](gone)`\n",
             "docs/a.md": "# Here\n```\n[w](gone.md)\n```\n[up](../README.md)\n",
+        },
+    ),
+    (
+        prose.named_files,
+        {
+            "docs/a.md": "`tests/test_a.py::test_y` in `tests`, `docs/adr/NNNN-words.md`\n",
+            "tests/test_a.py": "def test_y(): ...\n",
+            "docs/adr/NNNN-words.md": "",
         },
     ),
     (

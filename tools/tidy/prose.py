@@ -18,6 +18,7 @@ FRAGMENT_KINDS = ("feature", "change", "fix", "doc", "supply")
 _FRAGMENT = re.compile(rf"(?:\d+|\+[a-z0-9-]+)\.(?:{'|'.join(FRAGMENT_KINDS)})(?:\.\d+)?\.md")
 _LINK = re.compile(r"(?<!\!)\[[^\]\n]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^(\s*)(`{3,}|~{3,})\s*([\w-]*)(.*)$")
+_NAMED = re.compile(r"`((?:src|tests|tools|docs|requirements)/[\w./-]+)(?:::(\w+))?`")
 #: Languages of blocks that a reader might type or run.
 RUNNABLE = frozenset({"bash", "sh", "shell", "console", "python", "py"})
 _MARK = re.compile(r"<!--\s*(run|skip|file)(?::\s*(.*?))?\s*-->")
@@ -93,6 +94,17 @@ def links(tree: Tree) -> Iterator[Finding]:
             whole = normpath(str(PurePosixPath(path).parent / target))
             if not tree.exists(whole):
                 yield Finding(path, 0, f"link to {target}, which is not there")
+
+
+def named_files(tree: Tree) -> Iterator[Finding]:
+    """Every file, folder and test that the prose names in backticks is there."""
+    for path in (name for name in tree.paths if name.endswith(".md")):
+        for found in _NAMED.finditer(re.sub(r"(?ms)^```.*?^```", "", tree.text(path))):
+            file, test = found[1].rstrip("/"), found[2]
+            if not tree.exists(file):
+                yield Finding(path, 0, f"names {file}, which is not there")
+            elif test and f"def {test}(" not in tree.text(file):
+                yield Finding(path, 0, f"names the test {test}, which is not in {file}")
 
 
 def decision_records(tree: Tree) -> Iterator[Finding]:

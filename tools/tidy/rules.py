@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     reach.dead_modules,
     places.places,
     prose.links,
+    prose.named_files,
     prose.code_blocks,
     prose.decision_records,
     prose.news_fragments,

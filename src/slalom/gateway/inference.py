@@ -33,8 +33,6 @@ from slalom.runtime.sink import Served
 _LOG = logging.getLogger("slalom.gateway")
 
 PATHS = frozenset((CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH))
-#: Errors after which the rest of the body is not worth reading.
-_BODY_UNREAD = frozenset(("body_too_large", "body_timeout"))
 
 
 class Inference:
@@ -169,7 +167,7 @@ async def _fail(sink: AnySink, failure: Failure, exchange: Exchange) -> None:
 async def _refuse(send: Send, failure: Failure, exchange: Exchange, headers: Headers) -> None:
     exchange.status = failure.status
     exchange.code = failure.code
-    if failure.code in _BODY_UNREAD:
+    if failure.code == "body_timeout":
         headers.append((b"connection", b"close"))
     if failure.code == "method_not_allowed":
         headers.append((b"allow", b"POST"))

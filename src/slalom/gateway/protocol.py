@@ -9,7 +9,11 @@ from typing import Any, cast
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from slalom.gateway.departure import ON_GONE
@@ -19,6 +23,8 @@ from slalom.gateway.replies import error_body, error_headers
 
 #: A connection that is one too many may ask for so long before it is closed, seconds.
 _SURPLUS_S = 1.0
+#: A body that was refused is read on for this many times the largest body, then cut off.
+_DISCARD_FACTOR = 4
 
 
 class BoundedConfig(Config):
@@ -48,6 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._chunk_bytes = 0
+        self._discarded_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,10 +68,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the task that serves this client."""
-        cycle = self.cycle
+        cycle = cast("RequestResponseCycle | None", self.cycle)
         super().connection_lost(exc)
         self._stop_head_timer()
-        if cycle and not cycle.response_complete:  # uvicorn declares it as never None
+        if cycle is not None and not cycle.response_complete:
             tell = cast("dict[str, Any]", cycle.scope).get(ON_GONE)
             if tell is not None:
                 tell()
@@ -107,10 +114,23 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _RefusedError
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body; what comes after the answer is thrown away, within bounds.
+
+        Closing at once instead would reset the connection before the client has read why.
+        """
+        if self.cycle.response_complete:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > _DISCARD_FACTOR * self._params.body_bytes_max:
+                self.transport.close()
+            return
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The body is there: read on, so that a client's leaving is noticed."""
         self._in_head = True
         self._head_bytes = 0
+        self._discarded_bytes = 0
         super().on_message_complete()
         self.flow.resume_reading()
 

@@ -53,6 +53,13 @@ class House:
         async with self.http.post(f"{self.url}{path}", json=body, headers=headers) as reply:
             return reply.status, await reply.json(), reply.headers
 
+    async def stream(self, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> str:
+        """Read a streamed chat to its end."""
+        url = f"{self.base_url}/chat/completions"
+        async with self.http.post(url, json={**body, "stream": True}, headers=headers) as reply:
+            assert reply.status == 200
+            return await reply.text()
+
     async def get(
         self, path: str, headers: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, Any], Mapping[str, str]]:

@@ -44,7 +44,7 @@ class Keys:
         """
         if not self._entries:
             return None
-        secret = _bearer(authorization) or x_api_key
+        secret = _bearer(authorization) or (x_api_key or b"").strip()
         if not secret:
             raise AccessError(
                 "This server needs an API key: send 'Authorization: Bearer KEY' or 'x-api-key: "

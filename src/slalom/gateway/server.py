@@ -6,6 +6,7 @@ and close. Signals are the assembly's. Refuses to listen off loopback without ke
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Generator
 
@@ -17,6 +18,8 @@ from slalom.gateway.auth import check_exposure
 from slalom.gateway.protocol import BoundedConfig, BoundedProtocol
 
 _BACKLOG = 2048
+#: Its news of starting and stopping are the assembly's to tell; its warnings are not.
+_UVICORN_LOG = logging.getLogger("uvicorn.error")
 
 
 class _Server(uvicorn.Server):
@@ -70,6 +73,7 @@ class GatewayServer:
             timeout_keep_alive=max(1, round(gateway.params.keep_alive_s)),
         )
         config.params = gateway.params
+        _UVICORN_LOG.setLevel(logging.WARNING)
         self._config = config
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None

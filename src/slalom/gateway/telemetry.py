@@ -95,9 +95,9 @@ class Telemetry:
         if end.first_dispatch_ns >= 0:
             series.queue.observe((end.first_dispatch_ns - arrived_ns) / SECOND)
             series.prompt_tokens.inc(max(0, end.prompt_tokens))
-        if end.first_token_ns >= 0:
-            series.ttft.observe((end.first_token_ns - arrived_ns) / SECOND)
             series.output_tokens.inc(end.output_tokens)
+        if end.first_token_ns >= 0:  # only streams have one
+            series.ttft.observe((end.first_token_ns - arrived_ns) / SECOND)
             if end.output_tokens > 1:
                 span_s = (end.ended_ns - end.first_token_ns) / SECOND
                 series.tpot.observe(span_s / (end.output_tokens - 1))

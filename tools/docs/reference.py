@@ -14,6 +14,7 @@ from typing import Any
 import click
 import typer.main
 
+from slalom.cli import app
 from slalom.config.schema import Config
 from slalom.core.snapshot import Snapshot
 from slalom.gateway.error_table import ERROR_TABLE
@@ -157,8 +158,6 @@ def _command(name: str, command: Any, depth: int) -> Iterator[str]:
 
 def command_line() -> str:
     """Every command with its options, from the command line's own definition."""
-    from slalom.cli import app  # noqa: PLC0415
-
     command = typer.main.get_command(app)
     return "\n".join(_command("slalom", command, 2))
 

@@ -31,8 +31,8 @@ The Python files of the standard library of CPython {python} ({megabytes:.1f} MB
 codec tables and bundled packages; {tokens:,} tokens), and nothing else. 45 % of the rows are plain
 code, 35 % fill-in-the-middle (prefix, suffix, middle), 20 % chat: {pairs:,} short documented
 functions turned into requests for a docstring, a summary, a function, a completion, or a
-translation to JavaScript. Those translations were made by replacing words line by line; they have the form of
-JavaScript and often not its meaning.
+translation to JavaScript. Those translations were made by replacing words line by line; they
+have the form of JavaScript and often not its meaning.
 
 ## Form
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, constants, errors, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -29,6 +29,11 @@ from slalom.models.gguf_metadata import shard_files
 from slalom.models.hugging_face import Repository, choose_file, find_local
 
 OnBytes = Callable[[int, int], None]
+
+#: What the library's HTTP client raises; which client that is changes between its versions.
+_CLIENT_ERROR: type[Exception] = getattr(errors, "HTTPError", HfHubHTTPError)
+#: The library shows what comes over the network and what is written; the second one counts.
+_NETWORK_BAR = "downloading bytes"
 
 
 def download(repository: Repository, on_progress: OnBytes | None = None) -> Path:
@@ -74,22 +79,23 @@ def _translated(repository: Repository) -> Iterator[None]:
             "and set HF_TOKEN for a private one.",
             code="model_source_unknown",
         ) from error
-    except (RevisionNotFoundError, EntryNotFoundError) as error:
-        if not isinstance(error, LocalEntryNotFoundError):
-            raise ModelError(
-                f"{name} has no such revision or file ({repository.source}).",
-                code="model_source_unknown",
-            ) from error
+    except LocalEntryNotFoundError as error:
         raise _unreachable(repository, error) from error
-    except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except (RevisionNotFoundError, EntryNotFoundError) as error:
+        raise ModelError(
+            f"{name} has no such revision or file ({repository.source}): check the spelling.",
+            code="model_source_unknown",
+        ) from error
+    except (OfflineModeIsEnabled, _CLIENT_ERROR, OSError) as error:
         raise _unreachable(repository, error) from error
 
 
 def _unreachable(repository: Repository, error: Exception) -> ModelError:
+    lines = str(error).splitlines() or [""]
     return ModelError(
-        f"could not download {repository.source}: Hugging Face cannot be reached "
-        f"({type(error).__name__}). Check the network, or put a GGUF file on this machine and "
-        "use its path as the source.",
+        f"could not download {repository.source} ({type(error).__name__}: {lines[0][:200]}). "
+        "Check the network and the room on the disk, or put a GGUF file on this machine and use "
+        "its path as the source.",
         code="model_hub_unreachable",
     )
 
@@ -105,6 +111,7 @@ def _meter_class(on_progress: OnBytes | None, total_bytes: int) -> type[Any]:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs["disable"] = True
             super().__init__(*args, **kwargs)
+            self._counts = not str(kwargs.get("desc", "")).endswith(_NETWORK_BAR)
             self._count(kwargs.get("initial") or 0)
 
         def update(self, n: float | None = 1) -> None:
@@ -112,6 +119,8 @@ def _meter_class(on_progress: OnBytes | None, total_bytes: int) -> type[Any]:
 
         def _count(self, n: float) -> None:
             nonlocal seen
+            if not self._counts:
+                return
             with lock:
                 seen += int(n)
                 present = seen

@@ -5,6 +5,7 @@ Called by the runtime through the `Engine` protocol.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from slalom.core.events import FailureKind
@@ -40,6 +41,7 @@ class HttpEngine:
         health_path: Answers 200 while the engine is well.
         metrics_path: Prometheus text, or None where the engine has none.
         sleep_paths: Used where `capabilities.sleep_levels` is not empty.
+        before_stop: Asks the program to end before signals do, within the given seconds.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class HttpEngine:
         health_path: str = "/health",
         metrics_path: str | None = "/metrics",
         sleep_paths: SleepPaths | None = None,
+        before_stop: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self.capabilities = capabilities
         self.model_name = model_name
@@ -60,6 +63,7 @@ class HttpEngine:
         self._health_path = health_path
         self._metrics_path = metrics_path
         self._sleep_paths = sleep_paths or SleepPaths()
+        self._before_stop = before_stop
         self._asleep = False
         self._stopped = asyncio.Event()
 
@@ -144,6 +148,9 @@ class HttpEngine:
         """End it and return when its memory is free. Idempotent, never raises."""
         self.upstream.close()
         if self.process is not None:
+            if self._before_stop is not None and self.process.returncode is None:
+                before_stop, self._before_stop = self._before_stop, None
+                await before_stop(grace_s)
             await self.process.stop(grace_s)
         self._stopped.set()
 

@@ -18,16 +18,19 @@ import psutil
 from slalom.core.events import FailureKind
 from slalom.engines.diagnosis import diagnose
 from slalom.engines.http_engine import HttpEngine
+from slalom.engines.load_progress import tell_progress
 from slalom.engines.process import EngineProcess, describe_end
 from slalom.engines.protocol import Capabilities, FimTemplate, OnProgress
 from slalom.engines.upstream import Upstream
 from slalom.errors import ConfigError, EngineError, ModelError
 from slalom.models.gguf_metadata import ModelMetadata, read_metadata
 
-#: How often a loading process is looked at for its progress, seconds.
-_PROGRESS_PERIOD_S = 0.1
-#: Progress by memory never says "done": the server does.
-_PROGRESS_MAX = 0.99
+_ENVIRONMENT = {
+    # glibc keeps an arena of up to 64 MiB per thread otherwise.
+    "MALLOC_ARENA_MAX": "2",
+    # An abort would start a debugger to print a stack; seconds, and no use here.
+    "GGML_NO_BACKTRACE": "1",
+}
 _MODULE = "slalom.engines.llama_cpp_process"
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
@@ -132,8 +135,7 @@ class LlamaCppLauncher:
         try:
             process = await EngineProcess.start(
                 self._argv(),
-                # glibc keeps an arena of up to 64 MiB per thread otherwise.
-                env={"SLALOM_ENGINE_KEY": key, "MALLOC_ARENA_MAX": "2"},
+                env={**_ENVIRONMENT, "SLALOM_ENGINE_KEY": key},
                 on_line=lambda line: _take_address(line, address),
             )
         except OSError as problem:
@@ -190,7 +192,7 @@ class LlamaCppLauncher:
     ) -> str:
         """Wait for the process to say where it serves, telling progress meanwhile."""
         ended = asyncio.ensure_future(process.wait())
-        progress = asyncio.ensure_future(_tell_progress(process, metadata.file_bytes, on_progress))
+        progress = asyncio.ensure_future(tell_progress(process, metadata.file_bytes, on_progress))
         try:
             await asyncio.wait(
                 (address, ended),
@@ -231,23 +233,3 @@ def _take_address(line: str, address: asyncio.Future[str]) -> None:
         return
     if not address.done():
         address.set_result(str(url))
-
-
-async def _tell_progress(
-    process: EngineProcess, bytes_expected: int, on_progress: OnProgress
-) -> None:
-    """Estimate the progress of a load by how much of the model is resident.
-
-    llama.cpp has the interpreter to itself while it loads, so the child cannot tell.
-    """
-    told = -1.0
-    start_bytes = 0
-    while True:
-        resident_bytes = await process.memory_bytes()
-        start_bytes = start_bytes or resident_bytes
-        fraction = (resident_bytes - start_bytes) / max(1, bytes_expected)
-        fraction = min(_PROGRESS_MAX, max(0.0, fraction))
-        if fraction > told:
-            told = fraction
-            on_progress(fraction)
-        await asyncio.sleep(_PROGRESS_PERIOD_S)

@@ -1,24 +1,21 @@
 """The child process of one llama.cpp replica: `python -m slalom.engines.llama_cpp_process`.
 
 Owns turning options into llama.cpp's server inside this process, and dying with its parent. Loads
-nothing else of Slalom, so that it starts quickly and stays small. Started by `llama_cpp`; it can
+little else of Slalom, so that it starts quickly and stays small. Started by `llama_cpp`; it can
 also be given as an engine of kind `command`, for it serves the OpenAI API on a port.
 """
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import resource
 import signal
 import sys
-from pathlib import Path
 from typing import Any, TextIO
 
-_PR_SET_PDEATHSIG = 1
-#: Above the gateway's 0: when memory runs out, the kernel ends an engine before the gateway.
-_OOM_SCORE_ADJUSTMENT = 500
+from slalom.engines.guarded_exec import tie_to_parent
+
 #: Errors only. llama.cpp prints prompts from level 4 on.
 _VERBOSITY = 1
 #: Not an argument, so that no other user of the machine sees it in the process list.
@@ -38,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     report = _claim_stdout()
     if given.parent is not None:
-        _die_with(given.parent)
+        tie_to_parent(given.parent, signal.SIGKILL)
     options = json.loads(given.options)
     _limit_memory(options.get("memory_limit_bytes"))
     import xllamacpp  # noqa: PLC0415 - after the limit, which its start is to obey
@@ -71,6 +68,10 @@ def _params(xllamacpp: Any, model: str, port: int, options: dict[str, Any]) -> A
         cpu.n_threads = threads
     params.n_batch = int(options.get("batch_tokens", 2048))
     params.n_ubatch = min(int(options.get("micro_batch_tokens", 512)), params.n_batch)
+    if options.get("embeddings", False):
+        # Mean pooling aborts the process unless each sequence gets an equal part of a batch.
+        params.n_ubatch = max(places, params.n_ubatch - params.n_ubatch % places)
+        params.n_batch = max(params.n_batch, params.n_ubatch)
     params.n_gpu_layers = int(options.get("gpu_layers", -1))
     params.n_predict = int(options.get("tokens_max", -1))
     params.sampling.seed = int(options.get("seed", xllamacpp.LLAMA_DEFAULT_SEED))
@@ -125,21 +126,6 @@ def _say(report: TextIO, **facts: object) -> None:
     with contextlib.suppress(BrokenPipeError):
         report.write(json.dumps(facts) + "\n")
         report.flush()
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to end this process with its parent, also in the middle of a load.
-
-    Elsewhere than on Linux the end of standard input does it, once the model is loaded.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(
-                str(_OOM_SCORE_ADJUSTMENT), encoding="ascii"
-            )
-    if os.getppid() != parent:  # it went before we asked
-        raise SystemExit(1)
 
 
 def _limit_memory(limit_bytes: int | None) -> None:

@@ -1,0 +1,330 @@
+"""Judges a scheduler from outside: it sees the journal, and nothing else.
+
+Owns the rules that every journal must keep, whatever happens inside: one end for each request,
+fences, places, bytes, order, time-outs, liveness. Shares no code with the scheduler's own
+bookkeeping, because a state that is consistently wrong passes its own checks. Called by the
+recorder, the swarm and the mutants.
+"""
+
+from collections.abc import Iterable
+from functools import singledispatchmethod
+from typing import Any
+
+from slalom.core.actions import (
+    AbortAttempt,
+    Dispatch,
+    DrainComplete,
+    EndRequest,
+    LoadReplica,
+    Outcome,
+    Reason,
+    SetTimer,
+    UnloadCause,
+    UnloadReplica,
+)
+from slalom.core.journal import Entry
+from slalom.core.params import SchedulerParams
+from slalom.core.policy import Policies
+from slalom.core.request import DeviceSpec, ModelSpec, Request
+from slalom.core.scheduler import Scheduler
+from slalom.policies.ordering import Edf, Fcfs
+from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
+from slalom.testing.checker_events import Witness
+from slalom.units import MS
+
+
+class ViolationError(AssertionError):
+    """A journal breaks a rule; the message names the rule, the time and the object."""
+
+
+class Checker:
+    """Sees the entries of one journal in order.
+
+    Args:
+        models: As given to the scheduler.
+        devices: The same.
+        params: The same.
+        policies: Only to know which order was promised.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[ModelSpec],
+        devices: Iterable[DeviceSpec],
+        params: SchedulerParams,
+        policies: Policies,
+    ) -> None:
+        self.books = Books(tuple(models), tuple(devices))
+        self._params = params
+        self._witness = Witness(self.books, params)
+        self._ordering = policies.ordering
+        self._now_ns = -1
+        self._epoch = 0
+        self._timer_ns = -1
+        self._drain_ns = -1
+        self._drained = False
+
+    @classmethod
+    def of(cls, scheduler: Scheduler) -> "Checker":
+        """A checker for a fresh scheduler."""
+        state = scheduler.state
+        return cls(
+            (model.spec for model in state.models.values()),
+            (device.spec for device in state.devices.values()),
+            scheduler.params,
+            scheduler.policies,
+        )
+
+    def __repr__(self) -> str:
+        return f"Checker(at {self._now_ns} ns, {self.books!r})"
+
+    def see(self, entry: Entry) -> None:
+        """Judge one entry.
+
+        Raises:
+            ViolationError: It breaks a rule.
+        """
+        self._require(entry.now_ns >= self._now_ns, "time runs forward", entry.now_ns)
+        self._now_ns = entry.now_ns
+        for event in entry.events:
+            kind = type(event).__name__
+            if kind == "TimerFired":
+                self._timer_ns = -1
+            elif kind == "DrainRequested":
+                deadline_ns: int = event.deadline_ns  # type: ignore[union-attr]  # by its name
+                known = self._drain_ns >= 0
+                self._drain_ns = min(self._drain_ns, deadline_ns) if known else deadline_ns
+            else:
+                self._witness.take_event(event, self._now_ns)
+        self._witness.take_time(self._now_ns)
+        for action in entry.actions:
+            self._judge(action)
+        self._settle()
+
+    def finish(self) -> None:
+        """Judge the end of a run in which nothing was left to happen.
+
+        Raises:
+            ViolationError: Something never ended.
+        """
+        self._require(not self.books.requests, "every request ends", list(self.books.requests))
+        self._require(not self.books.attempts, "every attempt ends", list(self.books.attempts))
+        for replica in self.books.replicas.values():
+            self._require(replica.usable, "every load and unload ends", replica)
+        if self._drain_ns >= 0:
+            self._require(self._drained, "a drain completes", self)
+
+    # -- actions --------------------------------------------------------------------------
+
+    @singledispatchmethod
+    def _judge(self, action: Any) -> None:
+        self._require(holds=False, rule="known actions only", what=action)
+
+    @_judge.register
+    def _(self, action: Dispatch) -> None:
+        books = self.books
+        request = books.requests.get(action.request_id)
+        self._require(request is not None, "dispatch only what lives", action)
+        assert request is not None
+        self._require(request.waits, "dispatch only what waits", action)
+        self._require(action.attempt == request.attempts + 1, "attempts count up", action)
+        self._require(action.attempt <= self._params.attempts_max, "attempts bound", action)
+        replica = books.replicas.get((action.replica_id, action.epoch))
+        self._require(replica is not None, "dispatch to a life that exists", action)
+        assert replica is not None
+        self._require(replica.usable, "dispatch only to what is ready", (action, replica))
+        self._require(replica.model.id == request.request.model, "the right model", action)
+        self._require(len(replica.running) < replica.model.places, "places bound", action)
+        window = books.devices[replica.model.device].window
+        within = not window or books.running(replica.model.device) < window
+        self._require(within, "device window", action)
+        key = self._key(request.request)
+        for other in books.waiting(replica.model.id) if key else ():
+            other_key = self._key(other.request)
+            self._require(not other_key or other_key >= key, "order", (action, other))
+        books.open(request, replica, self._now_ns)
+
+    @_judge.register
+    def _(self, action: AbortAttempt) -> None:
+        attempt = self.books.attempts.get((action.request_id, action.attempt))
+        self._require(attempt is not None, "abort only what runs", action)
+        assert attempt is not None
+        self._require(not attempt.aborted, "abort once", action)
+        attempt.aborted = True
+
+    @_judge.register
+    def _(self, action: EndRequest) -> None:
+        request = self.books.requests.pop(action.request_id, None)
+        self._require(request is not None, "exactly one end for each request", action)
+        assert request is not None
+        self._judge_end(action, request)
+        self._judge_stamps(action, request)
+        self._judge_good(action, request.request)
+
+    @_judge.register
+    def _(self, action: LoadReplica) -> None:
+        books, model = self.books, self.books.models[action.model]
+        key = (action.replica_id, action.epoch)
+        lives = books.of_model(model.id)
+        self._require(action.epoch > self._epoch, "each life has a new epoch", action)
+        same_name = any(life.key[0] == action.replica_id for life in lives)
+        self._require(not same_name, "one life of a name at a time", action)
+        staying = [life for life in lives if not life.leaving]
+        loading = any(life.ready_ns < 0 for life in staying)
+        self._require(not loading, "no double load", action)
+        self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
+        wanted = model.pinned or bool(books.waiting(model.id))
+        self._require(wanted, "load only what is wanted", action)
+        byte_count = books.bytes_to_book(model)
+        booked = books.booked_bytes(model.device) + byte_count
+        budget = books.devices[model.device].budget_bytes
+        self._require(booked <= budget, "bytes within the budget", (action, booked, budget))
+        failed_ns = books.load_failed_ns.get(model.id, -self._params.load_backoff_ns)
+        rested = self._now_ns - failed_ns >= self._params.load_backoff_ns
+        self._require(rested, "a failed load backs off", action)
+        self._epoch = action.epoch
+        books.replicas[key] = SeenReplica(key, model, byte_count, self._now_ns)
+
+    @_judge.register
+    def _(self, action: UnloadReplica) -> None:
+        replica = self.books.replicas.get((action.replica_id, action.epoch))
+        self._require(replica is not None, "unload only what exists", action)
+        assert replica is not None
+        patience_ns = self._params.unload_timeout_ns
+        due = not replica.leaving or self._now_ns - replica.asked_ns >= patience_ns
+        self._require(due, "unload is asked for once", action)
+        if not replica.leaving:
+            self._judge_unload(action, replica)
+        replica.asked_ns = self._now_ns
+
+    @_judge.register
+    def _(self, action: SetTimer) -> None:
+        self._require(action.at_ns > self._now_ns, "timers lie ahead", action)
+        self._timer_ns = action.at_ns
+
+    @_judge.register
+    def _(self, action: DrainComplete) -> None:
+        self._require(self._drain_ns >= 0, "a drain ends only if asked for", action)
+        self._require(not self._drained, "a drain ends once", action)
+        over = not self.books.requests and not self.books.replicas
+        self._require(over, "a drain ends when all is over", (action, self.books))
+        self._drained = True
+
+    # -- rules ----------------------------------------------------------------------------
+
+    def _judge_end(self, action: EndRequest, request: SeenRequest) -> None:
+        if request.must is not None:
+            self._require(action.outcome is request.must, "the outcome that was due", action)
+            return
+        self._require(
+            action.outcome in {Outcome.REJECTED, Outcome.FAILED}, "an outcome with a cause", action
+        )
+        reason, now_ns = action.reason, self._now_ns
+        if request.current is not None:
+            over = 0 <= self._drain_ns <= now_ns
+            self._require(over, "what runs ends by its own events", action)
+            self._require(self.books.attempts[request.current].aborted, "ended, so aborted", action)
+        elif reason == Reason.QUEUE_TIMEOUT:
+            waited_ns = now_ns - request.waits_since_ns
+            self._require(waited_ns >= self._params.queue_timeout_ns, "patience", action)
+        elif reason == Reason.DRAINING:
+            self._require(self._drain_ns >= 0, "draining only if asked for", action)
+        elif reason == Reason.UNKNOWN_MODEL:
+            self._require(action.model not in self.books.models, "unknown only if unknown", action)
+        elif action.outcome is Outcome.FAILED:
+            failed_ns = self.books.load_failed_ns.get(action.model, -1)
+            self._require(failed_ns == now_ns, "a failed load fails those who wait", action)
+
+    def _judge_stamps(self, action: EndRequest, request: SeenRequest) -> None:
+        said = (action.first_dispatch_ns, action.dispatch_ns, action.first_token_ns)
+        seen = (request.first_dispatch_ns, request.dispatch_ns, request.first_token_ns)
+        self._require(said == seen, "stamps are what was seen", (action, seen))
+        self._require(action.ended_ns == self._now_ns, "ended now", action)
+        self._require(action.attempts == request.attempts, "attempts were counted", action)
+        self._require(action.arrived_ns == request.request.arrived_ns, "arrival kept", action)
+        stamps = [action.arrived_ns, *(at_ns for at_ns in said if at_ns >= 0), action.ended_ns]
+        self._require(stamps == sorted(stamps), "causes come before effects", action)
+        if action.outcome is Outcome.DONE:
+            tokens = action.output_tokens == request.output_tokens
+            self._require(tokens, "tokens were counted", action)
+
+    def _judge_good(self, action: EndRequest, request: Request) -> None:
+        sla, total_ns = request.sla, action.ended_ns - request.arrived_ns
+        good = action.outcome is Outcome.DONE
+        good = good and (sla.e2e_ns is None or total_ns <= sla.e2e_ns)
+        if good and action.first_token_ns >= 0:
+            first_ns = action.first_token_ns - request.arrived_ns
+            rest_ns, gaps = total_ns - first_ns, action.output_tokens - 1
+            good = sla.ttft_ns is None or first_ns <= sla.ttft_ns
+            if sla.tpot_ns is not None and gaps > 0:
+                good = good and rest_ns <= sla.tpot_ns * gaps
+            self._require(action.good == good, "good means every objective", (action, sla))
+        elif not good:
+            self._require(not action.good, "good means done in time", (action, sla))
+
+    def _judge_unload(self, action: UnloadReplica, replica: SeenReplica) -> None:
+        model = replica.model
+        if action.cause is UnloadCause.FAILED:
+            self._require(replica.failed, "failed only if it has failed", action)
+        elif action.cause is UnloadCause.SHUTDOWN:
+            self._require(self._drain_ns >= 0, "shutdown only if asked for", action)
+            self._require(not self.books.requests, "shutdown after the last request", action)
+        elif action.cause is UnloadCause.UNWANTED:
+            self._require(replica.ready_ns < 0, "unwanted is a load", action)
+            wanted = model.pinned or bool(self.books.waiting(model.id))
+            self._require(not wanted, "unwanted by all", action)
+        else:
+            self._require(replica.ready_ns >= 0, "a load is never evicted", action)
+            self._require(not replica.running, "what is busy is never evicted", action)
+            self._require(not model.pinned, "what is pinned is never evicted", action)
+            young = self._now_ns - replica.ready_ns < self._params.min_residency_ns
+            forced = self.books.overrun_ns.get(model.device, -1) >= replica.ready_ns
+            self._require(not young or forced, "minimum residency", action)
+
+    def _settle(self) -> None:
+        """What must hold once an entry has been told."""
+        books, now_ns = self.books, self._now_ns
+        for request in books.requests.values():
+            self._require(request.must is None, "what must end ends at once", request)
+        if 0 <= self._drain_ns <= now_ns:
+            self._require(not books.requests, "a drain's deadline ends everything", books)
+        for replica in books.replicas.values():
+            gone = not replica.failed or replica.leaving
+            self._require(gone, "what has failed is reaped", replica)
+        due = list(self._due_times())
+        self._require(min(due, default=now_ns + 1) > now_ns, "nothing stays overdue", self)
+        timed = not due or 0 <= self._timer_ns <= min(due)
+        self._require(timed, "a timer is set for what falls due", (self._timer_ns, min(due or [0])))
+
+    def _due_times(self) -> Iterable[int]:
+        """When each thing seen runs out of time."""
+        params = self._params
+        for request in self.books.requests.values():
+            if request.current is None:
+                yield request.waits_since_ns + params.queue_timeout_ns
+        for attempt in self.books.attempts.values():
+            yield attempt.heard_ns + params.attempt_silence_ns
+        for replica in self.books.replicas.values():
+            if replica.leaving:
+                yield replica.asked_ns + params.unload_timeout_ns
+            elif replica.ready_ns < 0:
+                yield replica.since_ns + params.load_timeout_ns
+        if self.books.requests and self._drain_ns >= 0:
+            yield self._drain_ns
+
+    def _key(self, request: Request) -> tuple[int, int, str] | tuple[()]:
+        """Where the promised order puts a request; empty where no order is known."""
+        arrived_ns, sla = request.arrived_ns, request.sla
+        if isinstance(self._ordering, Fcfs):
+            return (arrived_ns, arrived_ns, request.id)
+        if not isinstance(self._ordering, Edf):
+            return ()
+        limits = [limit for limit in (sla.ttft_ns, sla.e2e_ns) if limit is not None]
+        due_ns = min([*limits, self._ordering.ageing_ms * MS])
+        if not limits:
+            due_ns = min(due_ns, self._params.default_deadline_ns)
+        return (arrived_ns + due_ns, arrived_ns, request.id)
+
+    def _require(self, holds: bool, rule: str, what: object) -> None:  # noqa: FBT001 - a sentence
+        if not holds:
+            raise ViolationError(f"at {self._now_ns} ns: {rule}: {what!r}")

@@ -1,0 +1,149 @@
+"""The outside checker's own books: what it has seen of requests, attempts and replicas.
+
+Owns plain records and questions to them. Knows nothing of the scheduler's state: everything
+here was concluded from events and actions. Called by `checker`.
+"""
+
+from dataclasses import dataclass, field
+
+from slalom.core.actions import Outcome
+from slalom.core.request import DeviceSpec, ModelSpec, Request
+
+#: (request id, attempt number) and (replica id, epoch).
+Fence = tuple[str, int]
+
+
+@dataclass(slots=True)
+class SeenRequest:
+    """A request that has arrived and not ended."""
+
+    request: Request
+    #: Since when it waits; of no meaning while it runs.
+    waits_since_ns: int
+    attempts: int = 0
+    #: The attempt it runs in; None while it waits.
+    current: Fence | None = None
+    first_dispatch_ns: int = -1
+    dispatch_ns: int = -1
+    first_token_ns: int = -1
+    #: The outcome that this entry must bring, because of its events.
+    must: Outcome | None = None
+    #: Tokens of the attempt that finished it.
+    output_tokens: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may be dispatched."""
+        return self.current is None and self.must is None
+
+
+@dataclass(slots=True)
+class SeenAttempt:
+    """An attempt that holds a place."""
+
+    fence: Fence
+    replica: "SeenReplica"
+    #: When it was last heard of.
+    heard_ns: int
+    aborted: bool = False
+
+
+@dataclass(slots=True)
+class SeenReplica:
+    """A life of a replica that holds memory."""
+
+    key: Fence
+    model: ModelSpec
+    booked_bytes: int
+    since_ns: int
+    #: -1 while it loads.
+    ready_ns: int = -1
+    #: When its unload was last asked for; -1 if it was not.
+    asked_ns: int = -1
+    #: It has failed, so this entry must ask for its unload.
+    failed: bool = False
+    running: dict[Fence, SeenAttempt] = field(default_factory=dict)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was asked to go."""
+        return self.asked_ns >= 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may take a dispatch."""
+        return self.ready_ns >= 0 and not self.leaving and not self.failed
+
+
+class Books:
+    """Everything seen and not over."""
+
+    def __init__(self, models: tuple[ModelSpec, ...], devices: tuple[DeviceSpec, ...]) -> None:
+        self.models = {model.id: model for model in models}
+        self.devices = {device.id: device for device in devices}
+        self.requests: dict[str, SeenRequest] = {}
+        self.attempts: dict[Fence, SeenAttempt] = {}
+        self.replicas: dict[Fence, SeenReplica] = {}
+        #: Largest measurement of each model.
+        self.learned_bytes: dict[str, int] = {}
+        #: When a load of a model last failed.
+        self.load_failed_ns: dict[str, int] = {}
+        #: When a device was last seen over its budget.
+        self.overrun_ns: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"Books(requests={len(self.requests)}, attempts={len(self.attempts)}, "
+            f"replicas={len(self.replicas)})"
+        )
+
+    def waiting(self, model_id: str) -> list[SeenRequest]:
+        """Requests that may be dispatched on a model."""
+        return [r for r in self.requests.values() if r.waits and r.request.model == model_id]
+
+    def of_model(self, model_id: str) -> list[SeenReplica]:
+        """Every life of a model's replicas that holds memory."""
+        return [r for r in self.replicas.values() if r.model.id == model_id]
+
+    def booked_bytes(self, device_id: str) -> int:
+        """The outside ledger of a device."""
+        return sum(r.booked_bytes for r in self.replicas.values() if r.model.device == device_id)
+
+    def running(self, device_id: str) -> int:
+        """Attempts on a device."""
+        return sum(len(r.running) for r in self.replicas.values() if r.model.device == device_id)
+
+    def bytes_to_book(self, model: ModelSpec) -> int:
+        """What a new replica of a model takes."""
+        return max(model.bytes_needed, self.learned_bytes.get(model.id, 0))
+
+    def measure(self, replica: SeenReplica, byte_count: int, now_ns: int) -> None:
+        """A replica was measured: it takes at least that."""
+        if byte_count <= 0:
+            return
+        replica.booked_bytes = max(replica.booked_bytes, byte_count)
+        model = replica.model
+        self.learned_bytes[model.id] = max(self.learned_bytes.get(model.id, 0), byte_count)
+        if self.booked_bytes(model.device) > self.devices[model.device].budget_bytes:
+            self.overrun_ns[model.device] = now_ns
+
+    def open(self, request: SeenRequest, replica: SeenReplica, now_ns: int) -> None:
+        """A waiting request was dispatched."""
+        request.attempts += 1
+        fence = (request.request.id, request.attempts)
+        request.current = fence
+        request.dispatch_ns = now_ns
+        if request.first_dispatch_ns < 0:
+            request.first_dispatch_ns = now_ns
+        attempt = SeenAttempt(fence, replica, now_ns)
+        self.attempts[fence] = attempt
+        replica.running[fence] = attempt
+
+    def close(self, attempt: SeenAttempt) -> SeenRequest | None:
+        """An attempt's place is free; its request, if it ran in this attempt and still must end."""
+        del self.attempts[attempt.fence]
+        del attempt.replica.running[attempt.fence]
+        request = self.requests.get(attempt.fence[0])
+        if request is None or request.current != attempt.fence or request.must is not None:
+            return None
+        return request

@@ -1,0 +1,158 @@
+"""What events, and time alone, mean to somebody who watches a scheduler from outside.
+
+Owns the conclusions: which request must now end and how, which replica has failed, which place
+is free. A stale fence means nothing. Called by `checker`, before it judges the actions.
+"""
+
+from functools import singledispatchmethod
+from typing import Any
+
+from slalom.core.actions import Outcome
+from slalom.core.events import (
+    AttemptFailed,
+    AttemptFinished,
+    FailureKind,
+    FirstToken,
+    MemorySampled,
+    Progress,
+    ReplicaFailed,
+    ReplicaGone,
+    ReplicaReady,
+    RequestArrived,
+    RequestCancelled,
+)
+from slalom.core.params import SchedulerParams
+from slalom.testing.checker_books import Books, Fence, SeenAttempt, SeenReplica, SeenRequest
+
+
+class Witness:
+    """Reads events into the books."""
+
+    def __init__(self, books: Books, params: SchedulerParams) -> None:
+        self._books = books
+        self._params = params
+        self._now_ns = -1
+
+    def take_event(self, event: object, now_ns: int) -> None:
+        """Conclude what follows from an event."""
+        self._now_ns = now_ns
+        self._take(event)
+
+    def take_time(self, now_ns: int) -> None:
+        """Conclude what follows from the time alone: silent attempts and endless loads."""
+        self._now_ns = now_ns
+        for attempt in list(self._books.attempts.values()):
+            if now_ns - attempt.heard_ns >= self._params.attempt_silence_ns:
+                attempt.replica.failed = True
+                self._attempt_failed(attempt, FailureKind.STALLED)
+        for replica in self._books.replicas.values():
+            loading = replica.ready_ns < 0 and not replica.leaving
+            if loading and now_ns - replica.since_ns >= self._params.load_timeout_ns:
+                self._replica_failed(replica)
+
+    @singledispatchmethod
+    def _take(self, event: Any) -> None:
+        """Events that say nothing about who must do what: progress of loads."""
+
+    @_take.register
+    def _(self, event: RequestArrived) -> None:
+        if event.request.id not in self._books.requests:
+            self._books.requests[event.request.id] = SeenRequest(event.request, self._now_ns)
+
+    @_take.register
+    def _(self, event: RequestCancelled) -> None:
+        request = self._books.requests.get(event.request_id)
+        if request is not None and request.must is None:
+            request.must = Outcome.CANCELLED
+
+    @_take.register
+    def _(self, event: FirstToken) -> None:
+        attempt = self._heard((event.request_id, event.attempt))
+        request = self._books.requests.get(event.request_id)
+        current = attempt and request and request.current == attempt.fence
+        if request and current and request.must is None and request.first_token_ns < 0:
+            request.first_token_ns = self._now_ns
+
+    @_take.register
+    def _(self, event: Progress) -> None:
+        self._heard((event.request_id, event.attempt))
+
+    @_take.register
+    def _(self, event: AttemptFinished) -> None:
+        attempt = self._heard((event.request_id, event.attempt))
+        request = self._books.close(attempt) if attempt else None
+        if request is not None:
+            request.must = Outcome.DONE
+            request.output_tokens = event.output_tokens
+
+    @_take.register
+    def _(self, event: AttemptFailed) -> None:
+        attempt = self._heard((event.request_id, event.attempt))
+        if attempt is None:
+            return
+        if event.kind is FailureKind.STALLED and not attempt.replica.leaving:
+            attempt.replica.failed = True
+        self._attempt_failed(attempt, event.kind, delivered=event.delivered)
+
+    @_take.register
+    def _(self, event: ReplicaReady) -> None:
+        replica = self._books.replicas.get((event.replica_id, event.epoch))
+        if replica is None or replica.leaving or replica.failed or replica.ready_ns >= 0:
+            return
+        replica.ready_ns = self._now_ns
+        self._books.load_failed_ns.pop(replica.model.id, None)
+        self._books.measure(replica, event.measured_bytes, self._now_ns)
+
+    @_take.register
+    def _(self, event: MemorySampled) -> None:
+        replica = self._books.replicas.get((event.replica_id, event.epoch))
+        if replica is not None:
+            self._books.measure(replica, event.measured_bytes, self._now_ns)
+
+    @_take.register
+    def _(self, event: ReplicaFailed) -> None:
+        replica = self._books.replicas.get((event.replica_id, event.epoch))
+        if replica is not None and not replica.leaving and not replica.failed:
+            self._replica_failed(replica)
+
+    @_take.register
+    def _(self, event: ReplicaGone) -> None:
+        replica = self._books.replicas.get((event.replica_id, event.epoch))
+        if replica is None:
+            return
+        if replica.ready_ns < 0 and not replica.leaving and not replica.failed:
+            self._replica_failed(replica)
+        for attempt in list(replica.running.values()):
+            self._attempt_failed(attempt, FailureKind.CRASHED)
+        del self._books.replicas[replica.key]
+
+    def _heard(self, fence: Fence) -> SeenAttempt | None:
+        attempt = self._books.attempts.get(fence)
+        if attempt is not None:
+            attempt.heard_ns = self._now_ns
+        return attempt
+
+    def _attempt_failed(
+        self, attempt: SeenAttempt, kind: FailureKind, *, delivered: bool | None = None
+    ) -> None:
+        """Without a word on delivery, whoever saw the first token knows."""
+        request = self._books.close(attempt)
+        if request is None:
+            return
+        if delivered is None:
+            delivered = request.first_token_ns >= 0
+        if (
+            delivered
+            or kind is FailureKind.REFUSED
+            or request.attempts >= self._params.attempts_max
+        ):
+            request.must = Outcome.FAILED
+            return
+        request.current = None
+        request.waits_since_ns = self._now_ns
+        request.first_token_ns = -1
+
+    def _replica_failed(self, replica: SeenReplica) -> None:
+        replica.failed = True
+        if replica.ready_ns < 0:
+            self._books.load_failed_ns[replica.model.id] = self._now_ns

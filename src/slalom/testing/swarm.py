@@ -1,0 +1,226 @@
+"""Random worlds, each made from one number, and the demand that the scheduler survives them.
+
+Owns the drawing of scenarios (load, sizes, policies, faults) and the running of one seed: safety
+after every step, from inside and from outside, then healed faults and liveness. Called by
+tests/swarm, by the mutants, and from the command line for one seed:
+`python -m slalom.testing.swarm SEED`.
+"""
+
+import random
+import sys
+from dataclasses import dataclass
+
+from slalom.core.invariants import check
+from slalom.core.journal import Entry
+from slalom.core.params import SchedulerParams
+from slalom.core.policy import Policies
+from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
+from slalom.policies.admission import DropLate, OpenAdmission
+from slalom.policies.ordering import Edf, Fcfs
+from slalom.policies.pathological import EvictAll, HoldAll, NeverEvict, NoRoute, RejectAll
+from slalom.policies.residency import Lru
+from slalom.policies.routing import MostFree, Pack
+from slalom.testing.checker import Checker
+from slalom.twin.engine_model import StepLaw
+from slalom.twin.faults import NO_FAULTS, FaultPlan
+from slalom.twin.noise import stream
+from slalom.twin.run import TwinRun, build_scheduler, run
+from slalom.twin.scenario import Arrival, Drain, HostDelays, LoadLaw, Scenario, TwinModel
+from slalom.units import GIB, MIB, MS, SECOND, US
+
+#: Faults stop then; arrivals go on a little longer.
+_HEAL_NS = 60 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmRun:
+    """One seed that survived."""
+
+    scenario: Scenario
+    result: TwinRun
+
+
+def scenario_for(seed: int) -> Scenario:
+    """The random world of a seed."""
+    rng = stream(seed, "swarm")
+    devices = tuple(
+        DeviceSpec(f"gpu{index}", rng.randint(4, 24) * GIB, rng.choice((0, 0, 0, 3)))
+        for index in range(rng.randint(1, 2))
+    )
+    models = _models(rng, devices)
+    params = _params(rng)
+    calm = rng.random() < 0.2
+    drain = None
+    if rng.random() < 0.2:
+        at_ns = rng.randrange(90 * SECOND)
+        drain = Drain(at_ns, at_ns + rng.randint(1, 20) * SECOND)
+    return Scenario(
+        models=models,
+        devices=devices,
+        arrivals=_arrivals(rng, models),
+        policies=_policies(rng),
+        params=params,
+        faults=NO_FAULTS if calm else _faults(rng),
+        host=HostDelays(
+            report_ns=rng.choice((0, 0, 2 * MS)),
+            unload_ns=rng.choice((0, 100 * MS, 3 * SECOND)),
+            watchdog_ns=rng.choice((-1, 500 * MS, 2 * SECOND)),
+        ),
+        drain=drain,
+        seed=seed,
+        until_ns=90 * SECOND + liveness_bound_ns(params),
+    )
+
+
+def liveness_bound_ns(params: SchedulerParams) -> int:
+    """Longest time in which everything must have ended once nothing new goes wrong.
+
+    A request may wait its full time before each of its attempts, and each attempt may last as
+    long as an attempt may be silent, plus a drain. Loads and unloads may each time out once.
+    """
+    attempt_ns = params.queue_timeout_ns + params.swap_drain_timeout_ns + 300 * SECOND
+    round_ns = attempt_ns + params.attempt_silence_ns
+    return round_ns * (params.attempts_max + 1) + params.load_timeout_ns + params.unload_timeout_ns
+
+
+def run_seed(seed: int) -> SwarmRun:
+    """Run one world and demand safety after every step, and liveness in the end.
+
+    Raises:
+        InvariantError: A rule does not hold, seen from inside.
+        ViolationError: A rule does not hold, seen from outside.
+    """
+    scenario = scenario_for(seed)
+    scheduler = build_scheduler(scenario)
+    checker = Checker.of(scheduler)
+
+    def watch(entry: Entry) -> None:
+        check(scheduler.state)
+        checker.see(entry)
+
+    result = run(scenario, scheduler=scheduler, watch=watch)
+    checker.finish()
+    return SwarmRun(scenario, result)
+
+
+def _models(rng: random.Random, devices: tuple[DeviceSpec, ...]) -> tuple[TwinModel, ...]:
+    models: list[TwinModel] = []
+    #: Pinned models must fit, and leave room for the others.
+    pinnable = {device.id: device.budget_bytes // 2 for device in devices}
+    for index in range(rng.randint(1, 6)):
+        device = rng.choice(devices)
+        byte_count = rng.choice((0, *[rng.randint(200, 6_000) * MIB] * 7))
+        pinned = byte_count < pinnable[device.id] and rng.random() < 0.15
+        if pinned:
+            pinnable[device.id] -= byte_count
+        spec = ModelSpec(
+            id=f"model{index}",
+            device=device.id,
+            bytes_needed=byte_count,
+            places=rng.choice((1, 2, 4, 8)),
+            replicas=1 if pinned else rng.choice((1, 1, 1, 2, 3)),
+            pinned=pinned,
+        )
+        step = StepLaw(
+            prefill_ns_per_token=rng.choice((0, 50_000, 400_000)),
+            token_ns=rng.randint(1, 20) * MS,
+            neighbour_ns=rng.choice((0, 100 * US, 2 * MS)),
+        )
+        load = LoadLaw(
+            fixed_ns=rng.choice((0, 1 * SECOND)),
+            bytes_per_s=rng.choice((2 * GIB, 8 * GIB)),
+            reports=rng.choice((0, 4)),
+        )
+        models.append(TwinModel(spec, step, load))
+    return tuple(models)
+
+
+def _params(rng: random.Random) -> SchedulerParams:
+    return SchedulerParams(
+        queue_max=rng.choice((5, 50, 10_000, 10_000, 10_000)),
+        queue_timeout_ns=rng.choice((5, 20, 60, 60)) * SECOND,
+        attempts_max=rng.randint(1, 3),
+        swap_patience_ns=rng.choice((0, 500 * MS, 2 * SECOND)),
+        min_residency_ns=rng.choice((0, 1 * SECOND, 3 * SECOND)),
+        swap_drain_timeout_ns=rng.choice((200 * MS, 2 * SECOND, 10 * SECOND)),
+        load_backoff_ns=rng.choice((100 * MS, 1 * SECOND)),
+        load_backoff_max_ns=8 * SECOND,
+        load_failures_max=rng.randint(1, 3),
+        load_timeout_ns=60 * SECOND,
+        unload_timeout_ns=rng.choice((4, 15)) * SECOND,
+        attempt_silence_ns=rng.choice((8, 25)) * SECOND,
+    )
+
+
+def _policies(rng: random.Random) -> Policies:
+    sane = rng.random() < 0.85
+    return Policies(
+        admission=rng.choice((OpenAdmission(), DropLate(grace_ms=rng.choice((0, 500)))))
+        if sane
+        else rng.choice((OpenAdmission(), RejectAll(), HoldAll())),
+        ordering=rng.choice((Fcfs(), Edf(), Edf(ageing_ms=3_000))),
+        residency=Lru() if sane else rng.choice((Lru(), NeverEvict(), EvictAll())),
+        routing=rng.choice((MostFree(), Pack()))
+        if sane
+        else rng.choice((MostFree(), Pack(), NoRoute())),
+    )
+
+
+def _faults(rng: random.Random) -> FaultPlan:
+    def share(most: float) -> float:
+        return rng.choice((0.0, rng.random() * most))
+
+    return FaultPlan(
+        crash=share(0.1),
+        hang=share(0.05),
+        slow=share(0.05),
+        error=share(0.2),
+        failed_load=share(0.4),
+        slow_load=share(0.3),
+        foreign_memory=share(0.5),
+        lost=share(0.05),
+        late=share(0.2),
+        duplicate=share(0.2),
+        late_ns=rng.choice((10 * MS, 5 * SECOND)),
+        heal_ns=_HEAL_NS,
+    )
+
+
+def _arrivals(rng: random.Random, models: tuple[TwinModel, ...]) -> tuple[Arrival, ...]:
+    count = rng.choice((20, 60, 150))
+    span_ns = rng.choice((5, 30, 80)) * SECOND
+    leaving = rng.choice((0.0, 0.1, 0.5))
+    slas = (
+        Sla(),
+        Sla(ttft_ns=500 * MS),
+        Sla(e2e_ns=10 * SECOND),
+        Sla(ttft_ns=2 * SECOND, tpot_ns=30 * MS, e2e_ns=30 * SECOND),
+    )
+    #: Bursts: many requests share an instant.
+    times = sorted(
+        rng.randrange(span_ns) if rng.random() < 0.8 else span_ns // 3 for _ in range(count)
+    )
+    names = [model.spec.id for model in models]
+    weights = [1.0 / (1 + index) for index in range(len(names))]
+    arrivals: list[Arrival] = []
+    for index, at_ns in enumerate(times):
+        unknown = rng.random() < 0.02
+        most = rng.choice((4, 60, 60, 400))
+        request = Request(
+            id=f"r{index}",
+            model="nobody" if unknown else rng.choices(names, weights)[0],
+            task="task",
+            sla=rng.choice(slas),
+            arrived_ns=at_ns,
+            prompt_tokens=rng.randrange(2_000),
+            max_tokens=most,
+            predicted_tokens=most // 2,
+        )
+        patience_ns = rng.randrange(10 * SECOND) if rng.random() < leaving else -1
+        arrivals.append(Arrival(request, rng.randint(1, most), patience_ns))
+    return tuple(arrivals)
+
+
+if __name__ == "__main__":
+    survived = run_seed(int(sys.argv[1]))
+    sys.stdout.write(f"{len(survived.result.entries)} entries, {survived.result.snapshot}\n")

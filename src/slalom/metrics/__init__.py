@@ -1,0 +1,1 @@
+"""What became of requests, in numbers: records as a client sees them, and their summaries. Pure."""

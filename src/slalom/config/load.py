@@ -36,7 +36,8 @@ def load(
 
     Args:
         path: The file; None looks for ``slalom.yaml`` here, then in the user's folder.
-        flags: Values from the command line by dotted path (``server.port``); None is not given.
+        flags: Values from the command line by dotted path (``server.port``,
+            ``devices.0.budget``); None is not given.
         environ: Environment variables; None takes the process's.
 
     Raises:
@@ -54,9 +55,9 @@ def load(
     raw = _apply_environment(data, origins, env)
     for name, value in (flags or {}).items():
         if value is not None:
-            keys = name.split(".")
-            _put(data, tuple(keys), value)
-            origins.note(tuple(keys), f"--{keys[-1].replace('_', '-')}")
+            at = tuple(int(key) if key.isdecimal() else key for key in name.split("."))
+            _put(data, at, value)
+            origins.note(at, f"--{name.rpartition('.')[2].replace('_', '-')}")
     return anchor(_validate(data, origins, raw), origins), origins
 
 

@@ -1,0 +1,38 @@
+"""The `slalom` program: its commands and its help.
+
+Owns the list of commands. Each command's own module imports what it needs when it runs, so that
+`--help` and shell completion are quick.
+"""
+
+from slalom.cli import ask, demo, diagnose, serving, stories, version
+from slalom.cli.config_commands import config_app
+from slalom.cli.model_commands import models_app
+from slalom.cli.shape import examples, group
+
+app = group(
+    "Serve code models with deadlines: one OpenAI-compatible server in front of llama.cpp, vLLM "
+    "and others, which orders requests by what their users expect.",
+    examples(
+        "slalom serve                          serve the bundled models",
+        "slalom complete src/app.py:42         complete that line with them",
+        "slalom config example > slalom.yaml   start a configuration of your own",
+        "slalom doctor                         what is wrong here, and what to do",
+        "slalom --install-completion           complete commands in your shell",
+        note="Exit codes: 0 it worked, 1 it failed (the last line says why), 2 wrong usage.",
+    ),
+    completion=True,
+)
+
+serving.register(app)
+demo.register(app)
+ask.register(app)
+app.add_typer(models_app, name="models")
+app.add_typer(config_app, name="config")
+stories.register(app)
+diagnose.register(app)
+version.register(app)
+
+
+def main() -> None:
+    """Run the program."""
+    app(prog_name="slalom")

@@ -1,0 +1,199 @@
+"""A small blocking client of a running server, for the commands that try it out.
+
+Owns the HTTP calls, the reading of a stream, and turning refusals into messages. It is no
+library: programs use the openai SDK.
+"""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from slalom.errors import SlalomError
+
+_CONNECT_TIMEOUT_S = 5.0
+#: A server that loads a model sends a comment every few seconds; this long a silence is an end.
+_SILENCE_TIMEOUT_S = 120.0
+_LINE_MAX = 1 << 20
+
+
+class ServerError(SlalomError):
+    """The server refused, failed, or is no OpenAI-compatible server."""
+
+    code = "server_error"
+
+
+class UnreachableError(ServerError):
+    """Nobody answers at the address."""
+
+    code = "server_unreachable"
+
+
+@dataclass(slots=True)
+class Answer:
+    """A streamed answer: its headers, its text as it comes, and its times."""
+
+    headers: Mapping[str, str]
+    pieces: Iterator[str]
+    started_s: float
+    first_token_s: float = 0.0
+    usage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the request was sent."""
+        return time.monotonic() - self.started_s
+
+
+class ServerClient:
+    """Talks to one server.
+
+    Args:
+        url: Base URL, with or without ``/v1``.
+        key: API key, or None.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ServerError(f"{url!r} is not an address: write http://HOST:PORT")
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
+        self._parts = urlsplit(self.url)
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"<ServerClient {self.url}>"
+
+    def models(self) -> list[dict[str, Any]]:
+        """The server's models, with Slalom's state where it is one.
+
+        Raises:
+            UnreachableError: Nobody answers.
+            ServerError: It refuses, or does not speak the OpenAI API.
+        """
+        connection, response = self._send("GET", "/v1/models", None, {}, _CONNECT_TIMEOUT_S)
+        try:
+            document = _json(response.read())
+        finally:
+            connection.close()
+        if response.status != http.HTTPStatus.OK:
+            raise self._refusal(response.status, document)
+        data = document.get("data")
+        if not isinstance(data, list):
+            raise ServerError(f"{self.url} answers, but not as an OpenAI-compatible server does")
+        return [model for model in data if isinstance(model, dict)]
+
+    def stream(
+        self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send a request and hand out its text as it comes.
+
+        Raises:
+            ServerError: It refuses; also raised while the pieces are read.
+        """
+        started_s = time.monotonic()
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        connection, response = self._send("POST", path, body, headers or {}, _SILENCE_TIMEOUT_S)
+        if response.status != http.HTTPStatus.OK:
+            with response:
+                document = _json(response.read())
+            connection.close()
+            raise self._refusal(response.status, document)
+        lines = {name.lower(): value for name, value in response.getheaders()}
+        answer = Answer(lines, iter(()), started_s)
+        answer.pieces = self._pieces(connection, response, answer)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        kind = (
+            http.client.HTTPSConnection
+            if self._parts.scheme == "https"
+            else http.client.HTTPConnection
+        )
+        connection = kind(str(self._parts.hostname), self._parts.port, timeout=timeout_s)
+        lines = {"accept": "application/json", **headers}
+        if self._key:
+            lines["authorization"] = f"Bearer {self._key}"
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            lines["content-type"] = "application/json"
+        try:
+            connection.request(method, self._parts.path + path, data, lines)
+            return connection, connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise UnreachableError(
+                f"no server answers at {self.url} ({_reason(error)}): start one "
+                "with 'slalom serve', or name it with --url"
+            ) from None
+
+    def _pieces(
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        answer: Answer,
+    ) -> Iterator[str]:
+        try:
+            for line in iter(lambda: response.readline(_LINE_MAX), b""):
+                if not line.startswith(b"data:"):
+                    continue
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    return
+                event = _json(data)
+                if "error" in event:
+                    raise self._refusal(0, event)
+                answer.usage = event.get("usage") or answer.usage
+                for text in _texts(event):
+                    answer.first_token_s = answer.first_token_s or answer.seconds
+                    yield text
+            raise ServerError(f"{self.url} ended the answer before it was complete; try again")
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"{self.url}: the connection was lost ({_reason(error)})") from None
+        finally:
+            connection.close()
+
+    def _refusal(self, status: int, document: dict[str, Any]) -> ServerError:
+        detail = document.get("error")
+        detail = (
+            detail if isinstance(detail, dict) else {"message": str(detail or "no reason given")}
+        )
+        hint = ""
+        if status == http.HTTPStatus.UNAUTHORIZED:
+            hint = " Give the key in SLALOM_API_KEY."
+        what = f"answered {status}" if status else "could not finish"
+        message = f"{self.url} {what}: {detail.get('message')}{hint}"
+        return ServerError(message, code=str(detail.get("code") or ServerError.code))
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def _texts(event: dict[str, Any]) -> Iterator[str]:
+    """The pieces of text in one event of a completion or a chat."""
+    for choice in event.get("choices") or []:
+        text = choice.get("text")
+        if text is None:
+            text = (choice.get("delta") or {}).get("content")
+        if text:
+            yield str(text)
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return {"error": {"message": "what it sent is not JSON"}}
+    return document if isinstance(document, dict) else {}

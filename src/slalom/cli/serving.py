@@ -1,0 +1,149 @@
+"""`slalom serve`: runs the server, and says how to use it once it listens.
+
+Owns the flags that override the configuration and the text for newcomers. The server is
+`slalom.assembly`'s.
+"""
+
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slalom.cli.shape import ConfigOption, examples
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "serve",
+        short_help="Serve the configured models over the OpenAI API.",
+        epilog=examples(
+            "slalom serve                              the bundled models on 127.0.0.1:8642",
+            "slalom serve --port 0 --budget 2GiB       a free port, 2 GiB for models",
+            "slalom serve -c prod.yaml --host 0.0.0.0  for others: needs keys in the file",
+            "slalom serve --ordering fcfs              another policy (docs: policies)",
+            note="Ctrl-C or SIGTERM drains: nothing new is taken, running requests finish; a "
+            "second one ends at once. Exit code 0 if everything accepted was finished.",
+        ),
+    )(serve)
+
+
+def serve(
+    *,
+    config: ConfigOption = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST", help="Address to listen on. [server.host]", show_default=False
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", help="TCP port; 0 takes a free one. [server.port]", show_default=False
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help="Serve off loopback without keys. [server.insecure]",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory for models on the first device, such as 2GiB. [devices.0.budget]",
+            show_default=False,
+        ),
+    ] = None,
+    ordering: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", help="Ordering policy. [scheduler.ordering.kind]", show_default=False
+        ),
+    ] = None,
+    admission: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", help="Admission policy. [scheduler.admission.kind]", show_default=False
+        ),
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the journal. [journal.dir]", show_default=False
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL", help="debug, info, warning or error. [log.level]", show_default=False
+        ),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line when ready, and log as JSON.")
+    ] = False,
+) -> None:
+    """Serve the configured models over the OpenAI API until a signal comes.
+
+    Without any configuration the bundled code models are served on 127.0.0.1:8642. Each option
+    overrides the configuration's value that its text names.
+    """
+    from slalom.assembly.parts import Parts
+    from slalom.assembly.serving import serve as run
+    from slalom.config.load import load
+
+    flags: dict[str, object] = {
+        "server.host": host,
+        "server.port": port,
+        "server.insecure": insecure,
+        "devices.0.budget": budget,
+        "scheduler.ordering": {"kind": ordering} if ordering else None,
+        "scheduler.admission": {"kind": admission} if admission else None,
+        "journal.dir": str(journal.absolute()) if journal else None,
+        "log.level": log_level,
+        "log.format": "json" if json else None,
+    }
+    loaded, _ = load(config, flags=flags)
+
+    def ready(url: str, parts: Parts) -> None:
+        models = [model.id for model in parts.config.models]
+        text = _ready_json(url, models) if json else how_to_use(url, models)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    raise typer.Exit(run(loaded, on_ready=ready))
+
+
+def _ready_json(url: str, models: list[str]) -> str:
+    return json_module.dumps({"url": url, "pid": os.getpid(), "models": models}) + "\n"
+
+
+def how_to_use(url: str, models: list[str]) -> str:
+    """How to point curl, the openai SDK and an editor at a server."""
+    if not models:
+        return f"Slalom serves {url}, but no model is configured: see 'slalom config example'\n"
+    first, last = models[0], models[-1]
+    body = f'{{"model": "{first}", "prompt": "def add(a, b):", "max_tokens": 24}}'
+    return f"""\
+Slalom serves {url}
+  models   {", ".join(models)} (loaded when first asked for)
+  try      slalom complete FILE:LINE, slalom chat, slalom models ls
+  curl     curl {url}/v1/completions \\
+             -H 'content-type: application/json' \\
+             -d '{body}'
+  python   openai.OpenAI(base_url="{url}/v1", api_key="none")
+  editor   any OpenAI-compatible plug-in; Continue's config.yaml:
+             models:
+               - {{name: complete, provider: openai, model: {first},
+                  apiBase: {url}/v1, apiKey: none, roles: [autocomplete]}}
+               - {{name: chat, provider: openai, model: {last},
+                  apiBase: {url}/v1, apiKey: none, roles: [chat, edit]}}
+Ctrl-C drains and ends.
+"""

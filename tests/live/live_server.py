@@ -1,14 +1,12 @@
 """A real server in its own process, on real llama.cpp engines, and what a test may do to it."""
 
-import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
+from slalom.testing.patience import until
 
 KEY = "live-test-key"
 HEADERS = {"authorization": f"Bearer {KEY}"}
@@ -48,7 +47,15 @@ class LiveServer:
         self.session: aiohttp.ClientSession
 
     async def wait_ready(self) -> None:
-        await until(self._healthy, "the server answers /health", self)
+        await self.until(self._healthy, "the server answers /health")
+
+    async def until(
+        self, holds: Callable[[], Awaitable[bool]], what: str, *, seconds: float = 45.0
+    ) -> None:
+        """Wait for a condition; fails with the server's log."""
+        await until(
+            holds, what, seconds=seconds, explain=lambda: f"log:\n{self.log.read_text()[-4000:]}"
+        )
 
     async def _healthy(self) -> bool:
         if self.process.poll() is not None:
@@ -132,18 +139,6 @@ async def live_server(folder: Path, config: dict[str, Any]) -> AsyncIterator[Liv
             yield server
         finally:
             server.kill()
-
-
-async def until(
-    holds: Callable[[], Any], what: str, server: LiveServer, *, seconds: float = 45.0
-) -> None:
-    """Wait for a condition; fails with the server's log after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not await holds():
-        if time.monotonic() > deadline:
-            log = server.log.read_text()[-4000:]
-            raise AssertionError(f"waited {seconds} s in vain until {what}; log:\n{log}")
-        await asyncio.sleep(0.02)
 
 
 def model(name: str, **engine: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from slalom.config.footprint import bytes_needed
 from slalom.config.schema import Config
 from slalom.units import MIB
-from tests.live.live_server import HEADERS, events, live_server, model, until
+from tests.live.live_server import HEADERS, events, live_server, model
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -44,13 +44,13 @@ async def test_overlapping_traffic_on_one_model_does_not_starve_another(tmp_path
                 served += 1
 
         busy = [asyncio.create_task(keep_busy()) for _ in range(3)]
-        await until(lambda: _true(served > 3), "A is under way", server)
+        await server.until(lambda: _true(served > 3), "A is under way")
         began = time.monotonic()
         answer = await server.complete(SMALL)
         waited_s = time.monotonic() - began
         # A's queue is served again as well: nobody starves, in either direction.
         before = served
-        await until(lambda: _true(served > before + 3), "A is served again", server)
+        await server.until(lambda: _true(served > before + 3), "A is served again")
         stop.set()
         await asyncio.gather(*busy)
         assert answer["status"] == 200
@@ -68,13 +68,13 @@ async def test_a_client_that_leaves_during_the_load_cancels_it(tmp_path: Path) -
         async def loading() -> bool:
             return await server.counter("loads") == 1
 
-        await until(loading, "the load has begun", server)
+        await server.until(loading, "the load has begun")
         leaving.cancel()
 
         async def gone() -> bool:
             return await server.state(SMALL) == "cold" and not server.engines()
 
-        await until(gone, "the load is cancelled and its process gone", server)
+        await server.until(gone, "the load is cancelled and its process gone")
         assert await server.counter("unloads_unwanted") == 1
         assert (await server.complete(SMALL))["status"] == 200
 
@@ -88,7 +88,7 @@ async def test_a_client_that_leaves_mid_stream_frees_the_slot(tmp_path: Path) ->
         async def free() -> bool:
             return int((await server.snapshot())["running"]) == 0
 
-        await until(free, "the place is free again", server)
+        await server.until(free, "the place is free again")
         assert await server.counter("ended_cancelled") == 1
 
 
@@ -119,7 +119,7 @@ async def test_a_stopped_engine_is_replaced(tmp_path: Path) -> None:
         async def replaced() -> bool:
             return await server.counter("unloads_failed") == 1
 
-        await until(replaced, "the hang is noticed", server, seconds=60)
+        await server.until(replaced, "the hang is noticed", seconds=60)
         assert (await server.complete(MINI))["status"] == 200
         assert not engine.is_running()
 
@@ -142,7 +142,7 @@ async def test_sigterm_finishes_what_runs_and_exits_0(tmp_path: Path) -> None:
                     refusals.extend([answer["error"]["code"]] if "error" in answer else [])
                 return bool(refusals)
 
-            await until(refuses, "new requests are refused", server)
+            await server.until(refuses, "new requests are refused")
             data += await reply.content.read()
         assert refusals[0] in {"draining", "not listening"}
         assert events(data)[-1] == "[DONE]"
@@ -169,20 +169,19 @@ async def test_memory_stays_within_the_budget_while_models_take_turns(tmp_path: 
     scheduler = {"swap_patience_ms": 100, "min_residency_ms": 0}
     async with live_server(tmp_path, {**BOTH, **ONE_MODEL, "scheduler": scheduler}) as server:
         peak = 0
-        sampling = asyncio.Event()
+        over = False
 
-        async def sample() -> None:
+        async def sample() -> bool:
             nonlocal peak
-            while not sampling.is_set():
-                peak = max(peak, sum(_rss(engine) for engine in server.engines()))
-                await asyncio.sleep(0.01)
+            peak = max(peak, sum(_rss(engine) for engine in server.engines()))
+            return over
 
-        sampler = asyncio.create_task(sample())
+        sampler = asyncio.create_task(server.until(sample, "the turns are over", seconds=120))
         for turn in range(6):
             name = (MINI, SMALL)[turn % 2]
             answers = await asyncio.gather(*(server.complete(name, tokens=32) for _ in range(4)))
             assert [answer["status"] for answer in answers] == [200] * 4
-        sampling.set()
+        over = True
         await sampler
         (device,) = (await server.snapshot())["devices"]
         assert await server.counter("evictions") >= 5

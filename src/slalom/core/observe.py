@@ -1,4 +1,7 @@
-"""Copies the state into a `Snapshot`: the only way the outside sees it."""
+"""Copies the state into a `Snapshot`: the only way the outside sees it.
+
+Owns the view of a model in the state of its best replica. Called through `Scheduler.snapshot`.
+"""
 
 from slalom.core.snapshot import (
     DeviceSnapshot,

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
+
 from slalom.testing.patience import until
 
 KEY = "live-test-key"

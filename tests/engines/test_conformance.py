@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from slalom.engines import http_engine
-from slalom.testing import CHECKS, Outcome, run_check
+from slalom.testing import CHECKS, Outcome, fake_engine, run_check
 from tests.engines.subjects import SUBJECTS
 
 #: What an engine may say it cannot do; everything else must pass.
@@ -26,6 +26,7 @@ async def test_engine_keeps_its_promise(
 ) -> None:
     # A frozen engine is asked several times: five seconds each is for production.
     monkeypatch.setattr(http_engine, "PROBE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(fake_engine, "PROBE_TIMEOUT_S", 0.2)
     result = await run_check(check, SUBJECTS[name](tmp_path))
     if (name, check) in MAY_SKIP:
         assert result.outcome is Outcome.SKIPPED, result

@@ -4,8 +4,14 @@ Owns the fakes (`FakeEngine`), virtual time and the conformance kit (`check_engi
 every room but the command line; nothing in the package imports it.
 """
 
-from slalom.testing.check_engine import Outcome, Report, Result, check_engine, run_check
-from slalom.testing.engine_checks import CHECKS
+from slalom.testing.check_engine import (
+    CHECKS,
+    Outcome,
+    Report,
+    Result,
+    check_engine,
+    run_check,
+)
 from slalom.testing.engine_subject import BrokenLoad, Subject
 from slalom.testing.fake_engine import FakeEngine
 from slalom.testing.fake_launcher import FakeLauncher, FakeLoad

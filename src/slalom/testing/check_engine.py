@@ -1,6 +1,7 @@
 """The conformance kit of engines: what the runtime relies on, as named checks to run on yours.
 
-Owns running checks and reporting; the checks themselves are in `engine_checks`. Called by tests,
+Owns running checks and reporting; the checks themselves are in `engine_answer_checks`
+and `engine_life_checks`. Called by tests,
 one test per check and engine, and by people who write an engine: see `check_engine`.
 """
 
@@ -8,8 +9,12 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from slalom.testing.engine_checks import CHECKS
+from slalom.testing.engine_answer_checks import ANSWER_CHECKS
+from slalom.testing.engine_life_checks import LIFE_CHECKS
 from slalom.testing.engine_subject import NotApplicableError, Subject
+
+#: Every check by its name, in the order of a report.
+CHECKS = {**ANSWER_CHECKS, **LIFE_CHECKS}
 
 
 class Outcome(StrEnum):
@@ -54,7 +59,7 @@ class Report:
 
 
 async def run_check(name: str, subject: Subject) -> Result:
-    """Run one check by its name in `engine_checks.CHECKS`."""
+    """Run one check by its name in `CHECKS`."""
     started_s = time.monotonic()
     try:
         async with subject.surroundings():

@@ -1,7 +1,7 @@
 """An engine to check, as the conformance kit sees it.
 
 Owns plain data: how to launch it, how to hurt it, what may be expected of it. Used by
-`check_engine` and `engine_checks`; filled in by whoever brings an engine.
+`check_engine` and its checks; filled in by whoever brings an engine.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """How the conformance kit talks to an engine: bodies to send, answers read to the end, waiting.
 
-Owns no check. Used by `engine_checks`.
+Owns no check. Used by the checks.
 """
 
 import asyncio

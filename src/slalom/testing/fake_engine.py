@@ -20,6 +20,8 @@ from slalom.testing.fake_script import FakeScript, Fault, FaultKind
 from slalom.testing.fake_wire import Asked
 from slalom.units import SECOND
 
+#: How long a frozen one keeps a health check waiting, seconds.
+PROBE_TIMEOUT_S = 5.0
 #: Resident memory by sleep level: all, a fifth, a twentieth.
 _SLEEP_SHARE = {0: 1, 1: 5, 2: 20}
 
@@ -126,7 +128,7 @@ class FakeEngine:
     async def health(self) -> bool:
         """Whether it lives and is not frozen."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
                 await self._thawed.wait()
         return not self._closed.done() and not self._frozen
 

@@ -90,8 +90,8 @@ def test_blocks_of_a_page_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_transcript_is_commands_and_what_they_print() -> None:
-    code = "$ a \\\n  b\none\ntwo\n$ c"
-    assert list(transcript(code)) == [("a \\\n  b", "one\ntwo"), ("c", "")]
+    code = "$ a \\\n  b\none\ntwo\n$ c '{\n}'\nthree"
+    assert list(transcript(code)) == [("a \\\n  b", "one\ntwo"), ("c '{\n}'", "three")]
 
 
 @pytest.mark.parametrize(

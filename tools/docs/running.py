@@ -110,10 +110,14 @@ class Page:
         self._folder = folder
         self._shared_address = shared_address
         self._server: Server | None = None
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("SLALOM_")
+        }
         self._env = {
-            **os.environ,
+            **inherited,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_CONFIG_HOME": str(folder / "config"),
             "XDG_CACHE_HOME": str(folder / "cache"),
             "NO_COLOR": "1",
             "COLUMNS": "100",
@@ -150,8 +154,10 @@ class Page:
         return text.replace(DOCS_ADDRESS, address)
 
     def _serve(self, block: Block, where: str) -> None:
-        command = block.code.strip().removeprefix("$ ")
-        words = shlex.split(command, comments=True)
+        words = shlex.split(block.code.strip().removeprefix("$ "), comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            name, _, value = words.pop(0).partition("=")
+            self._env[name] = value
         if words[:2] != ["slalom", "serve"]:
             raise BlockError(f"{where}: a `run: serve` block holds one `slalom serve …` command")
         self.close()
@@ -203,9 +209,18 @@ def transcript(code: str) -> Iterator[tuple[str, str]]:
         else:
             expected.append(line)
             continue
-        continues = line.endswith("\\")
+        continues = line.endswith("\\") or _is_open("\n".join(command))
     if command:
         yield "\n".join(command), "\n".join(expected)
+
+
+def _is_open(command: str) -> bool:
+    """Whether a quotation in a command is not closed yet."""
+    try:
+        shlex.split(command)
+    except ValueError:
+        return True
+    return False
 
 
 def resembles(expected: str, printed: str) -> bool:

@@ -177,7 +177,8 @@ def _grow(step: Step, device: Device) -> None:
     for model in list(device.growing.values()):
         del device.growing[model.spec.id]
         loading = model.in_state(ReplicaState.LOADING)
-        if loading or not model.waiting_count or model.most_free() is not None:
+        resting = step.state.now_ns < model.backoff_until_ns
+        if loading or resting or not model.waiting_count or model.most_free() is not None:
             continue
         room = len(model.replicas) < model.spec.replicas and not device.wanting
         if room and device.free_bytes >= model.bytes_needed:

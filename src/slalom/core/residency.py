@@ -68,10 +68,11 @@ def _serve_needs(step: Step, device: Device) -> None:
         elif room_for(model) < need:
             del device.wanting[model.spec.id]
             _refuse_waiting(step, model)
-        elif free - pending >= need:
+        elif need == 0 or free - pending >= need:
             del device.wanting[model.spec.id]
-            load(step, model)
-            free -= need
+            if not _take_back(step, model):
+                load(step, model)
+                free -= need
         else:
             shortfall = pending + need - free - coming
             if shortfall > 0:
@@ -163,13 +164,26 @@ def _evict(step: Step, replica: Replica) -> None:
         unload(step, replica, UnloadCause.EVICTED)
 
 
+def _take_back(step: Step, model: Model) -> bool:
+    """Undo the model's own drain where it could as well be loaded anew beside it."""
+    for replica in model.replicas.values():
+        if replica.state is ReplicaState.DRAINING:
+            _reopen(step, replica)
+            return True
+    return False
+
+
+def _reopen(step: Step, replica: Replica) -> None:
+    open_for_work(step.state, replica)
+    step.state.counters["evictions_undone"] += 1
+    touch(step.state, replica.model)
+
+
 def _undo_needless_drains(step: Step, device: Device, unmet_bytes: int) -> None:
     """Give drains back whose beneficiary has gone; what already unloads is never resurrected."""
     for replica in reversed(list(device.in_state[ReplicaState.DRAINING].values())):
         if device.leaving_bytes() - unmet_bytes >= replica.booked_bytes:
-            open_for_work(step.state, replica)
-            step.state.counters["evictions_undone"] += 1
-            touch(step.state, replica.model)
+            _reopen(step, replica)
 
 
 def _grow(step: Step, device: Device) -> None:

@@ -38,9 +38,8 @@ def enqueue(state: State, record: RequestRecord) -> None:
     """Let a request wait for its model; one that ran before keeps its old place in line."""
     model = state.models[record.request.model]
     model.queue.push(record.key, record)
+    record.waits_since_ns = state.now_ns
     state.waiting[record.request.id] = record
-    if record.attempts:
-        state.waiting.move_to_end(record.request.id, last=False)
     touch(state, model)
 
 

@@ -30,7 +30,7 @@ def take_snapshot(state: State) -> Snapshot:
         draining=state.drain_deadline_ns >= 0,
         waiting=len(state.waiting),
         running=len(state.attempts),
-        oldest_wait_ns=state.now_ns - oldest.queued_ns if oldest else 0,
+        oldest_wait_ns=state.now_ns - oldest.waits_since_ns if oldest else 0,
         models=tuple(model_snapshot(state, model) for model in state.models.values()),
         devices=tuple(_device(device) for device in state.devices.values()),
         counters=tuple(sorted(state.counters.items())),

@@ -25,12 +25,15 @@ class RequestRecord:
         "key",
         "queued_ns",
         "request",
+        "waits_since_ns",
     )
 
     def __init__(self, request: Request, key: Key, queued_ns: int) -> None:
         self.request = request
         self.key = key
         self.queued_ns = queued_ns
+        #: When its present wait began; a request that is tried again begins a new one.
+        self.waits_since_ns = queued_ns
         self.in_queue = False
         #: Dispatches so far; the last one's number.
         self.attempts = 0
@@ -286,7 +289,7 @@ class State:
                 model.device.pinned.append(model)
                 model.device.wanting[model.spec.id] = model
         self.requests: dict[str, RequestRecord] = {}
-        #: Waiting requests, oldest first (expiry).
+        #: Waiting requests, longest present wait first (expiry).
         self.waiting: OrderedDict[str, RequestRecord] = OrderedDict()
         #: Attempts that hold a place, longest silent first.
         self.attempts: OrderedDict[tuple[str, int], Attempt] = OrderedDict()

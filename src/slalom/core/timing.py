@@ -30,7 +30,7 @@ def _expire_waiting(step: Step) -> None:
     limit_ns = step.state.now_ns - step.params.queue_timeout_ns
     while step.state.waiting:
         record = next(iter(step.state.waiting.values()))
-        if record.queued_ns > limit_ns:
+        if record.waits_since_ns > limit_ns:
             return
         end(
             step.state,
@@ -110,7 +110,7 @@ def _due_times(step: Step) -> Iterator[int]:
     """The next due time of each list of `fire_due`."""
     state, params = step.state, step.params
     if state.waiting:
-        yield next(iter(state.waiting.values())).queued_ns + params.queue_timeout_ns
+        yield next(iter(state.waiting.values())).waits_since_ns + params.queue_timeout_ns
     if state.attempts:
         yield next(iter(state.attempts.values())).heard_ns + params.attempt_silence_ns
     if state.drain_deadline_ns > state.now_ns:

@@ -61,6 +61,8 @@ class Upstream:
                 f"base URL {_without_password(base_url)!r} carries a user name or password: "
                 "give it as an API key instead"
             )
+        if parts.query or parts.fragment:
+            raise ConfigError(f"base URL of {parts.hostname} has a query or fragment: leave it out")
         secure = parts.scheme == "https"
         self._host = parts.hostname
         self._port = parts.port or (443 if secure else 80)
@@ -239,4 +241,4 @@ def _reason(problem: Exception) -> str:
 
 def _without_password(url: str) -> str:
     scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"

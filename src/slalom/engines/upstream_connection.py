@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
         self._framed = False
         self._keep_alive = False
         self._in_body = False
-        self._in_message = False
+        self._unasked = False
         #: Whether any byte of the present exchange's answer has come.
         self.answered = False
         #: Loop time at which it became idle, seconds.
@@ -283,14 +283,13 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as problem:
-            # Also raised for an exception in a call-back and for an upgrade.
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
             reply.fail(FailureKind.ENGINE_ERROR, f"not an HTTP answer ({type(problem).__name__})")
             return
         if not self._in_body and self._head_bytes > HEAD_BYTES_MAX:
             reply.fail(FailureKind.ENGINE_ERROR, f"head longer than {HEAD_BYTES_MAX} bytes")
             return
-        if self._reply is None and self._in_message:  # more than one answer to one request
+        if self._unasked:  # more than one answer to one request
             self.drop()
             return
         reply.notify()
@@ -328,7 +327,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Forget the head before (an interim 1xx answer, or the last exchange)."""
         self._framed = False
-        self._in_message = True
+        self._unasked = self._reply is None
 
     def on_headers_complete(self) -> None:
         """The head is there, unless it is an interim one."""
@@ -347,7 +346,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Hand the answer over and the connection back."""
         reply = self._reply
-        self._in_message = False
         if not self._in_body or reply is None:  # the end of an interim answer
             return
         self._reply = None

@@ -1,0 +1,408 @@
+"""The HTTP client towards engines, against servers that answer byte for byte as written here."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import Awaitable
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from slalom.core.events import FailureKind
+from slalom.engines.protocol import Call
+from slalom.engines.upstream import Upstream
+from slalom.engines.upstream_connection import BUFFER_BYTES_MAX, HEAD_BYTES_MAX, UpstreamReply
+from slalom.errors import ConfigError, EngineError, InvariantError
+from tests.engines.scripted import CHUNKED, Peer, answering, call, chunk, scripted, whole
+
+BODY = b"data: {}\n\n"
+
+
+async def read(reply: UpstreamReply) -> bytes:
+    return await reply.read_all(1 << 26)
+
+
+async def failure(work: Awaitable[object]) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        await asyncio.wait_for(work, 30.0)
+    return caught.value
+
+
+FRAMINGS = {
+    "length": whole(BODY),
+    "chunked": CHUNKED + chunk(BODY[:3]) + chunk(BODY[3:]) + b"0\r\n\r\n",
+    "trailer": CHUNKED + chunk(BODY) + b"0\r\nx-check: 1\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + whole(BODY),
+    "old": b"HTTP/1.0 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY),
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+async def test_body_arrives_however_it_is_framed_and_cut(framing: str, step: int) -> None:
+    answer = FRAMINGS[framing]
+    pieces = [answer[at : at + step] for at in range(0, len(answer), step)]
+    async with scripted(answering(*pieces)) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call())
+        assert reply.status == 200
+        assert await read(reply) == BODY
+        assert await reply.read() == b""
+        upstream.close()
+
+
+async def test_body_without_length_ends_with_the_connection() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200 OK\r\ncontent-type: a/b\r\n\r\n", BODY)
+        peer.writer.close()
+        await peer.writer.wait_closed()
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call())
+        assert reply.content_type == "a/b"
+        assert await read(reply) == BODY
+        assert upstream.connections_open == 0
+
+
+async def test_request_is_what_the_engine_needs() -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+        await peer.say(whole(b"ok"))
+
+    async with scripted(script) as served:
+        upstream = Upstream(f"{served.url}/prefix/", headers={"authorization": "Bearer k"})
+        await read(await upstream.post(call(b'{"a":1}', headers={"x-request-id": "r-1"})))
+        upstream.close()
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"POST /prefix/v1/completions HTTP/1.1"
+    assert body == b'{"a":1}'
+    for line in (b"content-type: application/json", b"x-request-id: r-1", b"content-length: 7"):
+        assert line in lines
+    assert b"authorization: Bearer k" in lines
+    assert any(line.startswith(b"host: localhost:") for line in lines)
+
+
+async def test_one_read_of_the_socket_is_one_piece() -> None:
+    many = b"".join(chunk(b"data: %d\n\n" % n) for n in range(50))
+    async with scripted(answering(CHUNKED + many + b"0\r\n\r\n")) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call())
+        assert (await reply.read()).count(b"data:") == 50
+        assert await reply.read() == b""
+        upstream.close()
+
+
+async def test_connections_are_reused_and_errors_are_answers() -> None:
+    answer = b"HTTP/1.1 503 Busy\r\ncontent-length: 2\r\n\r\n{}"
+    async with scripted(answering(answer)) as served:
+        upstream = Upstream(served.url)
+        for _ in range(5):
+            reply = await upstream.post(call())
+            assert reply.status == 503
+            assert await read(reply) == b"{}"
+        assert served.connections == 1
+        assert upstream.connections_open == 1
+        upstream.close()
+        assert upstream.connections_open == 0
+
+
+async def test_connection_marked_close_is_not_reused() -> None:
+    async with scripted(answering(whole(BODY, b"connection: close"))) as served:
+        upstream = Upstream(served.url)
+        for _ in range(2):
+            assert await read(await upstream.post(call())) == BODY
+        assert served.connections == 2
+
+
+async def test_stale_connection_is_tried_again_once() -> None:
+    async def closes_later(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole(b"first"))
+        await peer.request()  # and closes without a byte
+
+    async with scripted(closes_later, answering(whole(b"second"))) as served:
+        upstream = Upstream(served.url)
+        assert await read(await upstream.post(call())) == b"first"
+        assert await read(await upstream.post(call())) == b"second"
+        assert served.connections == 2
+        upstream.close()
+
+
+async def test_nothing_is_tried_again_after_a_byte_or_on_a_fresh_connection() -> None:
+    async def closes_mid_head(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole(b"first"))
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200")
+
+    async def closes(peer: Peer) -> None:
+        await peer.request()
+
+    async with scripted(closes_mid_head, closes) as served:
+        upstream = Upstream(served.url)
+        assert await read(await upstream.post(call())) == b"first"
+        problem = await failure(upstream.post(call()))
+        assert problem.code == FailureKind.CRASHED
+        assert served.connections == 1
+        problem = await failure(upstream.post(call()))
+        assert "without an answer" in str(problem)
+        assert served.connections == 2
+
+
+@pytest.mark.parametrize(
+    "start", [whole(BODY)[:-3], CHUNKED + chunk(BODY), CHUNKED + b"ff\r\n" + BODY]
+)
+async def test_truncated_body_is_a_crash_after_what_came(start: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(start)
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call())
+        assert BODY.startswith(await reply.read())
+        problem = await failure(reply.read())
+        assert problem.code == FailureKind.CRASHED
+        assert upstream.connections_open == 0
+
+
+async def test_silence_is_a_stall_before_and_after_the_head() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.gone()
+
+    async def script_with_head(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED, chunk(BODY))
+        await peer.gone()
+
+    async with scripted(script, script_with_head) as served:
+        upstream = Upstream(served.url)
+        problem = await failure(upstream.post(call(stall_timeout_s=0.1)))
+        assert problem.code == FailureKind.STALLED
+        reply = await upstream.post(call(stall_timeout_s=0.1))
+        assert await reply.read() == BODY
+        problem = await failure(reply.read())
+        assert problem.code == FailureKind.STALLED
+        assert upstream.connections_open == 0
+
+
+async def test_slow_reader_is_no_stall() -> None:
+    finish = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED, chunk(BODY))
+        await finish.wait()
+        await peer.say(b"0\r\n\r\n")
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call(stall_timeout_s=0.15))
+        assert await reply.read() == BODY
+        # Longer than the time-out passes while nobody waits for the engine.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.4)
+        finish.set()
+        assert await reply.read() == b""
+        upstream.close()
+
+
+async def test_closing_a_reply_closes_the_connection() -> None:
+    seen = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED, chunk(BODY))
+        await peer.gone()
+        seen.set()
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call())
+        waiting = asyncio.ensure_future(failure(read(reply)))
+        await reply.close()
+        await asyncio.wait_for(seen.wait(), 30.0)
+        assert (await waiting).code == FailureKind.ABORTED
+        assert upstream.connections_open == 0
+        await reply.close()
+
+
+async def test_giving_up_before_the_head_closes_the_connection() -> None:
+    asked, seen = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        asked.set()
+        await peer.gone()
+        seen.set()
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url)
+        work = asyncio.ensure_future(upstream.post(call()))
+        await asyncio.wait_for(asked.wait(), 30.0)
+        work.cancel()
+        await asyncio.wait_for(seen.wait(), 30.0)
+        assert upstream.connections_open == 0
+
+
+async def test_unread_answer_stops_the_engine_not_our_memory() -> None:
+    total = 48 << 20
+    block = b"x" * (1 << 20)
+    written = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal written
+        await peer.request()
+        await peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total)
+        while written < total:
+            await peer.say(block)
+            written += len(block)
+        await peer.gone()
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call())
+        before = -1
+        while written != before or reply.buffered_bytes == 0:  # until the engine's writes block
+            before = written
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 0.3)
+        assert written < total
+        assert reply.buffered_bytes <= 3 * BUFFER_BYTES_MAX
+        size = 0
+        while piece := await reply.read():
+            size += len(piece)
+        assert size == total
+        upstream.close()
+
+
+BAD_ANSWERS = {
+    "garbage": b"\x00\x01 what is this",
+    "endless head": b"HTTP/1.1 200 OK\r\n" + b"x-filler: yes\r\n" * (HEAD_BYTES_MAX // 10),
+    "upgrade": b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    "bad chunk": CHUNKED + b"zz\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_ANSWERS)
+async def test_what_is_no_http_is_an_engine_error(name: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(BAD_ANSWERS[name])
+        await peer.gone()
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url)
+
+        async def whole_exchange() -> None:
+            await read(await upstream.post(call()))
+
+        problem = await failure(whole_exchange())
+        assert problem.code == FailureKind.ENGINE_ERROR
+        assert upstream.connections_open == 0
+
+
+async def test_a_second_answer_nobody_asked_for_ends_the_connection() -> None:
+    async with scripted(answering(whole(b"mine") + whole(b"whose?"))) as served:
+        upstream = Upstream(served.url)
+        assert await read(await upstream.post(call())) == b"mine"
+        assert upstream.connections_open == 0
+
+
+async def test_too_many_connections_are_refused_at_once() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED, chunk(BODY))
+        await peer.gone()
+
+    async with scripted(script) as served:
+        upstream = Upstream(served.url, connections_max=2)
+        replies = [await upstream.post(call()) for _ in range(2)]
+        problem = await failure(upstream.post(call()))
+        assert "2 connections" in str(problem)
+        await replies[0].close()
+        await (await upstream.post(call())).close()
+        upstream.close()
+        assert (await failure(read(replies[1]))).code == FailureKind.CRASHED
+        assert (await failure(upstream.post(call()))).code == FailureKind.CRASHED
+
+
+async def test_nobody_there_is_a_crash_and_says_where() -> None:
+    async with scripted(answering(whole(b""))) as served:
+        url = served.url
+    problem = await failure(Upstream(url).post(call()))
+    assert problem.code == FailureKind.CRASHED
+    assert url in str(problem)
+
+
+async def test_fetch_has_one_time_limit_for_everything() -> None:
+    async def drips(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED)
+        while True:
+            await peer.say(chunk(b"."))
+            await asyncio.wait((asyncio.ensure_future(peer.gone()),), timeout=0.02)
+
+    async with scripted(drips) as served:
+        upstream = Upstream(served.url)
+        problem = await failure(upstream.get("/health", timeout_s=0.2))
+        assert problem.code == FailureKind.STALLED
+        assert upstream.connections_open == 0
+
+
+async def test_too_long_a_document_is_refused() -> None:
+    async with scripted(answering(whole(b"x" * 1000))) as served:
+        upstream = Upstream(served.url)
+        reply = await upstream.post(call())
+        assert (await failure(reply.read_all(999))).code == FailureKind.ENGINE_ERROR
+        upstream.close()
+
+
+@pytest.mark.parametrize("value", ["a\r\nx: y", "a\nb", "a\0b"])
+async def test_line_breaks_cannot_be_smuggled_into_a_request(value: str) -> None:
+    upstream = Upstream("http://127.0.0.1:1")
+    with pytest.raises(InvariantError):
+        await upstream.post(Call("/v1", b"", {"x-request-id": value}))
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host", "host:80", "http://", "http://u:hush@host", "http://h/?key=hush"]
+)
+def test_base_url_must_be_callable_and_without_secrets(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Upstream(url)
+    assert "hush" not in str(caught.value)
+
+
+async def test_secrets_are_not_shown() -> None:
+    upstream = Upstream("http://127.0.0.1:1", headers={"authorization": "Bearer hush"})
+    problem = await failure(upstream.post(call(b"secret prompt")))
+    for shown in (repr(upstream), str(problem), repr(problem)):
+        assert "hush" not in shown
+        assert "prompt" not in shown
+
+
+@pytest.mark.skipif(which("openssl") is None, reason="needs the openssl program for certificates")
+async def test_certificates_are_verified(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out"]
+    command = [*make.split(), *names, str(certificate)]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate, key)
+    async with scripted(answering(whole(b"safe")), tls=server) as served:
+        problem = await failure(Upstream(served.url).post(call()))
+        assert problem.code == FailureKind.CRASHED
+        assert "certificate" in str(problem).lower()
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        upstream = Upstream(served.url, tls=trusting)
+        assert await read(await upstream.post(call())) == b"safe"
+        upstream.close()

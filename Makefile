@@ -55,12 +55,27 @@ serve: setup ## Leave a server running on 127.0.0.1 and print how to point an ed
 # -- check and test ----------------------------------------------------------------------------
 
 .PHONY: check
-check: setup ## Lint, format, types, import arrows, spelling, the house's own rules
+check: lint types arrows spelling tidy ## All checks that need no test run (make -k check shows every failure)
+
+.PHONY: lint
+lint: setup ## ruff: rules and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+.PHONY: types
+types: setup ## mypy --strict
 	$(BIN)/mypy
+
+.PHONY: arrows
+arrows: setup ## import-linter: which room may import which
 	$(BIN)/lint-imports --no-logo
+
+.PHONY: spelling
+spelling: setup ## codespell
 	$(BIN)/codespell
+
+.PHONY: tidy
+tidy: setup ## The house's own rules: sizes, names, sleeps, dead modules, links
 	$(BIN)/python -m tools.tidy
 
 .PHONY: fix

@@ -151,6 +151,8 @@ def _command(name: str, command: Any, depth: int) -> Iterator[str]:
         rows.append((f"`{_cell(record[0])}`", record[1]))
     if rows:
         yield _table(("argument or option", "meaning"), rows) + "\n"
+    if command.epilog:
+        yield f"```text\n{inspect.cleandoc(command.epilog.replace(chr(8), ''))}\n```\n"
     for child in sorted(getattr(command, "commands", {})):
         if not command.commands[child].hidden:
             yield from _command(f"{name} {child}", command.commands[child], depth + 1)

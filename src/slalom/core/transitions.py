@@ -264,11 +264,14 @@ def fail_replica(step: Step, replica: Replica, kind: FailureKind, detail: str) -
     was_loading = replica.state is ReplicaState.LOADING
     unload(step, replica, UnloadCause.FAILED)
     state.counters["replica_failures"] += 1
-    model = replica.model
-    if not was_loading:
-        touch(state, model)
-        return
-    params = step.params
+    if was_loading:
+        _fail_load(step, replica.model, kind, detail)
+    touch(state, replica.model)
+
+
+def _fail_load(step: Step, model: Model, kind: FailureKind, detail: str) -> None:
+    """Back off; once it failed too often, those who wait for the model fail with it."""
+    state, params = step.state, step.params
     model.failures += 1
     backoff_ns = params.load_backoff_ns << min(model.failures - 1, 30)
     backoff_ns = min(backoff_ns, params.load_backoff_max_ns)
@@ -278,7 +281,6 @@ def fail_replica(step: Step, replica: Replica, kind: FailureKind, detail: str) -
     if hopeless:
         model.failures = max(model.failures, params.load_failures_max)
     if model.failures < params.load_failures_max or model.is_resident():
-        touch(state, model)
         return
     for record in sorted(model.queue.entries(), key=lambda waiting: waiting.key):
         end(
@@ -308,9 +310,12 @@ def on_replica_gone(step: Step, event: ReplicaGone) -> None:
     replica = state.replica(event.replica_id, event.epoch)
     if replica is None:
         return
+    model, device = replica.model, replica.model.device
+    was_loading = replica.state is ReplicaState.LOADING
     if replica.state is not ReplicaState.UNLOADING:
         close_for_work(state, replica, ReplicaState.UNLOADING)
-    model, device = replica.model, replica.model.device
+    if was_loading:
+        _fail_load(step, model, FailureKind.CRASHED, "its process ended while it loaded")
     for attempt in list(replica.running.values()):
         record = state.requests.get(attempt.request_id)
         delivered = record is not None and record.first_token_ns >= 0

@@ -5,7 +5,11 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from slalom.engines.protocol import Call
+from slalom.engines.upstream_connection import UpstreamReply
+from slalom.errors import EngineError
 
 Script = Callable[["Peer"], Awaitable[None]]
 
@@ -106,10 +110,20 @@ def whole(body: bytes, *head: bytes) -> bytes:
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
 
 
 def chunk(body: bytes) -> bytes:
     """One chunk."""
     return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+async def read(reply: UpstreamReply) -> bytes:
+    """The whole body of an answer."""
+    return await reply.read_all(1 << 26)
+
+
+async def failure(work: Awaitable[object]) -> EngineError:
+    """The engine error some work must end with."""
+    with pytest.raises(EngineError) as caught:
+        await asyncio.wait_for(work, 30.0)
+    return caught.value

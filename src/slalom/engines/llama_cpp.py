@@ -96,16 +96,16 @@ class LlamaCppOptions:
         for name, value in positive.items():
             if value < 1:
                 raise ConfigError(f"llama.cpp option {name} is {value}: it must be at least 1")
-        if self.cache_type not in _CACHE_TYPES:
-            raise ConfigError(
-                f"llama.cpp option cache_type is {self.cache_type!r}: "
-                f"write one of {', '.join(_CACHE_TYPES)}"
-            )
-        if self.flash_attention not in ("auto", "enabled", "disabled"):
-            raise ConfigError(
-                f"llama.cpp option flash_attention is {self.flash_attention!r}: "
-                "write auto, enabled or disabled"
-            )
+        named = {
+            "cache_type": (self.cache_type, _CACHE_TYPES),
+            "flash_attention": (self.flash_attention, ("auto", "enabled", "disabled")),
+            "pooling": (self.pooling, ("mean", "cls", "last", "rank")),
+        }
+        for name, (given, known) in named.items():
+            if given not in known:
+                raise ConfigError(
+                    f"llama.cpp option {name} is {given!r}: write one of {', '.join(known)}"
+                )
 
 
 class LlamaCppLauncher:

@@ -10,6 +10,7 @@ from slalom.cli.model_commands import models_app
 from slalom.cli.shape import examples, group
 
 app = group(
+    "slalom",
     "Serve code models with deadlines: one OpenAI-compatible server in front of llama.cpp, vLLM "
     "and others, which orders requests by what their users expect.",
     examples(
@@ -26,8 +27,8 @@ app = group(
 serving.register(app)
 demo.register(app)
 ask.register(app)
-app.add_typer(models_app, name="models")
-app.add_typer(config_app, name="config")
+app.add_typer(models_app)
+app.add_typer(config_app)
 stories.register(app)
 diagnose.register(app)
 version.register(app)

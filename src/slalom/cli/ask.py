@@ -153,7 +153,7 @@ def read_cursor(place: str) -> Cursor:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
     line = int(numbers[0])
     if not 1 <= line <= max(len(lines), 1):
-        raise RequestError(f"{path} has {len(lines)} lines; there is no line {line}")
+        raise RequestError(f"{path} ends with line {len(lines)}; there is no line {line}")
     current = lines[line - 1] if lines else ""
     end = len(current.rstrip("\r\n"))
     column = int(numbers[1]) - 1 if len(numbers) > 1 else end

@@ -12,11 +12,12 @@ from slalom.cli.output import print_json, print_table, stdout
 from slalom.cli.shape import ConfigOption, JsonOption, examples, group
 
 config_app = group(
+    "config",
     "Show, check and start a configuration.",
     examples(
-        "slalom config example > slalom.yaml   every option with its default, explained",
+        "slalom config example > slalom.yaml   every option, explained",
         "slalom config check                   whether the file is right",
-        "slalom config show --origins          what holds, and where each value comes from",
+        "slalom config show --origins          what holds, and where from",
     ),
 )
 
@@ -26,7 +27,7 @@ config_app = group(
     short_help="Print what holds, and where it comes from.",
     epilog=examples(
         "slalom config show                      the configuration that holds, as YAML",
-        "slalom config show --origins            with file and line, variable or default",
+        "slalom config show --origins            with its file and line",
         "slalom config show --json -c prod.yaml  as JSON",
         "SLALOM__SERVER__PORT=9000 slalom config show",
         note="Secrets are shown as ***.",

@@ -3,11 +3,17 @@
 Owns the layout and the exit code; the checks are in `checks` and `machine_checks`.
 """
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import typer
 from rich.text import Text
 
-from slalom.cli.output import print_json, stderr, stdout
+from slalom.cli.output import print_facts, print_json, stderr
 from slalom.cli.shape import FAILED, ConfigOption, JsonOption, examples
+
+if TYPE_CHECKING:
+    from slalom.cli.checks import Finding
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
 
@@ -27,20 +33,21 @@ def register(app: typer.Typer) -> None:
 
 def doctor(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Check the machine, the configuration, the models and the keys; say what to do."""
-    from slalom.cli.checks import Finding, run_checks
+    from slalom.cli.checks import run_checks
 
-    findings: list[Finding] = []
     with stderr().status("checking …"):
-        findings.extend(run_checks(config))
+        findings = list(run_checks(config))
     worst = "fail" if any(f.status == "fail" for f in findings) else "ok"
     if json:
         print_json({"ok": worst == "ok", "checks": findings})
     else:
-        console = stdout()
-        for finding in findings:
-            mark, style = _MARKS[finding.status]
-            console.print(Text(mark, style=style), Text(f"{finding.name:<14}"), finding.found)
-            if finding.advice:
-                console.print(f"     {'':<14} -> {finding.advice}", markup=False)
+        print_facts(row for finding in findings for row in _rows(finding))
     if worst == "fail":
         raise typer.Exit(FAILED)
+
+
+def _rows(finding: "Finding") -> Iterator[tuple[Text, Text, Text]]:
+    mark, style = _MARKS[finding.status]
+    yield Text(mark, style=style), Text(finding.name), Text(finding.found)
+    if finding.advice:
+        yield Text(), Text(), Text(f"-> {finding.advice}", style="bold")

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 
-from slalom.cli.output import bytes_progress, print_json, print_table, stderr, stdout
+from slalom.cli.output import bytes_progress, print_facts, print_json, print_table, stderr
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples, group
 from slalom.units import format_bytes
 
 models_app = group(
+    "models",
     "List, inspect, make and download models.",
     examples(
         "slalom models ls                        what is served, and its state",
@@ -182,10 +184,7 @@ def inspect(
         f"{format_bytes(estimate.kv)}, work {format_bytes(estimate.compute)}, process "
         f"{format_bytes(estimate.runtime)}",
     }
-    console = stdout()
-    for name, text in facts.items():
-        console.print(f"[bold]{name:<19}[/bold]", end="")
-        console.print(text, markup=False)
+    print_facts((Text(name, style="bold"), Text(text)) for name, text in facts.items())
 
 
 _FIELDS = (
@@ -287,7 +286,7 @@ def _print_file(path: Path, parameters: int, file_bytes: int, *, json: bool) -> 
     "pull",
     short_help="Download a model.",
     epilog=examples(
-        "slalom models pull hf:OWNER/REPO           the repository's GGUF, by preference",
+        "slalom models pull hf:OWNER/REPO           its GGUF, by preference",
         "slalom models pull hf:OWNER/REPO:Q4_K_M    one quantisation",
         note="Files go to the Hugging Face cache; HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are "
         "honoured.",

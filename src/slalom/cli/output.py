@@ -27,7 +27,7 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     """The console for progress and remarks."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(document: object) -> None:
@@ -61,7 +61,26 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
-    stdout().print(table, soft_wrap=False)
+    _print(table)
+
+
+def print_facts(rows: Iterable[Sequence[str | Text]]) -> None:
+    """Lines without headings; the last cell is broken into lines where it is too long."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        while len(table.columns) < len(row):
+            table.add_column(no_wrap=len(table.columns) < len(row) - 1, overflow="fold")
+        table.add_row(*row)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """Print without the blanks that pad the last column."""
+    console = stdout()
+    with console.capture() as captured:
+        console.print(table, soft_wrap=False)
+    lines = captured.get().splitlines()
+    sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in lines))
 
 
 @contextmanager

@@ -79,9 +79,9 @@ class ServerClient:
             document = _json(response.read())
         finally:
             connection.close()
-        if response.status != http.HTTPStatus.OK:
-            raise self._refusal(response.status, document)
         data = document.get("data")
+        if response.status != http.HTTPStatus.OK and "error" in document:
+            raise self._refusal(response.status, document)
         if not isinstance(data, list):
             raise ServerError(f"{self.url} answers, but not as an OpenAI-compatible server does")
         return [model for model in data if isinstance(model, dict)]
@@ -144,31 +144,36 @@ class ServerClient:
         response: http.client.HTTPResponse,
         answer: Answer,
     ) -> Iterator[str]:
+        complete = False
         try:
+            # Read on to the end: whoever leaves at [DONE] may count as gone before it.
             for line in iter(lambda: response.readline(_LINE_MAX), b""):
-                if not line.startswith(b"data:"):
-                    continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    return
-                event = _json(data)
-                if "error" in event:
-                    raise self._refusal(0, event)
-                answer.usage = event.get("usage") or answer.usage
-                for text in _texts(event):
-                    answer.first_token_s = answer.first_token_s or answer.seconds
-                    yield text
-            raise ServerError(f"{self.url} ended the answer before it was complete; try again")
+                data = line[5:].strip() if line.startswith(b"data:") else b""
+                complete = complete or data == b"[DONE]"
+                if data and not complete:
+                    yield from self._texts(_json(data), answer)
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"{self.url}: the connection was lost ({_reason(error)})") from None
         finally:
             connection.close()
+        if not complete:
+            raise ServerError(f"{self.url} ended the answer before it was complete; try again")
+
+    def _texts(self, event: dict[str, Any], answer: Answer) -> Iterator[str]:
+        """The pieces of text in one event; notes usage and the time of the first token."""
+        if "error" in event:
+            raise self._refusal(0, event)
+        answer.usage = event.get("usage") or answer.usage
+        for choice in event.get("choices") or []:
+            text = choice.get("text") or (choice.get("delta") or {}).get("content")
+            if text:
+                answer.first_token_s = answer.first_token_s or answer.seconds
+                yield str(text)
 
     def _refusal(self, status: int, document: dict[str, Any]) -> ServerError:
         detail = document.get("error")
-        detail = (
-            detail if isinstance(detail, dict) else {"message": str(detail or "no reason given")}
-        )
+        if not isinstance(detail, dict):
+            detail = {"message": str(detail or "it gives no reason")}
         hint = ""
         if status == http.HTTPStatus.UNAUTHORIZED:
             hint = " Give the key in SLALOM_API_KEY."
@@ -181,19 +186,9 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
-def _texts(event: dict[str, Any]) -> Iterator[str]:
-    """The pieces of text in one event of a completion or a chat."""
-    for choice in event.get("choices") or []:
-        text = choice.get("text")
-        if text is None:
-            text = (choice.get("delta") or {}).get("content")
-        if text:
-            yield str(text)
-
-
 def _json(data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data)
     except ValueError:
-        return {"error": {"message": "what it sent is not JSON"}}
+        return {}
     return document if isinstance(document, dict) else {}

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         "serve",
         short_help="Serve the configured models over the OpenAI API.",
         epilog=examples(
-            "slalom serve                              the bundled models on 127.0.0.1:8642",
+            "slalom serve                              the bundled models, on loopback",
             "slalom serve --port 0 --budget 2GiB       a free port, 2 GiB for models",
             "slalom serve -c prod.yaml --host 0.0.0.0  for others: needs keys in the file",
             "slalom serve --ordering fcfs              another policy (docs: policies)",

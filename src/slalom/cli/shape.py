@@ -27,9 +27,10 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(FAILED) from None
 
 
-def group(text: str, epilog: str, *, completion: bool = False) -> typer.Typer:
+def group(name: str, text: str, epilog: str, *, completion: bool = False) -> typer.Typer:
     """An empty group of commands with its help."""
     return typer.Typer(
+        name=name,
         cls=CommandGroup,
         help=text,
         epilog=epilog,

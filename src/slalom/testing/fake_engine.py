@@ -18,6 +18,7 @@ from slalom.errors import EngineError
 from slalom.testing import fake_wire
 from slalom.testing.fake_script import FakeScript, Fault, FaultKind
 from slalom.testing.fake_wire import Asked
+from slalom.twin.engine_model import EngineModel, StepLaw
 from slalom.units import SECOND
 
 #: How long a frozen one keeps a health check waiting, seconds.
@@ -39,8 +40,8 @@ class _Job:
     length: int
     produced: int = 0
     text: str = ""
-    #: When its next token is due, ns of the loop.
-    due_ns: int = 0
+    #: Tokens produced before the engine was last frozen.
+    skipped: int = 0
     timer: asyncio.TimerHandle | None = None
 
     def drop(self) -> None:
@@ -68,6 +69,8 @@ class FakeEngine:
         self._loop = asyncio.get_running_loop()
         self._active: list[_Job] = []
         self._queue: deque[_Job] = deque()
+        #: The twin's own law, so that its journals and ours can be compared.
+        self._law: EngineModel[_Job] = _law(self.script)
         self._numbers = itertools.count(1)
         self._generated = 0
         self._sleep_level = 0
@@ -105,9 +108,10 @@ class FakeEngine:
         """Go on where `freeze` stopped it."""
         self._frozen = False
         self._thawed.set()
-        now_ns = self._now_ns()
+        self._law, now_ns = _law(self.script), self._now_ns()
         for job in list(self._active):
-            job.due_ns = max(job.due_ns, now_ns)
+            job.skipped = job.produced
+            self._law.start(job, 0, job.length - job.produced, now_ns)
             self._set_timer(job)
 
     # -- Engine -------------------------------------------------------------------------
@@ -216,20 +220,16 @@ class FakeEngine:
             job = self._queue.popleft()
             self._active.append(job)
             self.running_max = max(self.running_max, len(self._active))
-            prefill_ns = self.script.timings.prefill_ns_per_token * job.prompt_tokens
-            job.due_ns = self._now_ns() + prefill_ns + self._step_ns()
+            self._law.start(job, job.prompt_tokens, job.length, self._now_ns())
             self._set_timer(job)
-
-    def _step_ns(self) -> int:
-        timings = self.script.timings
-        return timings.token_ns + timings.neighbour_ns * (len(self._active) - 1)
 
     def _now_ns(self) -> int:
         return round(self._loop.time() * SECOND)
 
     def _set_timer(self, job: _Job) -> None:
         if not self._frozen:
-            job.timer = self._loop.call_at(job.due_ns / SECOND, self._produce, job)
+            due_ns = self._law.token_ns(job, job.produced - job.skipped + 1)
+            job.timer = self._loop.call_at(due_ns / SECOND, self._produce, job)
 
     def _produce(self, job: _Job) -> None:
         """One token of one call, or what goes wrong instead of it."""
@@ -249,7 +249,6 @@ class FakeEngine:
         if stopped is None and job.produced < job.length:
             if job.asked.stream:
                 self._push(job, fake_wire.event(job.asked, job.call_id, piece, None))
-            job.due_ns += self._step_ns()
             self._set_timer(job)
             return
         cut = job.asked.max_tokens is not None and job.produced >= job.asked.max_tokens
@@ -302,6 +301,7 @@ class FakeEngine:
             job.timer.cancel()
         if job in self._active:
             self._active.remove(job)
+            self._law.stop(job, self._now_ns())
         elif job in self._queue:
             self._queue.remove(job)
         if not self._closed.done() and not self._frozen:
@@ -310,6 +310,13 @@ class FakeEngine:
     def _require_alive(self) -> None:
         if self._closed.done():
             raise EngineError("fake engine: cannot connect, it has ended", code=FailureKind.CRASHED)
+
+
+def _law(script: FakeScript) -> EngineModel[_Job]:
+    timings = script.timings
+    return EngineModel(
+        StepLaw(timings.prefill_ns_per_token, timings.token_ns, timings.neighbour_ns)
+    )
 
 
 def _answer(reply: UpstreamReply, status: int, body: bytes) -> None:

@@ -27,8 +27,8 @@ class StepLaw:
     neighbour_ns: int = 1_000_000
 
     def step_ns(self, running: int) -> int:
-        """Time of a token that begins while `running` jobs run, itself included."""
-        return self.token_ns + self.neighbour_ns * (running - 1)
+        """Time of a token that begins while `running` jobs run, itself included; at least 1."""
+        return max(self.token_ns + self.neighbour_ns * (running - 1), 1)
 
 
 class Stage(IntEnum):
@@ -73,14 +73,12 @@ class _Job(Generic[J]):
         """Tokens written by now."""
         if now_ns < self.known_ns:
             return self.known - 1
-        return min(
-            self.known + (now_ns - self.known_ns) // max(self.step_ns, 1), self.output_tokens
-        )
+        return min(self.known + (now_ns - self.known_ns) // self.step_ns, self.output_tokens)
 
     def change_pace(self, step_ns: int, now_ns: int) -> None:
         """Write at another pace all tokens that have not begun by now."""
         if now_ns >= self.known_ns:
-            ahead = (now_ns - self.known_ns) // max(self.step_ns, 1) + 1
+            ahead = (now_ns - self.known_ns) // self.step_ns + 1
             self.known_ns += ahead * self.step_ns
             self.known += ahead
         self.step_ns = step_ns
@@ -91,7 +89,7 @@ class _Job(Generic[J]):
             return self.known_ns, Stage.FIRST_TOKEN, 1
         if self.report_ns >= 0:
             behind_ns = max(self.report_ns - self.known_ns, 0)
-            token = self.known + -(-behind_ns // max(self.step_ns, 1))
+            token = self.known + -(-behind_ns // self.step_ns)
             if token <= self.output_tokens:
                 return self.due_ns(token), Stage.PROGRESS, token
         return self.due_ns(self.output_tokens), Stage.FINISHED, self.output_tokens

@@ -4,9 +4,10 @@ Owns builders. Every scheduler they make is checked after each call, from inside
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from slalom.core.actions import Action, Dispatch, LoadReplica, UnloadReplica
-from slalom.core.events import ReplicaGone, ReplicaReady, RequestArrived
+from slalom.core.events import ReplicaGone, ReplicaReady, RequestArrived, RequestCancelled
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
@@ -14,6 +15,8 @@ from slalom.core.scheduler import Scheduler
 from slalom.policies.registry import policies as policies_by_name
 from slalom.testing.recorder import Recorder
 from slalom.units import GIB
+
+A = TypeVar("A", bound=Action)
 
 GPU = DeviceSpec("gpu", 10 * GIB)
 
@@ -68,15 +71,13 @@ def gone(recorder: Recorder, *, after_ns: int = 0) -> list[Action]:
 
 def resident(recorder: Recorder, *names: str) -> None:
     """Bring models up, one request each, and end those requests."""
-    from slalom.core.events import RequestCancelled  # noqa: PLC0415
-
     for name in names:
         arrive(recorder, f"warm-{name}", of=name)
         ready(recorder)
         recorder.tell(RequestCancelled(f"warm-{name}"))
 
 
-def only(actions: Sequence[Action], kind: type[Action]) -> list[Action]:
+def only(actions: Sequence[Action], kind: type[A]) -> list[A]:
     """The actions of one kind."""
     return [action for action in actions if isinstance(action, kind)]
 

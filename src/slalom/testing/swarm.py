@@ -44,7 +44,7 @@ def scenario_for(seed: int) -> Scenario:
     """The random world of a seed."""
     rng = stream(seed, "swarm")
     devices = tuple(
-        DeviceSpec(f"gpu{index}", rng.randint(4, 24) * GIB, rng.choice((0, 0, 0, 3)))
+        DeviceSpec(f"gpu{index}", rng.randint(4, 14) * GIB, rng.choice((0, 0, 0, 3)))
         for index in range(rng.randint(1, 2))
     )
     models = _models(rng, devices)

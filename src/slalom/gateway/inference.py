@@ -104,7 +104,6 @@ class Inference:
             receive,
             declared_bytes=arrival.head.content_length,
             bytes_max=self._params.body_bytes_max,
-            timeout_s=self._params.body_timeout_s,
         )
         return prepare(self._shared, arrival, raw)
 
@@ -167,8 +166,6 @@ async def _fail(sink: AnySink, failure: Failure, exchange: Exchange) -> None:
 async def _refuse(send: Send, failure: Failure, exchange: Exchange, headers: Headers) -> None:
     exchange.status = failure.status
     exchange.code = failure.code
-    if failure.code == "body_timeout":
-        headers.append((b"connection", b"close"))
     if failure.code == "method_not_allowed":
         headers.append((b"allow", b"POST"))
     await send_failure(send, failure, headers)

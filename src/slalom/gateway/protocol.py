@@ -5,6 +5,7 @@ else. Does not know routes or runtime. Used by `server`.
 """
 
 import asyncio
+import secrets
 from typing import Any, cast
 
 import httptools
@@ -55,7 +56,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._chunk_bytes = 0
         self._discarded_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        #: Runs while a head, or a body, is on its way; not for requests that come in one piece.
+        self._late_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection; a silent one does not stay for ever."""
@@ -64,13 +66,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self._params.connections_max:
             self._refusal = "too_many_connections"
             allowed_s = _SURPLUS_S
-        self._head_timer = self.loop.call_later(allowed_s, self._head_late)
+        self._late_timer = self.loop.call_later(allowed_s, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the task that serves this client."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         super().connection_lost(exc)
-        self._stop_head_timer()
+        self._stop_late_timer()
         if cycle is not None and not cycle.response_complete:
             tell = cast("dict[str, Any]", cycle.scope).get(ON_GONE)
             if tell is not None:
@@ -89,12 +91,12 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal or "invalid_http")
             return
-        if not self._in_head:
-            return
-        if self._head_bytes > self._params.header_bytes_max:
+        if self._in_head and self._head_bytes > self._params.header_bytes_max:
             self._refuse("headers_too_large")
-        elif self._head_bytes and self._head_timer is None:
-            self._head_timer = self.loop.call_later(self._params.header_timeout_s, self._head_late)
+        elif self._late_timer is None and (self._head_bytes or not self._in_head):
+            params = self._params
+            allowed_s = params.header_timeout_s if self._in_head else params.body_timeout_s
+            self._late_timer = self.loop.call_later(allowed_s, self._late)
 
     def on_message_begin(self) -> None:
         """Begin a request; the app may leave a call for when the client goes."""
@@ -104,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the app, unless the request is refused."""
         self._in_head = False
-        self._stop_head_timer()
+        self._stop_late_timer()
         limit = self._params.header_bytes_max
         if max(self._head_bytes, self._chunk_bytes) > limit:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -131,18 +133,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._discarded_bytes = 0
+        self._stop_late_timer()
         super().on_message_complete()
         self.flow.resume_reading()
 
-    def _head_late(self) -> None:
-        self._head_timer = None
-        if not self.transport.is_closing():
+    def _late(self) -> None:
+        """A head that does not come is closed; a body that does not come is told so."""
+        self._late_timer = None
+        if self._in_head or self.cycle.response_started:
             self.transport.close()
+        else:
+            self._refuse("body_timeout")
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _stop_late_timer(self) -> None:
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+            self._late_timer = None
 
     def _refuse(self, code: str) -> None:
         """Answer without the app, and close."""
@@ -154,6 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
             STATUS_LINE[failure.status],
             b"content-type: application/json\r\nconnection: close\r\n",
             b"content-length: %d\r\n" % len(body),
+            b"x-request-id: conn-%s\r\n" % secrets.token_hex(6).encode(),
             *(b"%s: %s\r\n" % header for header in error_headers(failure)),
             b"\r\n",
             body,

@@ -93,7 +93,11 @@ class Records:
         if len(self._ring) > self._records_max:
             self._ring.popitem(last=False)
         if _LOG.isEnabledFor(logging.INFO):
-            _LOG.info("%s", wide_line(record), extra={"record_fields": record})
+            # Built by hand: looking for the calling line would cost as much as the rest.
+            line = logging.LogRecord(
+                _LOG.name, logging.INFO, __file__, 0, wide_line(record), None, None, "_emit"
+            )
+            _LOG.handle(line)
         for tell in self.on_record:
             tell(record)
 

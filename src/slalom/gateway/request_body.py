@@ -4,7 +4,6 @@ Owns the limits of the body, the JSON rules and the types of the fields Slalom i
 Everything else passes through untouched and unread. Called by `inference`.
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,66 +22,39 @@ class ClientGoneError(Exception):
     """The client left before its request was complete: there is nobody to answer."""
 
 
-async def read_body(
-    receive: Receive, *, declared_bytes: int, bytes_max: int, timeout_s: float
-) -> bytes:
-    """The whole body.
+async def read_body(receive: Receive, *, declared_bytes: int, bytes_max: int) -> bytes:
+    """The whole body. That it comes in time is the server's care (`protocol`).
 
     Args:
         receive: ASGI's receive.
         declared_bytes: `Content-Length`, or -1 for a body without one.
         bytes_max: Largest body taken.
-        timeout_s: Longest time for a body that does not come in one piece.
 
     Raises:
-        RequestError: Too large or too slow.
+        RequestError: Too large.
         ClientGoneError: The client has left.
     """
     if declared_bytes > bytes_max:
         raise _too_large(bytes_max)
-    message = await _receive_within(receive, timeout_s)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > bytes_max:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        part: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(part)
+        if size > bytes_max:
             raise _too_large(bytes_max)
-        return body
-    parts, size = [body], len(body)
-    try:
-        async with asyncio.timeout(timeout_s):
-            while message.get("more_body", False):
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGoneError
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > bytes_max:
-                    raise _too_large(bytes_max)
-    except TimeoutError:
-        raise _too_slow(timeout_s) from None
-    return b"".join(parts)
-
-
-async def _receive_within(receive: Receive, timeout_s: float) -> Any:
-    try:
-        async with asyncio.timeout(timeout_s):
-            message = await receive()
-    except TimeoutError:
-        raise _too_slow(timeout_s) from None
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
-    return message
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(bytes_max: int) -> RequestError:
     return RequestError(
         f"The request body is larger than {bytes_max} bytes (server.max_body_mib).",
         code="body_too_large",
-    )
-
-
-def _too_slow(timeout_s: float) -> RequestError:
-    return RequestError(
-        f"The request body did not arrive within {timeout_s:g} s.", code="body_timeout"
     )
 
 

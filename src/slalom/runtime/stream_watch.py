@@ -124,18 +124,18 @@ class StreamWatch:
         return data
 
     def _take_usage(self, data: bytes) -> bytes:
-        kept = []
-        start = 0
-        ends = [match.end() for match in _EVENT_END.finditer(data)]
-        for end in ends if ends and ends[-1] == len(data) else [*ends, len(data)]:
-            event = data[start:end]
-            start = end
-            if _USAGE.search(event) and self._is_bare_usage(event):
+        """Look only at events with a usage in them: splitting all of them costs more."""
+        kept, cut = [], 0
+        match = _USAGE.search(data)
+        while match is not None:
+            start, end = _event_around(data, match.start())
+            if self._is_bare_usage(data[start:end]):
                 self._events -= 1
                 if self._strip_usage:
-                    continue
-            kept.append(event)
-        return b"".join(kept)
+                    kept.append(data[cut:start])
+                    cut = end
+            match = _USAGE.search(data, end)
+        return b"".join((*kept, data[cut:])) if cut else data
 
     def _is_bare_usage(self, event: bytes) -> bool:
         """Note the usage of an event; whether it carries nothing else."""
@@ -147,6 +147,14 @@ class StreamWatch:
             return False
         self._usage = chunk.usage
         return not chunk.choices
+
+
+def _event_around(data: bytes, at: int) -> tuple[int, int]:
+    """Where the event begins and ends that has a byte at this place."""
+    bare, crlf = data.rfind(b"\n\n", 0, at), data.rfind(b"\n\r\n", 0, at)
+    start = max(bare + 2 if bare >= 0 else 0, crlf + 3 if crlf >= 0 else 0)
+    match = _EVENT_END.search(data, at)
+    return start, match.end() if match else len(data)
 
 
 class BodyWatch:

@@ -229,6 +229,7 @@ class Kernel:
 
     def _tell(self, events: list[Event], now_ns: int) -> None:
         actions = self._scheduler.handle(events, now_ns)
-        self._record(Entry(now_ns, tuple(events), tuple(actions)))
+        if events or actions:
+            self._record(Entry(now_ns, tuple(events), tuple(actions)))
         for action in actions:
             self._world.perform(action, now_ns)

@@ -155,7 +155,7 @@ class Processes:
         needed = process.model.spec.bytes_needed
         foreign = self._faults.foreign_bytes(replica_id, epoch, needed, now_ns)
         sampled_late = foreign % 2 == 1
-        measured = needed + foreign if foreign and not sampled_late else 0
+        measured = needed if sampled_late else needed + foreign
         self.tell(ReplicaReady(replica_id, epoch, measured), replica_id, epoch, now_ns)
         if sampled_late:
             at_ns = now_ns + _SAMPLE_AFTER_NS

@@ -1,0 +1,164 @@
+"""The live runtime on a virtual clock writes the twin's journal, entry for entry.
+
+Both get the same arrivals, engines that keep the same law, and loads of the same length. Entries
+of the same instant are merged first: how many calls an instant takes is the event loop's affair.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from contextlib import suppress
+from itertools import groupby
+
+import pytest
+
+from slalom.core.journal import Entry, replay
+from slalom.core.params import SchedulerParams
+from slalom.core.policy import Policies
+from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
+from slalom.engines.protocol import Call, Engine
+from slalom.policies.registry import policies
+from slalom.runtime.driver import Runtime, RuntimeParams
+from slalom.runtime.sink import Assignment, Waiting
+from slalom.runtime.supervisor import WatchParams
+from slalom.testing import FakeLauncher, FakeLoad, FakeScript, FakeTimings, VirtualClock
+from slalom.testing.virtual_loop import run_virtual
+from slalom.twin.engine_model import StepLaw
+from slalom.twin.noise import stream
+from slalom.twin.run import build_scheduler, run
+from slalom.twin.scenario import Arrival, HostDelays, LoadLaw, Scenario, TwinModel
+from slalom.units import MIB, MS, SECOND
+
+_LAW = StepLaw(prefill_ns_per_token=130_003, token_ns=7_000_001, neighbour_ns=1_300_007)
+_REPORTS = 4
+
+
+class _Deaf:
+    """A sink that takes everything and keeps nothing."""
+
+    async def waiting(self, waiting: Waiting) -> None: ...
+
+    async def head(self, assignment: Assignment, status: int, content_type: str) -> None: ...
+
+    async def body(self, data: bytes) -> None: ...
+
+
+def _scenario(seed: int, chosen: Policies) -> Scenario:
+    rng = stream(seed, "parity")
+    models = tuple(
+        TwinModel(
+            ModelSpec(name, "host", need * MIB, places),
+            _LAW,
+            LoadLaw(fixed_ns=load_ns, bytes_per_s=1 << 80, reports=_REPORTS),
+        )
+        for name, need, places, load_ns in (
+            ("a", 60, 2, 300_000_011),
+            ("b", 50, 3, 150_000_003),
+            ("c", 70, 1, 800_000_017),
+        )
+    )
+    arrivals = []
+    at_ns = 0
+    for index in range(60):
+        at_ns += rng.randrange(1, 250 * MS)
+        request = Request(
+            id=f"r{index}",
+            model=rng.choice("aaabbc"),
+            task="task",
+            sla=rng.choice((Sla(), Sla(ttft_ns=SECOND), Sla(e2e_ns=3 * SECOND))),
+            arrived_ns=at_ns,
+            prompt_tokens=rng.randint(1, 2_000),
+            max_tokens=256,
+            predicted_tokens=40,
+        )
+        patience_ns = rng.randrange(3 * SECOND) if rng.random() < 0.2 else -1
+        arrivals.append(Arrival(request, rng.choice((1, 20, 60, 150)), patience_ns))
+    return Scenario(
+        models=models,
+        devices=(DeviceSpec("host", 120 * MIB),),
+        arrivals=tuple(arrivals),
+        policies=chosen,
+        params=SchedulerParams(
+            queue_timeout_ns=6 * SECOND,
+            swap_patience_ns=400 * MS,
+            min_residency_ns=200 * MS,
+            swap_drain_timeout_ns=700 * MS,
+        ),
+        host=HostDelays(refuse_ns=0, unload_ns=0),
+        seed=seed,
+    )
+
+
+def _launcher(model: TwinModel) -> FakeLauncher:
+    law = model.step
+    script = FakeScript(
+        timings=FakeTimings(law.prefill_ns_per_token, law.token_ns, law.neighbour_ns),
+        places=model.spec.places,
+        memory_bytes=model.spec.bytes_needed,
+    )
+    return FakeLauncher(script, FakeLoad(model.load.fixed_ns, steps=_REPORTS))
+
+
+async def _live(clock: VirtualClock, scenario: Scenario) -> list[Entry]:
+    never_s = 1e6
+    runtime = Runtime(
+        build_scheduler(scenario),
+        {model.spec.id: _launcher(model) for model in scenario.models},
+        clock=clock,
+        params=RuntimeParams(watch=WatchParams(health_every_s=never_s, memory_every_s=never_s)),
+    )
+    entries: list[Entry] = []
+    runtime.on_step.append(entries.append)
+    runtime.start()
+
+    async def ask(arrival: Arrival) -> None:
+        request = arrival.request
+        body = {
+            "prompt": " ".join(["word"] * request.prompt_tokens),
+            "max_tokens": arrival.output_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+        def make_call(_engine: Engine) -> Call:
+            return Call("/v1/completions", json.dumps(body).encode(), stall_timeout_s=never_s)
+
+        await asyncio.sleep((request.arrived_ns - clock.now_ns()) / SECOND)
+        patience_s = arrival.patience_ns / SECOND if arrival.patience_ns >= 0 else never_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await runtime.serve(request, make_call, _Deaf(), stream=True)
+
+    await asyncio.gather(*(ask(arrival) for arrival in scenario.arrivals))
+    await asyncio.sleep(60)
+    told = list(entries)
+    await runtime.close()
+    return told
+
+
+def _merged(entries: list[Entry]) -> list[tuple[int, list[str], list[str]]]:
+    """One entry for each instant; its events in no order, for they have none."""
+    merged = []
+    for now_ns, group in groupby(entries, key=lambda entry: entry.now_ns):
+        same = list(group)
+        events = sorted(repr(event) for entry in same for event in entry.events)
+        merged.append((now_ns, events, [repr(a) for entry in same for a in entry.actions]))
+    return merged
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kinds", [{}, {"ordering": "fcfs", "routing": "pack"}])
+def test_live_and_twin_write_the_same_journal(seed: int, kinds: dict[str, str]) -> None:
+    scenario = _scenario(seed, policies(**kinds))
+    twin = run(scenario)
+    live = run_virtual(lambda clock: _live(clock, scenario))
+    until_ns = live[-1].now_ns
+    expected = _merged([entry for entry in twin.entries if entry.now_ns <= until_ns])
+    for here, there in zip(_merged(live), expected, strict=False):
+        assert here == there
+    assert len(_merged(live)) == len(expected)
+    ends = Counter(end.outcome.value for end in twin.ends)
+    assert ends["done"] > 20, "a parity of idle worlds proves nothing"
+    assert ends["cancelled"] > 2
+    assert dict(twin.snapshot.counters)["evictions"] > 2
+    assert replay(build_scheduler(scenario), live) is None

@@ -86,8 +86,8 @@ def chat(
     """Ask a model and print its answer as it comes."""
     from slalom.cli.spare_server import server_for_call
 
-    if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read()
+    if prompt is None:
+        prompt = standard_input()
     if prompt is not None and not prompt.strip():
         raise typer.BadParameter("the question is empty", param_hint="PROMPT")
     messages = [{"role": "system", "content": system}] if system else []
@@ -172,6 +172,11 @@ def _split_place(place: str) -> list[str]:
     if len(parts) == 2 and parts[1].isdecimal() and parts[0]:
         return parts
     raise RequestError(f"{place!r} is no place in a file: write FILE:LINE or FILE:LINE:COL")
+
+
+def standard_input() -> str | None:
+    """What is piped in; None at a terminal."""
+    return None if sys.stdin.isatty() else sys.stdin.read()
 
 
 def _questions() -> Iterator[str]:

@@ -26,7 +26,7 @@ config_app = group(
     "show",
     short_help="Print what holds, and where it comes from.",
     epilog=examples(
-        "slalom config show                      the configuration that holds, as YAML",
+        "slalom config show                      what holds, as YAML",
         "slalom config show --origins            with its file and line",
         "slalom config show --json -c prod.yaml  as JSON",
         "SLALOM__SERVER__PORT=9000 slalom config show",

@@ -18,6 +18,7 @@ _CONNECT_TIMEOUT_S = 5.0
 #: A server that loads a model sends a comment every few seconds; this long a silence is an end.
 _SILENCE_TIMEOUT_S = 120.0
 _LINE_MAX = 1 << 20
+_DOCUMENT_MAX = 16 << 20
 
 
 class ServerError(SlalomError):
@@ -75,10 +76,7 @@ class ServerClient:
             ServerError: It refuses, or does not speak the OpenAI API.
         """
         connection, response = self._send("GET", "/v1/models", None, {}, _CONNECT_TIMEOUT_S)
-        try:
-            document = _json(response.read())
-        finally:
-            connection.close()
+        document = self._document(connection, response)
         data = document.get("data")
         if response.status != http.HTTPStatus.OK and "error" in document:
             raise self._refusal(response.status, document)
@@ -98,10 +96,7 @@ class ServerClient:
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         connection, response = self._send("POST", path, body, headers or {}, _SILENCE_TIMEOUT_S)
         if response.status != http.HTTPStatus.OK:
-            with response:
-                document = _json(response.read())
-            connection.close()
-            raise self._refusal(response.status, document)
+            raise self._refusal(response.status, self._document(connection, response))
         lines = {name.lower(): value for name, value in response.getheaders()}
         answer = Answer(lines, iter(()), started_s)
         answer.pieces = self._pieces(connection, response, answer)
@@ -138,6 +133,18 @@ class ServerClient:
                 "with 'slalom serve', or name it with --url"
             ) from None
 
+    def _document(
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    ) -> dict[str, Any]:
+        """A whole JSON body; empty if it is none."""
+        try:
+            return _json(response.read(_DOCUMENT_MAX))
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"{self.url}: the connection was lost ({_reason(error)})") from None
+        finally:
+            response.close()
+            connection.close()
+
     def _pieces(
         self,
         connection: http.client.HTTPConnection,
@@ -155,6 +162,7 @@ class ServerClient:
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"{self.url}: the connection was lost ({_reason(error)})") from None
         finally:
+            response.close()
             connection.close()
         if not complete:
             raise ServerError(f"{self.url} ended the answer before it was complete; try again")

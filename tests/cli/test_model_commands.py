@@ -1,0 +1,131 @@
+"""`slalom models`: tables from a server or the configuration, inspection, making files."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from typer.testing import CliRunner
+
+from slalom.cli import app
+from slalom.cli.model_commands import read_count
+from slalom.models.sources import bundled
+from tests.cli.stub_server import StubServer
+
+RUNNER = CliRunner()
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = RUNNER.invoke(app, ["models", *arguments])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def unused_port_config(tmp_path: Path) -> str:
+    """A configuration whose port nobody listens on."""
+    file = tmp_path / "idle.yaml"
+    file.write_text("server: {port: 9}", encoding="utf-8")
+    return str(file)
+
+
+def test_ls_shows_the_state_of_a_running_server(stub: StubServer) -> None:
+    header, row = run("ls", "--url", stub.url).splitlines()
+    assert header.split() == ["model", "state", "memory", "waiting", "running", "other", "names"]
+    assert row.split("  ")[0] == "slalom-mini"
+    assert "loading 42%" in row
+    assert "5.0 MiB" in row
+    assert "completion, chat" in row
+    document = json.loads(run("ls", "--json", "--url", stub.url))
+    assert document[0]["memory"] == 5 << 20
+
+
+def test_ls_finds_the_configured_server(stub: StubServer, tmp_path: Path) -> None:
+    file = tmp_path / "here.yaml"
+    file.write_text(f"server: {{port: {stub.port}}}", encoding="utf-8")
+    assert "loading" in run("ls", "-c", str(file))
+
+
+def test_ls_falls_back_to_the_configuration(tmp_path: Path) -> None:
+    table = run("ls", "-c", unused_port_config(tmp_path))
+    assert "bundled:slalom-mini" in table
+    rows = json.loads(run("ls", "--json", "-c", unused_port_config(tmp_path)))
+    assert [row["model"] for row in rows] == ["slalom-mini", "slalom-small"]
+    assert all(row["memory"] > 1 << 20 for row in rows)
+
+
+def test_ls_shows_every_kind_of_engine_and_files_that_are_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(
+        "server: {port: 9}\n"
+        "models:\n"
+        "- {id: a, engine: {kind: llama-cpp, source: none.gguf}}\n"
+        "- {id: b, engine: {kind: command, cmd: [run, it]}, memory: 1GiB}\n"
+        "- {id: c, engine: {kind: remote, base_url: 'http://x.org'}}\n",
+        encoding="utf-8",
+    )
+    rows = {row["model"]: row for row in json.loads(run("ls", "--json", "-c", str(file)))}
+    assert rows["a"]["memory"] is None
+    assert rows["b"]["source"] == "run it"
+    assert (rows["c"]["source"], rows["c"]["memory"]) == ("http://x.org", 0)
+    assert "?" in run("ls", "-c", str(file))
+
+
+def test_inspect_shows_metadata_and_memory() -> None:
+    text = run("inspect", "slalom-mini")
+    for word in ("architecture", "parameters", "context", "KV cache", "fill-in-the-middle"):
+        assert word in text
+    small = json.loads(run("inspect", "bundled:slalom-mini", "--json"))
+    large = json.loads(
+        run("inspect", "bundled:slalom-mini", "--json", "--context", "32768", "--places", "8")
+    )
+    assert small["metadata"]["parameter_count"] == bundled()[0].metadata.parameter_count
+    memory = small["memory_bytes"]
+    assert memory["total"] == sum(memory[part] for part in ("weights", "kv", "compute", "runtime"))
+    assert large["memory_bytes"]["kv"] == 8 * memory["kv"]
+
+
+def test_inspect_takes_a_path_and_refuses_what_is_no_model(tmp_path: Path) -> None:
+    path = str(bundled()[0].path)
+    assert json.loads(run("inspect", path, "--json"))["path"] == path
+    (tmp_path / "x.gguf").write_bytes(b"no model")
+    run("inspect", "x.gguf", code=1)
+    run("inspect", "absent.gguf", code=1)
+
+
+def test_inspect_cannot_look_into_a_remote_engine(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "models: [{id: far, engine: {kind: remote, base_url: 'http://x.org'}}]", encoding="utf-8"
+    )
+    result = RUNNER.invoke(app, ["models", "inspect", "far", "-c", str(file)])
+    assert result.exit_code == 1
+    assert "runs on a remote engine" in result.stderr
+
+
+def test_synth_writes_a_model(tmp_path: Path) -> None:
+    text = run("synth", "s.gguf", "-p", "4M", "-q", "q8_0", "--seed", "3")
+    assert text.startswith("s.gguf: ")
+    assert (tmp_path / "s.gguf").stat().st_size > 1 << 20
+    found = json.loads(run("inspect", "s.gguf", "--json"))
+    assert found["metadata"]["quantisation"].lower() == "q8_0"
+    run("synth", "s.gguf", "-q", "q9", code=2)
+    run("synth", "s.gguf", "-p", "many", code=2)
+    run("synth", "no-such-folder/s.gguf", "-p", "4M", code=1)
+
+
+def test_numbers_of_parameters() -> None:
+    assert [read_count(text) for text in ("500M", "1.5B", "4000000", "12k")] == [
+        500_000_000,
+        1_500_000_000,
+        4_000_000,
+        12_000,
+    ]
+    for wrong in ("", "M", "-3M", "nan", "infB"):
+        with pytest.raises((click.UsageError, Exception), match="100M"):
+            read_count(wrong)
+
+
+def test_pull_of_a_bundled_model_finds_it_here() -> None:
+    document = json.loads(run("pull", "bundled:slalom-mini", "--json"))
+    assert document["path"] == str(bundled()[0].path)
+    run("pull", "bundled:nothing", code=1)

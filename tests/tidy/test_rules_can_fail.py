@@ -108,7 +108,7 @@ GOOD: list[tuple[Rule, dict[str, str]]] = [
     (sizes.module_docstring, {"src/slalom/a.py": WORDS, "src/slalom/__init__.py": '"""One."""'}),
     (names.names, {"src/slalom/a.py": "def handle(): ...\nclass ContextManaged: ...\n"}),
     (names.names, {"src/slalom/a.py": "def service_tier(): ...\n"}),
-    (names.sleeps, {"tests/a.py": "import asyncio\nasyncio.sleep(0)\n", "src/b.py": "sleep(1)\n"}),
+    (names.sleeps, {"tests/a.py": "asyncio.sleep(0)\nengine.sleep(1)\n", "src/b.py": "sleep(1)\n"}),
     (
         names.sleeps,
         {

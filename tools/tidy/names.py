@@ -42,10 +42,12 @@ def names(tree: Tree) -> Iterator[Finding]:
                 yield Finding(path, line, f"{identifier!r} holds {word!r}: name what it is")
 
 
+#: Whose `sleep` waits for time; an engine's puts it to sleep.
+_SLEEPS = frozenset({"sleep", "time.sleep", "asyncio.sleep", "anyio.sleep", "trio.sleep"})
+
+
 def _is_sleep(call: ast.Call) -> bool:
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else None
-    name = call.func.id if isinstance(call.func, ast.Name) else name
-    if name != "sleep":
+    if ast.unparse(call.func) not in _SLEEPS:
         return False
     # asyncio.sleep(0) gives the loop one turn; it does not wait.
     first = call.args[0] if call.args else None

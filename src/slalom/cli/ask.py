@@ -14,7 +14,6 @@ import typer
 from slalom.cli.output import print_json, stderr
 from slalom.cli.server_client import Answer, ServerClient
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples
-from slalom.config.load import load
 from slalom.errors import RequestError
 
 #: Characters of context sent with a completion.
@@ -85,6 +84,7 @@ def chat(
 ) -> None:
     """Ask a model and print its answer as it comes."""
     from slalom.cli.spare_server import server_for_call
+    from slalom.config.load import load
 
     if prompt is None:
         prompt = standard_input()
@@ -113,6 +113,7 @@ def complete(
 ) -> None:
     """Complete code at a place of a file, as an editor would, and print what to insert."""
     from slalom.cli.spare_server import server_for_call
+    from slalom.config.load import load
 
     cursor = read_cursor(place)
     loaded, _ = load(config)

@@ -14,6 +14,58 @@ import typer
 
 from slalom.cli.shape import ConfigOption, examples
 
+_HostOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST", help="Address to listen on. [server.host]", show_default=False),
+]
+_PortOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT", help="TCP port; 0 takes a free one. [server.port]", show_default=False
+    ),
+]
+_InsecureOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Serve off loopback without keys. [server.insecure]",
+        show_default=False,
+    ),
+]
+_BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory for models on the first device, such as 2GiB. [devices.0.budget]",
+        show_default=False,
+    ),
+]
+_OrderingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND", help="Ordering policy. [scheduler.ordering.kind]", show_default=False
+    ),
+]
+_AdmissionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND", help="Admission policy. [scheduler.admission.kind]", show_default=False
+    ),
+]
+_JournalOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the journal. [journal.dir]", show_default=False),
+]
+_LevelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL", help="debug, info, warning or error. [log.level]", show_default=False
+    ),
+]
+_ReadyOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON line when ready, and log as JSON.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -34,61 +86,15 @@ def register(app: typer.Typer) -> None:
 def serve(
     *,
     config: ConfigOption = None,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST", help="Address to listen on. [server.host]", show_default=False
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT", help="TCP port; 0 takes a free one. [server.port]", show_default=False
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool | None,
-        typer.Option(
-            "--insecure",
-            help="Serve off loopback without keys. [server.insecure]",
-            show_default=False,
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Memory for models on the first device, such as 2GiB. [devices.0.budget]",
-            show_default=False,
-        ),
-    ] = None,
-    ordering: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND", help="Ordering policy. [scheduler.ordering.kind]", show_default=False
-        ),
-    ] = None,
-    admission: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND", help="Admission policy. [scheduler.admission.kind]", show_default=False
-        ),
-    ] = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the journal. [journal.dir]", show_default=False
-        ),
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LEVEL", help="debug, info, warning or error. [log.level]", show_default=False
-        ),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON line when ready, and log as JSON.")
-    ] = False,
+    host: _HostOption = None,
+    port: _PortOption = None,
+    insecure: _InsecureOption = None,
+    budget: _BudgetOption = None,
+    ordering: _OrderingOption = None,
+    admission: _AdmissionOption = None,
+    journal: _JournalOption = None,
+    log_level: _LevelOption = None,
+    json: _ReadyOption = False,
 ) -> None:
     """Serve the configured models over the OpenAI API until a signal comes.
 

@@ -5,18 +5,17 @@ Owns the layout; the story is `slalom.journal.explain`'s.
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slalom.cli.output import print_json, print_table, stderr, stdout
 from slalom.cli.shape import ConfigOption, JsonOption, examples
-from slalom.config.load import load
-from slalom.config.places import journal_dir
 from slalom.errors import ConfigError
-from slalom.journal.explain import Story, Verdict
-from slalom.journal.explain import explain as tell
 from slalom.units import format_duration
+
+if TYPE_CHECKING:
+    from slalom.journal.explain import Story, Verdict
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +54,10 @@ def explain(
     What it waited for (a model to load, a place), what was evicted for it, its attempts, its
     first token and its end, and whether each target of its SLA held, and by how much.
     """
+    from slalom.config.load import load
+    from slalom.config.places import journal_dir
+    from slalom.journal.explain import explain as tell
+
     directory = journal or journal_dir(load(config)[0].journal)
     if directory is None:
         raise ConfigError(
@@ -75,7 +78,7 @@ def explain(
         _print(story)
 
 
-def _document(story: Story) -> dict[str, Any]:
+def _document(story: "Story") -> dict[str, Any]:
     return {
         "request": story.request,
         "arrived_unix_ns": story.arrived_unix_ns,
@@ -94,7 +97,7 @@ def _document(story: Story) -> dict[str, Any]:
     }
 
 
-def _print(story: Story) -> None:
+def _print(story: "Story") -> None:
     request, console = story.request, stdout()
     console.print(f"Request {request.id}", style="bold", markup=False)
     when = ""
@@ -125,7 +128,7 @@ def _print(story: Story) -> None:
         console.print("It has not ended yet, as far as the journal tells.")
 
 
-def _waited(story: Story) -> str:
+def _waited(story: "Story") -> str:
     waits = story.waits
     parts = []
     if waits.loading_ns:
@@ -137,7 +140,7 @@ def _waited(story: Story) -> str:
     return f"It waited {' and '.join(parts)}."
 
 
-def _row(verdict: Verdict) -> tuple[str, str, str, str]:
+def _row(verdict: "Verdict") -> tuple[str, str, str, str]:
     limit = format_duration(verdict.limit_ns)
     if verdict.measured_ns < 0:
         return verdict.objective, limit, "-", "missed: never reached"

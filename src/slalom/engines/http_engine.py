@@ -65,6 +65,7 @@ class HttpEngine:
         self._sleep_paths = sleep_paths or SleepPaths()
         self._before_stop = before_stop
         self._asleep = False
+        self._stopping: asyncio.Future[None] | None = None
         self._stopped = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -146,11 +147,16 @@ class HttpEngine:
 
     async def stop(self, grace_s: float) -> None:
         """End it and return when its memory is free. Idempotent, never raises."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop(grace_s))
+        # Shielded: a caller that is cancelled must not leave the engine half ended.
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, grace_s: float) -> None:
         self.upstream.close()
         if self.process is not None:
             if self._before_stop is not None and self.process.returncode is None:
-                before_stop, self._before_stop = self._before_stop, None
-                await before_stop(grace_s)
+                await self._before_stop(grace_s)
             await self.process.stop(grace_s)
         self._stopped.set()
 

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 #: Real seconds to wait, when no timer is set, for a thread to report back.
 _PATIENCE_S = 5.0
+#: Up to here neighbouring floats of seconds are less than a nanosecond apart.
+_END_NS = (1 << 22) * SECOND
 
 
 class DeadlockError(RuntimeError):
@@ -27,8 +29,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is an integer of nanoseconds and moves only when all is idle.
 
     asyncio's times are floats of seconds. They are rounded to the nearest nanosecond, which
-    is exact for the first 50 days of virtual time, so no drift builds up. Timers of the same
-    instant fire in the order in which they were set.
+    is exact for 48 days of virtual time (where it ends), so no drift builds up. Timers of the
+    same instant fire in the order in which they were set.
 
     Args:
         start_ns: The time at which it starts.
@@ -50,8 +52,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now_ns / SECOND
 
     def jump(self, by_s: float) -> None:
-        """Move time on; for the selector."""
-        self._now_ns += round(by_s * SECOND)
+        """Move time on; for the selector.
+
+        Raises:
+            OverflowError: Virtual time would leave the range in which it is exact.
+        """
+        now_ns = self._now_ns + round(by_s * SECOND)
+        if now_ns > _END_NS:
+            raise OverflowError("a virtual loop runs for 48 days: no timer may fire later")
+        self._now_ns = now_ns
 
     def call_at(  # type: ignore[override]
         self,

@@ -40,11 +40,11 @@ def test_show_prints_what_holds(tmp_path: Path) -> None:
 def test_show_tells_origins(tmp_path: Path) -> None:
     (tmp_path / "slalom.yaml").write_text("server:\n  port: 1\n", encoding="utf-8")
     table = run("show", "--origins", SLALOM__LOG__LEVEL="debug").splitlines()
-    assert table[0].split() == ["setting", "value", "origin"]
+    assert table[0].split() == ["setting", "origin", "value"]
     rows = {line.split()[0]: line.split()[1:] for line in table[1:]}
-    assert rows["server.port"] == ["1", "slalom.yaml:2"]
-    assert rows["log.level"] == ["debug", "SLALOM__LOG__LEVEL"]
-    assert rows["server.host"] == ["127.0.0.1", "default"]
+    assert rows["server.port"] == ["slalom.yaml:2", "1"]
+    assert rows["log.level"] == ["SLALOM__LOG__LEVEL", "debug"]
+    assert rows["server.host"] == ["default", "127.0.0.1"]
     document = json.loads(run("show", "--origins", "--json"))
     assert document["server.port"] == {"value": 1, "origin": "slalom.yaml:2"}
 

@@ -58,9 +58,9 @@ def show(
         print_json({row.path: {"value": row.value, "origin": row.origin} for row in rows})
         return
     print_table(
-        ("setting", "value", "origin"),
-        ((row.path, inline_yaml(row.value), row.origin) for row in rows),
-        fold="value",
+        ("setting", "origin", "value"),
+        ((row.path, row.origin, inline_yaml(row.value)) for row in rows),
+        fold=("origin", "value"),
     )
 
 
@@ -91,7 +91,7 @@ def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
         return
     where = file or "no configuration file: the built-in configuration"
     models = ", ".join(model.id for model in loaded.models) or "none"
-    typer.echo(f"ok: {where} (models: {models})")
+    stdout().print(f"ok: {where} (models: {models})", markup=False, soft_wrap=False)
 
 
 @config_app.command(

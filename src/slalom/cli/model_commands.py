@@ -67,7 +67,7 @@ def ls(
         columns,
         ([_cell(row[column]) for column in columns] for row in rows),
         right=("memory", "waiting", "running", "places"),
-        fold="other names",
+        fold=("model", "source", "other names"),
     )
 
 

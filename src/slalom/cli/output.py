@@ -18,6 +18,8 @@ from rich.text import Text
 
 #: Width of tables that go to a file or a pipe.
 _WIDE = 200
+#: Widest name before a fact.
+_NAME_WIDTH = 24
 
 
 def stdout() -> Console:
@@ -41,7 +43,7 @@ def print_table(
     rows: Iterable[Sequence[Any]],
     *,
     right: Sequence[str] = (),
-    fold: str | None = None,
+    fold: Sequence[str] = (),
 ) -> None:
     """A table on stdout.
 
@@ -49,14 +51,14 @@ def print_table(
         columns: Headings.
         rows: Cells; a `Text` keeps its style.
         right: Columns whose cells stand at the right, as numbers do.
-        fold: The column that is broken into lines where the terminal is too narrow.
+        fold: Columns that are broken into lines where the terminal is too narrow.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(
             column,
             justify="right" if column in right else "left",
-            no_wrap=column != fold,
+            no_wrap=column not in fold,
             overflow="fold",
         )
     for row in rows:
@@ -65,11 +67,12 @@ def print_table(
 
 
 def print_facts(rows: Iterable[Sequence[str | Text]]) -> None:
-    """Lines without headings; the last cell is broken into lines where it is too long."""
+    """Lines without headings; cells that are too long are broken into lines."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for row in rows:
         while len(table.columns) < len(row):
-            table.add_column(no_wrap=len(table.columns) < len(row) - 1, overflow="fold")
+            is_last = len(table.columns) == len(row) - 1
+            table.add_column(overflow="fold", max_width=None if is_last else _NAME_WIDTH)
         table.add_row(*row)
     _print(table)
 

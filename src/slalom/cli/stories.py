@@ -113,7 +113,7 @@ def _print(story: "Story") -> None:
         ("after", "what happened"),
         ((format_duration(step.at_ns), step.text) for step in story.steps),
         right=("after",),
-        fold="what happened",
+        fold=("what happened",),
     )
     console.print(f"\n{_waited(story)}")
     verdicts = story.verdicts()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from slalom.core.actions import Action, Dispatch, LoadReplica, UnloadReplica
-from slalom.core.events import ReplicaGone, ReplicaReady, RequestArrived, RequestCancelled
+from slalom.core.events import AttemptFinished, ReplicaGone, ReplicaReady, RequestArrived
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
@@ -70,11 +70,11 @@ def gone(recorder: Recorder, *, after_ns: int = 0) -> list[Action]:
 
 
 def resident(recorder: Recorder, *names: str) -> None:
-    """Bring models up, one request each, and end those requests."""
+    """Bring models up with one request each, which is then done."""
     for name in names:
         arrive(recorder, f"warm-{name}", of=name)
         ready(recorder)
-        recorder.tell(RequestCancelled(f"warm-{name}"))
+        recorder.tell(AttemptFinished(f"warm-{name}", 1, 1))
 
 
 def only(actions: Sequence[Action], kind: type[A]) -> list[A]:

@@ -63,6 +63,9 @@ def _serve_needs(step: Step, device: Device) -> None:
         need = model.bytes_needed
         if not _still_wants(step, model):
             del device.wanting[model.spec.id]
+        elif pending == 0 and _take_back(step, model):
+            del device.wanting[model.spec.id]
+            coming = device.leaving_bytes()
         elif now_ns < model.backoff_until_ns:
             continue
         elif room_for(model) < need:
@@ -70,9 +73,8 @@ def _serve_needs(step: Step, device: Device) -> None:
             _refuse_waiting(step, model)
         elif need == 0 or free - pending >= need:
             del device.wanting[model.spec.id]
-            if not _take_back(step, model):
-                load(step, model)
-                free -= need
+            load(step, model)
+            free -= need
         else:
             shortfall = pending + need - free - coming
             if shortfall > 0:
@@ -90,10 +92,18 @@ def _next_look_ns(step: Step, device: Device) -> int:
     times = [model.backoff_until_ns for model in device.wanting.values()]
     times += [model.wanted_ns + params.swap_patience_ns for model in device.wanting.values()]
     times += [
-        replica.ready_ns + params.min_residency_ns
+        replica.ready_ns + _residency_ns(step)
         for replica in device.in_state[ReplicaState.READY].values()
     ]
     return min((at_ns for at_ns in times if at_ns > now_ns), default=-1)
+
+
+def _residency_ns(step: Step) -> int:
+    """How long a replica stays at least: past the instant in which it became ready.
+
+    Or two models that give way at once would evict each other before either has run anything.
+    """
+    return max(step.params.min_residency_ns, 1)
 
 
 def _still_wants(step: Step, model: Model) -> bool:
@@ -138,7 +148,7 @@ def _candidates(
 
     Those of models nobody waits for come first; busy ones and those with a queue only if urgent.
     """
-    grown_ns = step.state.now_ns - step.params.min_residency_ns
+    grown_ns = step.state.now_ns - _residency_ns(step)
 
     def may_go(replica: Replica) -> bool:
         settled = replica.ready_ns <= grown_ns or beneficiary is None
@@ -165,7 +175,7 @@ def _evict(step: Step, replica: Replica) -> None:
 
 
 def _take_back(step: Step, model: Model) -> bool:
-    """Undo the model's own drain where it could as well be loaded anew beside it."""
+    """Undo the drain of a model that wants a replica itself, since no older need is unmet."""
     for replica in model.replicas.values():
         if replica.state is ReplicaState.DRAINING:
             _reopen(step, replica)

@@ -185,6 +185,8 @@ async def _error_of(work: Awaitable[object]) -> EngineError:
         result = await asyncio.wait_for(work, PATIENCE_S)
     except EngineError as problem:
         return problem
+    except TimeoutError:
+        raise AssertionError(f"neither an answer nor an error in {PATIENCE_S:g} s") from None
     stop = getattr(result, "stop", None)
     if stop is not None:  # a launch that was to fail
         await stop(0.0)

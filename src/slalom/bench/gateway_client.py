@@ -67,6 +67,8 @@ class ClientConnection(asyncio.Protocol):
         self._sent_ns = 0
         self._first_seen = False
         self._status_seen = False
+        self._answered = False
+        self._requests = 0
         self._early = b""
         self._tail = b""
 
@@ -76,9 +78,14 @@ class ClientConnection(asyncio.Protocol):
         self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """An end nobody asked for is an error."""
-        if self._transport is not None:
+        """An end nobody asked for is an error, unless it met a request the server never saw."""
+        if self._transport is None:
+            return
+        self._transport = None
+        if self._answered or self._requests == 1:
             self._run.broken(self)
+        else:
+            self._run.reconnect()
 
     def _ask(self) -> None:
         if not self._run.wants_more():
@@ -90,11 +97,14 @@ class ClientConnection(asyncio.Protocol):
         self._first_seen = self._status_seen = False
         self._early = self._tail = b""
         assert self._transport is not None  # noqa: S101 - connected
+        self._answered = False
+        self._requests += 1
         self._sent_ns = time.monotonic_ns()
         self._transport.write(self._run.request)
 
     def data_received(self, data: bytes) -> None:
         """Look for the first token and the end."""
+        self._answered = True
         tally = self._run.tally
         tally.bytes_read += len(data)
         if not self._first_seen:
@@ -151,6 +161,7 @@ class Run:
         self._until_s = 0.0
         self._open = plan.streams
         self._done = asyncio.Event()
+        self._connecting: set[asyncio.Task[None]] = set()
 
     async def carry_out(self) -> Tally:
         """Open the streams, keep them busy, wait for the last."""
@@ -162,11 +173,23 @@ class Run:
         started_s = loop.time()
         for delay_s in delays:
             await asyncio.sleep(max(0.0, started_s + delay_s - loop.time()))
-            await loop.create_connection(lambda: ClientConnection(self), "127.0.0.1", self.plan.port)
+            await loop.create_connection(
+                lambda: ClientConnection(self), "127.0.0.1", self.plan.port
+            )
         await self._done.wait()
         self.tally.wall_ns = time.monotonic_ns() - begun_ns
         self.tally.cpu_ns = round((_cpu_s() - cpu_s) * 1e9)
         return self.tally
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: ClientConnection(self), "127.0.0.1", self.plan.port)
+
+    def reconnect(self) -> None:
+        """A kept-alive connection was closed between two requests: go on with another."""
+        task = asyncio.get_running_loop().create_task(self._connect())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     def wants_more(self) -> bool:
         """Whether another stream is to be started."""

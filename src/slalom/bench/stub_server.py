@@ -21,9 +21,7 @@ _TOKENS = re.compile(rb'"max_(?:completion_)?tokens": ?(\d+)')
 PACE = "pace:{first_us}:{gap_us}"
 _PACE = re.compile(rb"pace:(\d+):(\d+)")
 
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _CHUNK = (
     b'data: {"id":"chatcmpl-stub","object":"chat.completion.chunk","created":1,"model":"stub",'
     b'"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}\n\n'
@@ -40,20 +38,22 @@ _END = b"data: [DONE]\n\n"
 _OK = b'{"object":"list","data":[{"id":"stub","object":"model"}],"status":"ok"}'
 #: Tokens in one write of an unpaced stream.
 _BURST = 256
-TOKEN = b" token"
 
 
 def _chunked(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-_ONE = _chunked(_CHUNK % TOKEN)
-_MANY = _chunked((_CHUNK % TOKEN) * _BURST)
+#: No two neighbours alike: LiteLLM gives up on a stream that repeats a token 100 times.
+_TOKENS_IN_TURN = [_chunked(_CHUNK % (b" token%d" % number)) for number in range(10)]
 
 
 @lru_cache(maxsize=64)
 def _several(count: int) -> bytes:
-    return _chunked((_CHUNK % TOKEN) * count)
+    return _chunked(b"".join(_CHUNK % (b" token%d" % (number % 10)) for number in range(count)))
+
+
+_MANY = _several(_BURST)
 
 
 class StubConnection(asyncio.Protocol):
@@ -103,7 +103,9 @@ class StubConnection(asyncio.Protocol):
 
     def _answer(self, request: bytes, received_ns: int) -> None:
         if not request.startswith(b"POST"):
-            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            head = (
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            )
             self._write(head % len(_OK) + _OK)
             return
         tokens, pace = _TOKENS.search(request), _PACE.search(request)
@@ -134,7 +136,7 @@ class StubConnection(asyncio.Protocol):
 
     def _pace(self, stream: "_Stream", written: int) -> None:
         if written > 1:
-            self._write(_ONE)
+            self._write(_TOKENS_IN_TURN[written % 10])
         if written >= stream.tokens:
             self._write(stream.end())
             return

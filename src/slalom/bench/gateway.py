@@ -1,0 +1,137 @@
+"""What the gateway adds: `python -m slalom.bench.gateway [--write FILE] [--quick]`.
+
+Owns the scenarios and the order of the runs: the same upstream reached directly, through Slalom
+and through the LiteLLM proxy, interleaved, several times over. The programs are
+`gateway_paths`', the page is `gateway_report`'s.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slalom.bench.gateway_paths import (
+    ENGINE_PLACES,
+    LITELLM,
+    Cores,
+    ProgramError,
+    Programs,
+    Way,
+    programs,
+)
+from slalom.bench.gateway_report import Measured, Results, page
+
+#: 20 ms to the first token, then 100 tokens a second.
+_PACED = "pace:20000:10000"
+_UNPACED = "pace:0:0"
+#: Ways that are too slow for a scenario of many streams get this share of its time at least.
+_WARM_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One load."""
+
+    name: str
+    streams: int
+    tokens: int
+    prompt: str
+    seconds: float
+    #: Whether the real engine is the upstream.
+    real: bool = False
+    ramp_s: float = 0.0
+
+
+SCENARIOS = (
+    Scenario("paced-1", 1, 20, _PACED, 8.0),
+    Scenario("paced-50", 50, 100, _PACED, 8.0, ramp_s=1.0),
+    Scenario("paced-200", 200, 100, _PACED, 8.0, ramp_s=1.0),
+    Scenario("short-50", 50, 8, _UNPACED, 5.0),
+    Scenario("bulk-8", 8, 20_000, _UNPACED, 5.0),
+    Scenario("engine-4", ENGINE_PLACES, 64, "def fibonacci(n):", 8.0, real=True),
+)
+#: A stream of bulk is this long for a relay that would not end otherwise.
+_LITELLM_BULK_TOKENS = 2_000
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, help="write the page to this file")
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument("--quick", action="store_true", help="one short round, to try it out")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds over everything")
+    parser.add_argument("--only", action="append", help="only scenarios that start with this")
+    parser.add_argument("--no-litellm", action="store_true", help="leave LiteLLM out")
+    given = parser.parse_args()
+    chosen = [s for s in SCENARIOS if not given.only or s.name.startswith(tuple(given.only))]
+    repeats = 1 if given.quick else given.repeats
+    with_litellm = not given.no_litellm and LITELLM.exists()
+    if not with_litellm:
+        print("LiteLLM is left out (make bench-setup installs it).", file=sys.stderr)
+    results = run(chosen, repeats, scale=0.25 if given.quick else 1.0, with_litellm=with_litellm)
+    text = page(results, f"python -m slalom.bench.gateway {' '.join(sys.argv[1:])}".strip())
+    print(text)
+    if given.write:
+        given.write.parent.mkdir(parents=True, exist_ok=True)
+        given.write.write_text(text, encoding="utf-8")
+    if given.json:
+        given.json.write_text(json.dumps(results.figures(), indent=1), encoding="utf-8")
+
+
+def run(
+    scenarios: Sequence[Scenario], repeats: int, *, scale: float, with_litellm: bool
+) -> Results:
+    """Start everything once, then go round: scenario by scenario, way by way."""
+    cores = Cores.choose()
+    results = Results(cores_pinned=cores.relay is not None, repeats=repeats)
+    with tempfile.TemporaryDirectory() as folder, programs(Path(folder), cores) as started:
+        ways: dict[bool, list[Way]] = {}
+        for real in sorted({scenario.real for scenario in scenarios}):
+            ways[real] = _ways(started, real=real, with_litellm=with_litellm)
+        for _ in range(repeats):
+            for scenario in scenarios:
+                for way in ways[scenario.real]:
+                    results.add(scenario.name, way.name, _measure(started, scenario, way, scale))
+    return results
+
+
+def _ways(started: Programs, *, real: bool, with_litellm: bool) -> list[Way]:
+    port = started.engine() if real else started.stub()
+    ways = [Way("direct", port, None), started.slalom(port, ENGINE_PLACES if real else 1024)]
+    if with_litellm:
+        try:
+            ways.append(started.litellm(port))
+        except ProgramError as problem:
+            print(f"LiteLLM is left out: {problem}", file=sys.stderr)
+    for way in ways:
+        started.load({"port": way.port, "streams": 1, "tokens": 2, "prompt": _UNPACED,
+                      "seconds": _WARM_SECONDS})  # fmt: skip
+    return ways
+
+
+def _measure(started: Programs, scenario: Scenario, way: Way, scale: float) -> Measured:
+    tokens = scenario.tokens
+    if way.name == "litellm" and scenario.name.startswith("bulk"):
+        tokens = _LITELLM_BULK_TOKENS
+    before_s = way.cpu_s()
+    tally = started.load(
+        {
+            "port": way.port,
+            "streams": scenario.streams,
+            "tokens": tokens,
+            "prompt": scenario.prompt,
+            "seconds": scenario.seconds * scale,
+            "ramp_s": scenario.ramp_s * scale,
+        }
+    )
+    measured = Measured.of(tally, tokens=tokens, relay_cpu_s=way.cpu_s() - before_s)
+    print(f"{scenario.name:10} {way.name:8} {measured}", file=sys.stderr)
+    return measured
+
+
+if __name__ == "__main__":
+    main()

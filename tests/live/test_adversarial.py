@@ -14,7 +14,7 @@ from slalom.config.schema import Config
 from slalom.units import MIB
 from tests.live.live_server import HEADERS, events, live_server, model
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
 MINI, SMALL = "slalom-mini", "slalom-small"
 BOTH = {"models": [model(MINI), model(SMALL)]}

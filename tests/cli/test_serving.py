@@ -95,10 +95,11 @@ def test_flags_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_newcomers_are_told_how_to_use_it() -> None:
-    text = how_to_use("http://127.0.0.1:1", ["a", "b"])
-    for word in ("curl http://127.0.0.1:1/v1/completions", 'base_url="http://127.0.0.1:1/v1"'):
+    url = "http://127.0.0.1:12345"
+    text = how_to_use(url, ["slalom-mini", "slalom-small"])
+    for word in (f"curl {url}/v1/completions", f'base_url="{url}/v1"', f'apiBase: "{url}/v1"'):
         assert word in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
     assert "no model is configured" in how_to_use("http://127.0.0.1:1", [])
 
 

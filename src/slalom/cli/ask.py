@@ -245,14 +245,12 @@ def _figures(answer: Answer) -> dict[str, Any]:
 
 
 def _remark(answer: Answer) -> str:
-    """One line: who answered, how long it took, how to learn more."""
+    """Who answered, how long it took, and how to learn more."""
     found = _figures(answer)
     tokens = answer.usage.get("completion_tokens")
-    parts = [
-        str(found["replica"] or "a replica"),
-        f"first token after {found['ttft_ms']:.0f} ms",
-        f"{tokens} tokens in {found['e2e_ms']:.0f} ms" if tokens else f"{found['e2e_ms']:.0f} ms",
-    ]
-    if found["request_id"]:
-        parts.append(f"slalom explain {found['request_id']}")
-    return " · ".join(parts)
+    took = f"{tokens} tokens in {found['e2e_ms']:.0f} ms" if tokens else ""
+    first = f"first token after {found['ttft_ms']:.0f} ms"
+    line = " · ".join(part for part in (str(found["replica"] or ""), first, took) if part)
+    if found["request_id"] and found["replica"]:
+        line += f"\nmore: slalom explain {found['request_id']}"
+    return line

@@ -136,20 +136,21 @@ def how_to_use(url: str, models: list[str]) -> str:
     if not models:
         return f"Slalom serves {url}, but no model is configured: see 'slalom config example'\n"
     first, last = models[0], models[-1]
-    body = f'{{"model": "{first}", "prompt": "def add(a, b):", "max_tokens": 24}}'
+    body = f'{{"model": "{first}", "prompt": "def add(a, b):"}}'
     return f"""\
 Slalom serves {url}
-  models   {", ".join(models)} (loaded when first asked for)
+  models   {", ".join(models)}
+           (each is loaded when it is first asked for)
   try      slalom complete FILE:LINE, slalom chat, slalom models ls
   curl     curl {url}/v1/completions \\
              -H 'content-type: application/json' \\
              -d '{body}'
   python   openai.OpenAI(base_url="{url}/v1", api_key="none")
   editor   any OpenAI-compatible plug-in; Continue's config.yaml:
-             models:
-               - {{name: complete, provider: openai, model: {first},
-                  apiBase: {url}/v1, apiKey: none, roles: [autocomplete]}}
-               - {{name: chat, provider: openai, model: {last},
-                  apiBase: {url}/v1, apiKey: none, roles: [chat, edit]}}
+           models:
+           - {{name: complete, roles: [autocomplete], provider: openai,
+              model: {first}, apiKey: none, apiBase: "{url}/v1"}}
+           - {{name: chat, roles: [chat, edit], provider: openai,
+              model: {last}, apiKey: none, apiBase: "{url}/v1"}}
 Ctrl-C drains and ends.
 """

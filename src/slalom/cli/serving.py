@@ -148,9 +148,9 @@ Slalom serves {url}
   python   openai.OpenAI(base_url="{url}/v1", api_key="none")
   editor   any OpenAI-compatible plug-in; Continue's config.yaml:
            models:
-           - {{name: complete, roles: [autocomplete], provider: openai,
-              model: {first}, apiKey: none, apiBase: "{url}/v1"}}
-           - {{name: chat, roles: [chat, edit], provider: openai,
-              model: {last}, apiKey: none, apiBase: "{url}/v1"}}
+           - {{name: complete, roles: [autocomplete], model: {first},
+              provider: openai, apiKey: none, apiBase: "{url}/v1"}}
+           - {{name: chat, roles: [chat, edit], model: {last},
+              provider: openai, apiKey: none, apiBase: "{url}/v1"}}
 Ctrl-C drains and ends.
 """

@@ -147,10 +147,10 @@ Slalom serves {url}
              -d '{body}'
   python   openai.OpenAI(base_url="{url}/v1", api_key="none")
   editor   any OpenAI-compatible plug-in; Continue's config.yaml:
-           models:
-           - {{name: complete, roles: [autocomplete], model: {first},
-              provider: openai, apiKey: none, apiBase: "{url}/v1"}}
-           - {{name: chat, roles: [chat, edit], model: {last},
-              provider: openai, apiKey: none, apiBase: "{url}/v1"}}
+    models:
+    - {{name: complete, roles: [autocomplete], model: {first},
+       provider: openai, apiKey: none, apiBase: "{url}/v1"}}
+    - {{name: chat, roles: [chat, edit], model: {last},
+       provider: openai, apiKey: none, apiBase: "{url}/v1"}}
 Ctrl-C drains and ends.
 """

@@ -3,14 +3,15 @@
 Owns no check. Used by the checks.
 """
 
-import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from slalom.engines.protocol import Call, Engine, EngineMetrics, Reply
+from slalom.testing import patience
 from slalom.testing.engine_subject import NotApplicableError, Subject
 
 COMPLETIONS = "/v1/completions"
@@ -119,13 +120,9 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> float:
     Raises:
         AssertionError: It does not hold within `PATIENCE_S`.
     """
-    loop = asyncio.get_running_loop()
-    started_s = loop.time()
-    while not await condition():
-        waited_s = loop.time() - started_s
-        assert waited_s < PATIENCE_S, f"not within {PATIENCE_S:g} s: {what}"
-        await asyncio.sleep(0.005)
-    return loop.time() - started_s
+    started_s = time.monotonic()
+    await patience.until(condition, what, seconds=PATIENCE_S)
+    return time.monotonic() - started_s
 
 
 async def gauges(engine: Engine) -> EngineMetrics:

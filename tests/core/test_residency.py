@@ -55,6 +55,14 @@ def test_a_load_that_nobody_waits_for_any_more_is_cancelled() -> None:
     assert unloaded(story.tell(RequestCancelled("r2"))) == [("a#0", "unwanted")]
 
 
+def test_a_further_load_is_cancelled_once_the_model_has_nothing_left_to_do() -> None:
+    story = watched(model("a", 4, places=1, replicas=2))
+    arrive(story, "r1", "r2")
+    assert loaded(ready(story)) == ["a#1"]
+    assert dispatched(story.tell(AttemptFinished("r1", 1, 1))) == ["r2"]
+    assert unloaded(story.tell(AttemptFinished("r2", 1, 1))) == [("a#1", "unwanted")]
+
+
 def test_a_busy_model_grows_into_free_memory_only() -> None:
     story = watched(model("a", 4, places=1, replicas=3))
     arrive(story, "r1", "r2", "r3", "r4")

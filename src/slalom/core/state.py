@@ -152,7 +152,7 @@ class Model:
         self.last_failure = ""
         #: Largest measurement so far: the next load books at least this.
         self.learned_bytes = 0
-        #: When its present need for a replica arose; pinned models need theirs from the start.
+        #: When its present need for a replica arose; for pinned models, the start.
         self.wanted_ns = 0
         #: Key under which it stands in its device's runnable heap, if it does.
         self.offered: Key | None = None
@@ -352,7 +352,8 @@ def vacate(state: State, attempt: Attempt) -> None:
         replica.model.index(replica)
         if not replica.running:
             device.idle[replica.id] = replica
-    if not replica.running and (device.wanting or not ready):
+    loading = device.in_state[ReplicaState.LOADING]
+    if not replica.running and (device.wanting or loading or not ready):
         state.dirty[device.spec.id] = device
     del state.attempts[attempt.fence]
 

@@ -291,10 +291,31 @@ class Checker:
         for replica in books.replicas.values():
             gone = not replica.failed or replica.leaving
             self._require(gone, "what has failed is reaped", replica)
+            unwanted = not replica.model.pinned and not books.in_use(replica.model.id)
+            wasted = unwanted and replica.ready_ns < 0 and not replica.leaving
+            self._require(not wasted, "a load that nobody wants is cancelled", replica)
+        for device in books.devices.values():
+            self._require(not self._idles(device), "what fits is loaded", (device, books))
         due = list(self._due_times())
         self._require(min(due, default=now_ns + 1) > now_ns, "nothing stays overdue", self)
         timed = not due or 0 <= self._timer_ns <= min(due)
         self._require(timed, "a timer is set for what falls due", (self._timer_ns, min(due or [0])))
+
+    def _idles(self, device: DeviceSpec) -> bool:
+        """Whether models wait to be loaded although there is room for all that do."""
+        unmet = [
+            model
+            for model in self.books.models.values()
+            if model.device == device.id
+            and self.books.waiting(model.id)
+            and not self.books.of_model(model.id)
+        ]
+        resting = any(model.id in self.books.load_failed_ns for model in unmet)
+        pinned = any(m.pinned for m in self.books.models.values() if m.device == device.id)
+        if not unmet or resting or pinned or self._drain_ns >= 0:
+            return False
+        needed = sum(self.books.bytes_to_book(model) for model in unmet)
+        return self.books.booked_bytes(device.id) + needed <= device.budget_bytes
 
     def _due_times(self) -> Iterable[int]:
         """When each thing seen runs out of time."""

@@ -101,6 +101,11 @@ class Books:
         """Requests that may be dispatched on a model."""
         return [r for r in self.requests.values() if r.waits and r.request.model == model_id]
 
+    def in_use(self, model_id: str) -> bool:
+        """Whether anything that lives, or still runs, belongs to a model."""
+        lives = any(seen.request.model == model_id for seen in self.requests.values())
+        return lives or any(seen.replica.model.id == model_id for seen in self.attempts.values())
+
     def of_model(self, model_id: str) -> list[SeenReplica]:
         """Every life of a model's replicas that holds memory."""
         return [r for r in self.replicas.values() if r.model.id == model_id]

@@ -301,8 +301,11 @@ async def test_what_is_no_http_is_an_engine_error(name: str) -> None:
         assert upstream.connections_open == 0
 
 
-async def test_a_second_answer_nobody_asked_for_ends_the_connection() -> None:
-    async with scripted(answering(whole(b"mine") + whole(b"whose?"))) as served:
+@pytest.mark.parametrize("more", [whole(b"whose?"), whole(b"whose?")[:9], b"\x00\x01 junk"])
+async def test_bytes_nobody_asked_for_end_the_connection(more: bytes) -> None:
+    async with scripted(answering(whole(b"mine") + more)) as served:
         upstream = Upstream(served.url)
-        assert await read(await upstream.post(call())) == b"mine"
-        assert upstream.connections_open == 0
+        for number in (1, 2):
+            assert await read(await upstream.post(call())) == b"mine"
+            assert upstream.connections_open == 0
+            assert served.connections == number

@@ -7,13 +7,12 @@ by the runtime through the `Launcher` protocol.
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from slalom.core.events import FailureKind
 from slalom.engines.diagnosis import diagnose
@@ -177,7 +176,7 @@ class LlamaCppLauncher:
             "--model",
             str(self.options.model),
             "--parent",
-            str(psutil.Process().pid),
+            str(os.getpid()),
             "--options",
             json.dumps(options),
         ]

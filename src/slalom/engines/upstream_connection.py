@@ -285,6 +285,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
             reply.fail(FailureKind.ENGINE_ERROR, f"not an HTTP answer ({type(problem).__name__})")
+            self.drop()  # also where the answer itself was complete
             return
         if not self._in_body and self._head_bytes > HEAD_BYTES_MAX:
             reply.fail(FailureKind.ENGINE_ERROR, f"head longer than {HEAD_BYTES_MAX} bytes")

@@ -1,7 +1,8 @@
 """A llama.cpp server in a process of its own, asked a few things, and its memory measured.
 
-Run as a script: `engine_probe.py MODEL CONTEXT_TOKENS REQUESTS_JSON`. Prints one JSON object with
-the replies in order and the resident bytes at the end. `probe` starts it and reads the answer.
+Run as a script, `engine_probe.py MODEL CONTEXT_TOKENS`, with the requests as JSON on its standard
+input. Prints one JSON object with the replies in order and the resident bytes at the end.
+`probe` starts it and reads the answer.
 """
 
 import json
@@ -18,7 +19,8 @@ TIMEOUT_S = 100
 def probe(model: Path, context_tokens: int, requests: list[tuple[str, Any]]) -> dict[str, Any]:
     """Serve `model` in a new process, post each (path, body), return replies and memory."""
     done = subprocess.run(
-        [sys.executable, __file__, str(model), str(context_tokens), json.dumps(requests)],
+        [sys.executable, __file__, str(model), str(context_tokens)],
+        input=json.dumps(requests),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -33,7 +35,7 @@ def main() -> None:
     import psutil  # noqa: PLC0415 - only the measured process needs these two
     import xllamacpp  # noqa: PLC0415
 
-    model, context_tokens, requests = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+    model, context_tokens, requests = sys.argv[1], int(sys.argv[2]), json.load(sys.stdin)
     params = xllamacpp.CommonParams()
     params.model.path = model
     params.n_ctx = context_tokens

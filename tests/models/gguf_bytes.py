@@ -11,7 +11,7 @@ MINI = DATA / "slalom-mini.gguf"
 SMALL = DATA / "slalom-small.gguf"
 
 Item = str | int | float | bool | Sequence[str] | Sequence[int]
-_UINT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 6, 7, 8, 9
+_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 
 #: The keys of the smallest thing that counts as a language model.
 MODEL_KEYS: dict[str, Item] = {
@@ -41,7 +41,7 @@ def value(item: Item) -> bytes:
     if isinstance(item, str):
         return struct.pack("<I", _STRING) + text(item)
     if isinstance(item, int):
-        return struct.pack("<II", _UINT32, item)
+        return struct.pack("<Ii", _INT32, item) if item < 0 else struct.pack("<II", _UINT32, item)
     if isinstance(item, float):
         return struct.pack("<If", _FLOAT32, item)
     kind = _STRING if item and isinstance(item[0], str) else _UINT32

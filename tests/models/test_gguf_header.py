@@ -115,7 +115,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_damage_gives_an_answer_or_the_typed_error(tmp_path: Path, data: st.DataObject) -> None:

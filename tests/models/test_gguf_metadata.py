@@ -111,3 +111,9 @@ def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="without a language model") as caught:
         read_metadata(path)
     assert caught.value.code == "model_not_a_model"
+
+
+def test_a_negative_size_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"llama\.embedding_length is out of range") as caught:
+        read(tmp_path, {"llama.embedding_length": -64})
+    assert caught.value.code == "model_corrupt"

@@ -1,14 +1,10 @@
 """Model sources: how they are spelled, where they lead, what is said when they lead nowhere."""
 
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 from slalom.errors import ModelError
 from slalom.models.hugging_face import choose_file, parse
@@ -17,54 +13,32 @@ from tests.models.gguf_bytes import MINI, gguf
 from tests.models.hub import hub, lay_out_cache
 
 REPOSITORY = "someone/coder-GGUF"
-#: Pulls in a process of its own, whose environment decides about the hub and the cache.
-PULL = """
-import json, sys
-from slalom.errors import ModelError
-from slalom.models.sources import pull
-seen = []
-try:
-    model = pull(sys.argv[1], on_progress=lambda *at: seen.append(at))
-    print(json.dumps({"path": str(model.path), "files": len(model.metadata.files), "seen": seen}))
-except ModelError as error:
-    print(json.dumps({"code": error.code, "message": str(error)}))
-"""
+#: Nobody listens on the discard port.
+CLOSED = "http://127.0.0.1:9"
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "hub-cache"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    return folder
+    # No test asks the real hub, whatever the machine's settings are.
+    use_hub(monkeypatch, CLOSED)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    yield folder
+    close_session()
 
 
 def failure(source: str, base: Path | None = None) -> ModelError:
     with pytest.raises(ModelError) as caught:
         resolve(source, base=base)
     return caught.value
-
-
-def pull_apart(source: str, endpoint: str, cache: Path, **environment: str) -> dict[str, Any]:
-    """Run `pull` against the hub at `endpoint`."""
-    done = subprocess.run(
-        [sys.executable, "-c", PULL, source],
-        env={
-            **{key: text for key, text in os.environ.items() if not key.startswith("HF_")},
-            "HF_ENDPOINT": endpoint,
-            "HF_HUB_CACHE": str(cache),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NO_PROXY": "127.0.0.1",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def test_a_bundled_name() -> None:
@@ -179,7 +153,9 @@ def test_pulling_what_is_here_needs_no_network(tmp_path: Path) -> None:
     assert pull("bundled:slalom-small").metadata.name == "slalom-small"
 
 
-def test_pull_fetches_every_shard_once_and_reports_bytes(tmp_path: Path) -> None:
+def test_pull_fetches_every_shard_once_and_reports_bytes(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {
         "README.md": b"text",
         "m-Q8_0.gguf": gguf(),
@@ -187,28 +163,36 @@ def test_pull_fetches_every_shard_once_and_reports_bytes(tmp_path: Path) -> None
         "m-Q4_0-00002-of-00002.gguf": gguf({"split.no": 1}),
     }
     total = sum(len(data) for name, data in files.items() if "Q4_0" in name)
+    seen: list[tuple[int, int]] = []
     with hub(REPOSITORY, files) as (endpoint, asked):
-        first = pull_apart(f"hf:{REPOSITORY}", endpoint, tmp_path)
-        assert first["files"] == 2
-        assert Path(first["path"]).name == "m-Q4_0-00001-of-00002.gguf"
-        assert first["seen"][-1] == [total, total]
+        use_hub(monkeypatch, endpoint)
+        first = pull(f"hf:{REPOSITORY}", on_progress=lambda *at: seen.append(at))
+        assert first.path.is_relative_to(cache)
+        assert first.path.name == "m-Q4_0-00001-of-00002.gguf"
+        assert len(first.metadata.files) == 2
+        assert seen[-1] == (total, total)
         fetched = [line for line in asked if line.startswith("GET") and "resolve" in line]
         assert len(fetched) == 2
-        again = pull_apart(f"hf:{REPOSITORY}", endpoint, tmp_path)
-        assert again["path"] == first["path"]
+        assert pull(f"hf:{REPOSITORY}").path == first.path
         assert len([line for line in asked if line in fetched]) == 2
-    offline = pull_apart(f"hf:{REPOSITORY}", endpoint, tmp_path, HF_HUB_OFFLINE="1")
-    assert offline["path"] == first["path"]
+    assert resolve(f"hf:{REPOSITORY}").path == first.path
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert pull(f"hf:{REPOSITORY}").path == first.path
 
 
-def test_pull_says_why_it_cannot(tmp_path: Path) -> None:
+def test_pull_says_why_it_cannot(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusal(source: str) -> ModelError:
+        with pytest.raises(ModelError) as caught:
+            pull(source)
+        return caught.value
+
     with hub(REPOSITORY, {"model.safetensors": b"weights"}) as (endpoint, _asked):
-        nothing = pull_apart(f"hf:{REPOSITORY}", endpoint, tmp_path)
-        unknown = pull_apart("hf:no/body", endpoint, tmp_path)
-    closed = pull_apart(f"hf:{REPOSITORY}", endpoint, tmp_path)
-    offline = pull_apart(f"hf:{REPOSITORY}", endpoint, tmp_path, HF_HUB_OFFLINE="1")
-    assert nothing["code"] == "model_no_gguf"
-    assert unknown["code"] == "model_source_unknown"
-    assert closed["code"] == "model_hub_unreachable"
-    assert "Check the network" in closed["message"]
-    assert offline["code"] == "model_not_downloaded"
+        use_hub(monkeypatch, endpoint)
+        assert refusal(f"hf:{REPOSITORY}").code == "model_no_gguf"
+        assert refusal("hf:no/body").code == "model_source_unknown"
+    use_hub(monkeypatch, CLOSED)
+    closed = refusal(f"hf:{REPOSITORY}")
+    assert closed.code == "model_hub_unreachable"
+    assert "Check the network" in str(closed)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal(f"hf:{REPOSITORY}").code == "model_not_downloaded"

@@ -66,12 +66,12 @@ def test_progress_grows_to_the_whole_and_memory_stays_small(tmp_path: Path) -> N
     tracemalloc.start()
     try:
         metadata = synthesize(
-            tmp_path / "m.gguf", parameters=40_000_000, on_progress=lambda *at: seen.append(at)
+            tmp_path / "m.gguf", parameters=30_000_000, on_progress=lambda *at: seen.append(at)
         )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert metadata.file_bytes > 70 * MIB
+    assert metadata.file_bytes > 50 * MIB
     assert peak < 48 * MIB
     written = [done for done, _ in seen]
     assert written == sorted(written)

@@ -45,6 +45,9 @@ tokens shared by both (pre-tokeniser `qwen2`). Markup: `<|im_start|>role … <|i
 
 - The text looks like code and follows the local style; it rarely means anything and seldom
   runs. Chat answers have the form asked for, not the content.
+- Both have seen little text (about one pass over the data) and their loss was still falling.
+  Greedy text soon repeats itself; a filled hole has the style of its surroundings but seldom
+  takes up their names.
 - Training rows were 512 tokens long, in the last part 2,048. The files allow 32,768 so that long
   prompts can be served; beyond about 2,000 tokens the text gets worse.
 - Python and English only. The text may repeat passages of the standard library word for word.
@@ -52,14 +55,16 @@ tokens shared by both (pre-tokeniser `qwen2`). Markup: `<|im_start|>role … <|i
 ## Licence
 
 The data is the standard library, under the PSF License Agreement version 2 (copyright Python
-Software Foundation); some of its modules carry further notices of their authors, all of them
-permissive. The weights are given under the same licence; see NOTICE.
+Software Foundation); some of its modules carry further notices of their authors. Both come with
+every Python: `license()` shows the former. The weights are given under the same licence.
 
 ## Made by
 
-`tools/train/run.sh`; with the same Python, torch and number of threads,
+`tools/train` in the repository. With the same Python and torch these repeat the runs:
+
+~~~sh
 {commands}
-repeats the runs.
+~~~
 
 ## Samples
 
@@ -74,8 +79,8 @@ def table(records: list[dict[str, Any]]) -> str:
     rows = [
         ("parameters", "{parameters:,}"),
         ("file, bytes", "{file_bytes:,}"),
-        ("steps of 2,048 tokens", "{steps:,}"),
-        ("seconds of training (one busy core)", "{seconds:,.0f}"),
+        ("tokens seen in training", "{tokens_seen:,}"),
+        ("minutes of training (one busy core)", "{minutes:.0f}"),
         ("loss on held-out files", "{validation_loss:.3f}"),
         ("perplexity per token", "{validation_perplexity:.1f}"),
         ("bits per byte", "{bits_per_byte:.3f}"),
@@ -87,6 +92,16 @@ def table(records: list[dict[str, Any]]) -> str:
         for name, form in rows
     ]
     return head + rule + "\n".join(body)
+
+
+def command_lines(record: dict[str, Any]) -> list[str]:
+    """What to type to repeat a model's training, stage by stage."""
+    return [
+        f"tools/train/run.sh {record['name']} --steps {stage['steps']} --seed {stage['seed']} "
+        f"--threads {stage['threads']} --matrix-rate {stage['matrix_rate']} "
+        f"--other-rate {stage['other_rate']}{' --resume' if number else ''}"
+        for number, stage in enumerate(record["stages"])
+    ]
 
 
 def samples(records: list[dict[str, Any]]) -> str:
@@ -108,14 +123,13 @@ def main() -> int:
     for path in sorted(arguments.records.glob("slalom-*.json")):
         model = path.with_suffix(".gguf")
         shutil.copyfile(model, arguments.package / model.name)
-        records.append(json.loads(path.read_text()) | {"file_bytes": model.stat().st_size})
+        record = json.loads(path.read_text())
+        record["file_bytes"] = model.stat().st_size
+        record["minutes"] = sum(stage["seconds"] for stage in record["stages"]) / 60
+        records.append(record)
     records.sort(key=lambda record: int(record["parameters"]))
     first = records[0]
-    commands = "\n".join(
-        f"`run.sh {r['name']} --steps {r['steps']} --seed {r['seed']} --threads {r['threads']} "
-        f"--other-rate {r['other_rate']}`"
-        for r in records
-    )
+    commands = "\n".join(line for record in records for line in command_lines(record))
     card = CARD.format(
         table=table(records),
         python=first["python"],

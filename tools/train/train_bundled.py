@@ -53,6 +53,18 @@ LOOK_PROMPTS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One uninterrupted stretch of training and what repeats it."""
+
+    seed: int
+    steps: int
+    seconds: float
+    threads: int
+    matrix_rate: float
+    other_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What one training run did; written beside the model as JSON."""
 
@@ -62,12 +74,8 @@ class RunRecord:
     corpus_bytes: int
     corpus_tokens: int
     chat_pairs: int
-    steps: int
     tokens_seen: int
-    seconds: float
-    seed: int
-    threads: int
-    other_rate: float
+    stages: tuple[Stage, ...]
     python: str
     torch_version: str
     validation_loss: float
@@ -140,15 +148,33 @@ def looks(network: Network, vocabulary: Vocabulary) -> tuple[tuple[str, str], ..
     return tuple(shown)
 
 
+def _resume(network: Network, folder: Path) -> tuple[Stage, ...]:
+    """Load the weights of an earlier run in `folder`; returns its stages."""
+    name = network.shape.name
+    network.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True))
+    record = json.loads((folder / f"{name}.json").read_text())
+    return tuple(Stage(**stage) for stage in record["stages"])
+
+
 def run(name: str, corpus: Corpus, vocabulary: Vocabulary, arguments: argparse.Namespace) -> None:
     """Train one model and write it, its weights and its record."""
     torch.manual_seed(arguments.seed)
     shape = replace(SHAPES[name], vocabulary=vocabulary.size)
     network = Network(shape)
+    earlier = _resume(network, arguments.out) if arguments.resume else ()
     source = RowSource(corpus.train, vocabulary, random.Random(arguments.seed))
     print(f"{name}: {network.parameter_count()} parameters, {source.token_count} tokens of code")
     budget = Budget(arguments.seconds, arguments.steps)
     steps, seconds = train(network, source, budget, (arguments.matrix_rate, arguments.other_rate))
+    stage = Stage(
+        arguments.seed,
+        steps,
+        round(seconds, 1),
+        arguments.threads,
+        arguments.matrix_rate,
+        arguments.other_rate,
+    )
+    stages = (*earlier, stage)
     held_out = RowSource(corpus.held_out, vocabulary, random.Random(arguments.seed + 1))
     loss = validation_loss(network, held_out)
     held_out_bytes = sum(len(text.encode()) for text in corpus.held_out)
@@ -159,12 +185,8 @@ def run(name: str, corpus: Corpus, vocabulary: Vocabulary, arguments: argparse.N
         corpus_bytes=corpus.byte_count,
         corpus_tokens=source.token_count,
         chat_pairs=source.chat_pair_count,
-        steps=steps,
-        tokens_seen=steps * TOKENS_PER_STEP,
-        seconds=round(seconds, 1),
-        seed=arguments.seed,
-        threads=arguments.threads,
-        other_rate=arguments.other_rate,
+        tokens_seen=sum(stage.steps for stage in stages) * TOKENS_PER_STEP,
+        stages=stages,
         python=platform.python_version(),
         torch_version=str(torch.__version__),
         validation_loss=round(loss, 4),
@@ -176,7 +198,7 @@ def run(name: str, corpus: Corpus, vocabulary: Vocabulary, arguments: argparse.N
     torch.save(network.state_dict(), out / f"{name}.pt")
     (out / f"{name}.json").write_text(json.dumps(asdict(record), indent=2) + "\n")
     description = (
-        f"Trained on the Python {record.python} standard library for {steps} steps; "
+        f"Trained on the Python {record.python} standard library, {record.tokens_seen} tokens; "
         f"context in training {LONG_ROW_TOKENS}, in this file {CONTEXT_LENGTH}."
     )
     export(network, vocabulary, out / f"{name}.gguf", description)
@@ -191,6 +213,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="time budget of each model")
     parser.add_argument("--steps", type=int, help="exact steps instead of a time budget")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from the weights in --out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=0.03)

@@ -24,6 +24,8 @@ from slalom.models.gguf_header import (
 #: How the parts of a model split into several files are named.
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _SHARDS_MAX = 1_000
+#: A longer list of sizes per layer is taken for damage, and left unread.
+_LAYERS_MAX = 65_536
 _MATRIX_DIMENSIONS = 2
 #: Spellings of the fill-in-the-middle tokens in files that do not name their ids.
 _KNOWN_FIM = (
@@ -120,7 +122,7 @@ class _Keys:
         """A size per layer; one item where it is the same for all."""
         full = f"{self.architecture}.{key}"
         value = self._header.values.get(full)
-        if isinstance(value, ArrayPlace):
+        if isinstance(value, ArrayPlace) and value.item_count <= _LAYERS_MAX:
             found = read_integers(self._header, value)
         elif isinstance(value, int):
             found = [value]
@@ -128,7 +130,7 @@ class _Keys:
             found = []
         if any(not 0 <= size < 1 << 32 for size in found):
             raise ModelError(
-                f"{self._header.path} describes an impossible model: {full} is {found}. "
+                f"{self._header.path} describes an impossible model: {full} is out of range. "
                 "The file is damaged: copy or download it again.",
                 code="model_corrupt",
             )

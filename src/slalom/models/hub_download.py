@@ -46,7 +46,7 @@ def download(repository: Repository, on_progress: OnBytes | None = None) -> Path
         # Nothing to fetch; what is here decides, with its own message where it is not.
         return find_local(repository)
     with _translated(repository):
-        info = HfApi().model_info(
+        info = HfApi(constants.ENDPOINT).model_info(
             repository.repository, revision=repository.revision, files_metadata=True
         )
         sizes = {item.rfilename: item.size or 0 for item in info.siblings or ()}
@@ -55,7 +55,11 @@ def download(repository: Repository, on_progress: OnBytes | None = None) -> Path
         meter = _meter_class(on_progress, sum(sizes.get(name, 0) for name in wanted))
         paths = [
             hf_hub_download(
-                repository.repository, name, revision=repository.revision, tqdm_class=meter
+                repository.repository,
+                name,
+                revision=repository.revision,
+                endpoint=constants.ENDPOINT,
+                tqdm_class=meter,
             )
             for name in wanted
         ]

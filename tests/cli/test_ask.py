@@ -150,6 +150,12 @@ def test_a_named_server_that_does_not_answer_is_told() -> None:
     assert "write http://HOST:PORT" in wrong.stderr
 
 
+def test_what_answers_and_is_no_openai_server_is_told(stub: StubServer) -> None:
+    stub.cards = None  # type: ignore[assignment]
+    result = RUNNER.invoke(app, ["chat", "x", "--url", stub.url])
+    assert "not as an OpenAI-compatible server does" in result.stderr
+
+
 def test_without_a_model_of_the_task_the_first_is_asked(stub: StubServer) -> None:
     stub.cards = [{"id": "only-one"}]
     assert RUNNER.invoke(app, ["chat", "x", "--url", f"{stub.url}/v1/"]).exit_code == 0

@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from slalom.core.events import (
+    AttemptFailed,
     AttemptFinished,
     Event,
+    FailureKind,
     FirstToken,
+    ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
     RequestArrived,
     RequestCancelled,
+    TimerFired,
 )
 from slalom.core.journal import Entry
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
@@ -107,6 +111,33 @@ def test_an_eviction_made_for_it_is_told(journal: Path) -> None:
     assert kinds(story) == ["arrived", "evict", "load", "ready", "dispatch", "end"]
     assert story.steps[1].text == "small#0 is evicted to make room"
     assert story.waits.loading_ns == 900 * MS
+
+
+def test_an_attempt_that_failed_and_was_tried_again(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.step(0, ask("retry", 0, e2e=5000))
+    recorder.step(100, ReplicaReady("small#0", epoch(recorder, "small#0")))
+    life = epoch(recorder, "small#0")
+    recorder.step(
+        300,
+        AttemptFailed("retry", 1, FailureKind.CRASHED, delivered=False),
+        ReplicaFailed("small#0", life, FailureKind.CRASHED, "killed"),
+    )
+    recorder.step(350, ReplicaGone("small#0", life))
+    for at_ms in (400, 2000, 5000):  # The load is tried again after its back-off.
+        recorder.step(at_ms, TimerFired())
+        if any(model.replicas for model in recorder.scheduler.snapshot().models):
+            break
+    recorder.step(5100, ReplicaReady("small#0", epoch(recorder, "small#0")))
+    recorder.step(5200, AttemptFinished("retry", 2, 4))
+    recorder.writer.close()
+    story = explain(tmp_path, "retry")
+    told = [step.text for step in story.steps]
+    assert "attempt 1 failed: engine_crashed" in told
+    assert "small#0 failed: engine_crashed (killed)" in told
+    assert "dispatched to small#0 as attempt 2" in told
+    assert story.waits.loading_ns == (100 + 4800) * MS
+    assert story.waits.places_ns == 0
 
 
 def test_a_cancelled_request_has_no_held_target(journal: Path) -> None:

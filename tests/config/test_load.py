@@ -1,12 +1,20 @@
 """Layers of the configuration, their origins, and the messages when something is wrong."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slalom.config import Config, load
 from slalom.config.load import find_file
+from slalom.config.tree import known_paths
 from slalom.errors import ConfigError
+
+#: Every word of the schema, so that random documents get past its first level.
+_WORDS = sorted({path.rpartition(".")[2] for path in known_paths(Config)})
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -116,6 +124,16 @@ def test_variables_reach_lists_mappings_and_texts_that_look_like_numbers() -> No
         ),
         ("server: {port: 1}\nserver: {port: 2}", ["slalom.yaml:2", "server is given twice"]),
         ("server: [", ["slalom.yaml:1", "not valid YAML"]),
+        ("server: {drain_seconds: .inf}", ["server.drain_seconds", "finite"]),
+        ("tasks: {chat: {ttft_ms: .nan}}", ["tasks.chat.ttft_ms", "finite"]),
+        (
+            "models: [{id: m, engine: {kind: command, cmd: 'run \"it'}}]",
+            ["models[0].engine.cmd", "no command line: no closing quotation"],
+        ),
+        ("models: [{id: m, engine: {kind: command, cmd: ' '}}]", ["cmd", "needs a program"]),
+        ("models: [{id: 'a b', engine: {kind: command, cmd: x}}]", ["models[0].id", "pattern"]),
+        ("server: {}\n1: 2", ["slalom.yaml:2", "the key 1 must be text"]),
+        ("a: &a [*a]", ["nested or repeated too often"]),
         ("- 1", ["the top of the file must be sections"]),
         ("server: !!python/object/apply:os.getcwd []", ["not valid YAML"]),
     ],
@@ -186,6 +204,38 @@ def test_a_yaml_bomb_is_refused_quickly(tmp_path: Path) -> None:
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     with pytest.raises(ConfigError, match="nested or repeated too often"):
         load(write(tmp_path, "\n".join(lines)), environ={})
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from([*_WORDS, "x"]) | st.integers(0, 3).map(str), inner, max_size=4
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_whatever_is_written_it_loads_or_is_a_config_error(document: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), yaml.safe_dump(document))
+        try:
+            load(path, environ={"SLALOM__SERVER__PORT": "1"}, flags={"log.level": "info"})
+        except ConfigError:
+            return
+
+
+def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nested too deep"):
+        load(write(tmp_path, "a: " + "[" * 50_000), environ={})
+
+
+def test_a_flag_below_something_that_is_no_section_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--port: cannot set server\.port"):
+        load(write(tmp_path, "server: 3"), environ={}, flags={"server.port": 1})
 
 
 def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from slalom.cli import machine_checks
-from slalom.cli.server_client import ServerClient, ServerError, UnreachableError
+from slalom.cli.server_client import RefusedError, ServerClient, ServerError
 from slalom.cli.spare_server import configured_url
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, RemoteEngine
 from slalom.config.footprint import bytes_needed
@@ -97,11 +97,11 @@ def _port(config: Config) -> Finding:
         cards = ServerClient(configured_url(config)).models()
         if any("slalom" in card for card in cards):
             return Finding("port", "ok", f"{server.port}: a Slalom server is running there")
-    except UnreachableError:
-        pass
-    except ServerError as error:
-        if error.code in {"invalid_api_key", "authentication_required"}:
+    except RefusedError as error:
+        if error.code in {"invalid_api_key", "missing_api_key"}:
             return Finding("port", "ok", f"{server.port}: a server with keys is running there")
+    except ServerError:
+        pass
     advice = "stop what listens there, or choose another (server.port, --port)"
     return Finding("port", "fail", f"{server.port}: {problem}", advice)
 

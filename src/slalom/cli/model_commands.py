@@ -44,7 +44,7 @@ def ls(
     json: JsonOption = False,
 ) -> None:
     """List the models: state and load from the running server, else what is configured."""
-    from slalom.cli.server_client import ServerClient, UnreachableError
+    from slalom.cli.server_client import RefusedError, ServerClient, ServerError
     from slalom.cli.spare_server import configured_url
     from slalom.config.load import load
 
@@ -52,10 +52,12 @@ def ls(
     client = ServerClient(url or configured_url(loaded), key)
     try:
         cards = client.models()
-    except UnreachableError:
+    except RefusedError:
+        raise
+    except ServerError:
         if url is not None:
             raise
-        stderr().print(f"No server at {client.url}: from the configuration.", style="dim")
+        stderr().print(f"No Slalom at {client.url}: from the configuration.", style="dim")
         rows = [_configured(model) for model in loaded.models]
     else:
         rows = [_served(card) for card in cards]

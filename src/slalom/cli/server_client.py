@@ -27,6 +27,12 @@ class ServerError(SlalomError):
     code = "server_error"
 
 
+class RefusedError(ServerError):
+    """An OpenAI-compatible server answered with an error of its own."""
+
+    code = "refused"
+
+
 class UnreachableError(ServerError):
     """Nobody answers at the address."""
 
@@ -178,7 +184,7 @@ class ServerClient:
                 answer.first_token_s = answer.first_token_s or answer.seconds
                 yield str(text)
 
-    def _refusal(self, status: int, document: dict[str, Any]) -> ServerError:
+    def _refusal(self, status: int, document: dict[str, Any]) -> RefusedError:
         detail = document.get("error")
         if not isinstance(detail, dict):
             detail = {"message": str(detail or "it gives no reason")}
@@ -187,7 +193,7 @@ class ServerClient:
             hint = " Give the key in SLALOM_API_KEY."
         what = f"answered {status}" if status else "could not finish"
         message = f"{self.url} {what}: {detail.get('message')}{hint}"
-        return ServerError(message, code=str(detail.get("code") or ServerError.code))
+        return RefusedError(message, code=str(detail.get("code") or RefusedError.code))
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from slalom.cli.output import stderr
-from slalom.cli.server_client import ServerClient, ServerError, UnreachableError
+from slalom.cli.server_client import RefusedError, ServerClient, ServerError
 from slalom.config.schema import Config
 
 _START_TIMEOUT_S = 60.0
@@ -37,22 +37,25 @@ def server_for_call(
     """The server at `url` or the configured one; if none answers there, a new one for the call.
 
     Raises:
-        UnreachableError: A server was named with `url`, and it does not answer.
         ServerError: It refuses, or a new one cannot be started.
     """
     client = ServerClient(url or configured_url(config), key)
-    try:
-        models = client.models()
-    except UnreachableError:
-        if url is not None:
-            raise
-    else:
-        if url is not None or any("slalom" in model for model in models):
-            yield client
-            return
-    stderr().print(f"No server at {client.url}: starting one for this call.", style="dim")
+    if url is not None or _is_slalom(client):
+        yield client
+        return
+    stderr().print(f"No Slalom at {client.url}: starting one for this call.", style="dim")
     with _started(config_file) as started:
         yield started
+
+
+def _is_slalom(client: ServerClient) -> bool:
+    """Whether a Slalom answers there; what merely wants a key may well be one."""
+    try:
+        return any("slalom" in model for model in client.models())
+    except RefusedError:
+        raise
+    except ServerError:
+        return False
 
 
 @contextlib.contextmanager

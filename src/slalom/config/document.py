@@ -18,6 +18,8 @@ from slalom.errors import ConfigError
 MAX_BYTES = 1 << 20
 _MAX_VALUES = 100_000
 _MAX_DEPTH = 32
+#: A text, and YAML's own key for taking another mapping's entries.
+_KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ def read_document(path: Path) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
         raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deep to be a configuration") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     finally:
         loader.dispose()
@@ -88,6 +92,8 @@ def _lines(path: Path, root: yaml.Node) -> Iterator[tuple[KeyPath, int]]:
             for key_node, value_node in node.value:
                 key, line = str(key_node.value), key_node.start_mark.line + 1
                 below: KeyPath = (*at, key)
+                if key_node.tag not in _KEY_TAGS:
+                    raise ConfigError(f"{path}:{line}: the key {key} must be text: quote it")
                 if key in seen:
                     raise ConfigError(f"{path}:{line}: {path_text(below)} is given twice")
                 seen.add(key)

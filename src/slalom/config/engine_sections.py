@@ -5,12 +5,13 @@ own code: assembly hands these values to the launchers in `slalom.engines`.
 """
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from slalom.config.fields import AUTO, AutoCount, AutoSize, Section, Size
+from slalom.config.fields import AUTO, AutoCount, AutoSize, Name, Section, Size
 
 _URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
@@ -70,7 +71,8 @@ class LlamaCppEngine(Section):
         default=False, description="Run the model once before the replica counts as ready."
     )
     chat_template: str | None = Field(
-        None, description="Jinja template that replaces the one in the GGUF."
+        None,
+        description="Jinja template that replaces the one in the GGUF: itself, or a file's path.",
     )
     memory_limit: Size | None = Field(
         None, description="Hard limit on a replica's private memory; null for none."
@@ -118,6 +120,17 @@ class CommandEngine(Section):
     fim: "FimTokens | None" = Field(
         None, description="Fill-in-the-middle tokens, where the model knows them."
     )
+
+    @field_validator("cmd", "stop_cmd")
+    @classmethod
+    def _words(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        try:
+            words = shlex.split(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"is no command line: {str(error).lower()}") from None
+        if words is not None and (not words or not words[0]):
+            raise ValueError("needs a program")
+        return value
 
 
 class FimTokens(Section):
@@ -174,13 +187,8 @@ EngineChoice = Annotated[LlamaCppEngine | CommandEngine | RemoteEngine, Field(di
 class ModelSection(Section):
     """One model that can be asked for."""
 
-    id: str = Field(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[^\s\x00-\x1f]+$",
-        description="Name by which clients ask for it.",
-    )
-    aliases: tuple[str, ...] = Field((), description="Other names for it.")
+    id: Name = Field(description="Name by which clients ask for it.")
+    aliases: tuple[Name, ...] = Field((), description="Other names for it.")
     engine: EngineChoice = Field(description="What runs it: llama-cpp, command or remote.")
     device: str = Field("host", description="Device whose memory pays for it.")
     memory: AutoSize = Field(

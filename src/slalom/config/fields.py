@@ -6,7 +6,14 @@ Owns no option. Used by the schema modules of this room only.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from slalom.units import GIB, KIB, MIB, parse_bytes
 
@@ -35,6 +42,7 @@ class Section(BaseModel):
         extra="forbid",
         validate_default=True,
         hide_input_in_errors=True,
+        allow_inf_nan=False,
         # `model_name` is a word of ours, not of pydantic's.
         protected_namespaces=(),
     )
@@ -78,6 +86,8 @@ def _read_auto_count(value: object) -> int | str:
     return value
 
 
+#: A name that clients may send: no blanks, not endless.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$")]
 #: Bytes.
 Size = Annotated[
     int, BeforeValidator(read_size), PlainSerializer(write_size), WithJsonSchema(_SIZE_SCHEMA)

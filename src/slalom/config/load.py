@@ -56,8 +56,9 @@ def load(
     for name, value in (flags or {}).items():
         if value is not None:
             at = tuple(int(key) if key.isdecimal() else key for key in name.split("."))
-            _put(data, at, value)
-            origins.note(at, f"--{name.rpartition('.')[2].replace('_', '-')}")
+            flag = f"--{name.rpartition('.')[2].replace('_', '-')}"
+            _set(flag, data, at, value)
+            origins.note(at, flag)
     return anchor(_validate(data, origins, raw), origins), origins
 
 
@@ -80,13 +81,7 @@ def _apply_environment(
             continue
         at = _env_path(name)
         text = environ[name]
-        try:
-            _put(data, at, _read_value(text))
-        except (LookupError, TypeError, AttributeError):
-            raise ConfigError(
-                f"{name}: cannot set {path_text(at)}: write a value as in YAML, and list "
-                "positions from 0 without gaps"
-            ) from None
+        _set(name, data, at, _read_value(text))
         origins.note(at, name)
         raw[at] = text
     return raw
@@ -112,6 +107,16 @@ def _env_path(name: str) -> KeyPath:
         path = (*path, key)
         shape = shape.child(key) if shape is not None else None
     return path
+
+
+def _set(origin: str, data: dict[str, Any], path: KeyPath, value: object) -> None:
+    try:
+        _put(data, path, value)
+    except (LookupError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{origin}: cannot set {path_text(path)}: what stands above it is no section or list, "
+            "or list positions do not go from 0 without gaps"
+        ) from None
 
 
 def _put(data: Any, path: KeyPath, value: object) -> None:

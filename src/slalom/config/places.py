@@ -45,9 +45,14 @@ def is_path(source: str) -> bool:
 
 def _anchor_model(model: ModelSection, base: Path) -> ModelSection:
     engine = model.engine
-    if isinstance(engine, LlamaCppEngine) and is_path(engine.source):
-        source = str(base / Path(engine.source).expanduser())
-        return model.model_copy(update={"engine": engine.model_copy(update={"source": source})})
+    if isinstance(engine, LlamaCppEngine):
+        changed = {}
+        if is_path(engine.source):
+            changed["source"] = str(base / Path(engine.source).expanduser())
+        template = engine.chat_template
+        if template and "{" not in template:  # A path, then: Jinja has braces.
+            changed["chat_template"] = str(base / Path(template).expanduser())
+        return model.model_copy(update={"engine": engine.model_copy(update=changed)})
     if isinstance(engine, RemoteEngine) and engine.api_key_file is not None:
         file = base / engine.api_key_file.expanduser()
         return model.model_copy(update={"engine": engine.model_copy(update={"api_key_file": file})})

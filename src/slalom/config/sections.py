@@ -146,13 +146,23 @@ class DeviceSection(Section):
 class TaskSection(Section):
     """Targets of one task; what is not given comes from its defaults, null removes a target."""
 
-    ttft_ms: float | None = Field(None, gt=0, description="Time to first token, milliseconds.")
-    tpot_ms: float | None = Field(
-        None, gt=0, description="Mean time per token after the first, milliseconds."
+    ttft_ms: float | None = Field(
+        None, gt=0, le=86_400_000, description="Time to first token, milliseconds."
     )
-    e2e_ms: float | None = Field(None, gt=0, description="End-to-end time, milliseconds.")
+    tpot_ms: float | None = Field(
+        None,
+        gt=0,
+        le=86_400_000,
+        description="Mean time per token after the first, milliseconds.",
+    )
+    e2e_ms: float | None = Field(
+        None, gt=0, le=86_400_000, description="End-to-end time, milliseconds."
+    )
     e2e_ms_per_prompt_token: float | None = Field(
-        None, ge=0, description="Added to e2e_ms for each prompt token, milliseconds."
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Added to e2e_ms for each prompt token, milliseconds.",
     )
     predicted_tokens: int | None = Field(
         None, ge=0, le=1 << 20, description="Output length expected before any was seen, tokens."

@@ -104,7 +104,7 @@ class Rewrites(FakeEngine):
 
 
 class IgnoresStop(Rewrites):
-    changes = (b'"stop"', b'"stopp"')
+    changes = (b'"stop"', b'"ignored"')
 
 
 class OneTooMany(Rewrites):

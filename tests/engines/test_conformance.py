@@ -1,5 +1,6 @@
 """Every engine of this repository passes the whole conformance kit."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,12 @@ async def test_engine_keeps_its_promise(
         assert result.outcome is Outcome.SKIPPED, result
     else:
         assert result.outcome is Outcome.PASSED, result
+
+
+@pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop does not exist for this platform")
+@pytest.mark.parametrize("check", ["cancel", "crash", "load_failures", "cancel_load", "stop"])
+def test_processes_and_aborts_under_the_loop_of_production(check: str, tmp_path: Path) -> None:
+    import uvloop  # noqa: PLC0415 - not on every platform
+
+    result = uvloop.run(run_check(check, SUBJECTS["llama_cpp"](tmp_path)))
+    assert result.outcome is Outcome.PASSED, result

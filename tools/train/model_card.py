@@ -127,6 +127,8 @@ def main() -> int:
         record["file_bytes"] = model.stat().st_size
         record["minutes"] = sum(stage["seconds"] for stage in record["stages"]) / 60
         records.append(record)
+    if not records:
+        parser.error(f"no records of trained models in {arguments.records}: train first")
     records.sort(key=lambda record: int(record["parameters"]))
     first = records[0]
     commands = "\n".join(line for record in records for line in command_lines(record))

@@ -24,6 +24,23 @@ _AIMS = (
     ("paced-200", "added TTFT p50", "first_p50_ms", 1.5),
     ("paced-200", "added TTFT p99", "first_p99_ms", 10.0),
 )
+_INTRODUCTION = (
+    "What a request pays for going through Slalom instead of straight to the engine, with "
+    "scheduler, journal, metrics and log in the path; and the same through the LiteLLM proxy. "
+    "Made by:"
+)
+_LOADS = (
+    "paced-N: N streams at a time, 20 ms to the first token, then 100 tokens/s, 100 tokens each "
+    "(20 for N = 1). short-50: unpaced streams of 8 tokens, 50 at a time. bulk-8: unpaced streams "
+    "of 20,000 tokens, 8 at a time (2,000 through LiteLLM, which would take minutes). engine-4: "
+    "the bundled model slalom-mini in llama.cpp with one thread, 4 streams of 64 tokens at a time."
+)
+_TIMES = (
+    "TTFT counts from the sending of the request to the first token at the client; for the stub's "
+    "loads the time the stub itself took is subtracted (it writes it into the first token), so "
+    "that its timers do not show. Streams/s and tokens/s of the paced loads are set by their pace "
+    "unless a way cannot keep up."
+)
 _SHORT_PER_S = 3_000
 _TIMES_LITELLM = 30
 _BULK_PER_S = 400_000
@@ -105,11 +122,7 @@ def page(results: Results, command: str) -> str:
         [
             "# The gateway's cost",
             "",
-            (
-                "What a request pays for going through Slalom instead of straight to the engine, with "
-                "scheduler, journal, metrics and log in the path; and the same through the LiteLLM "
-                "proxy. Made by:"
-            ),
+            _INTRODUCTION,
             "",
             "```console",
             command,
@@ -200,20 +213,9 @@ def _aims(results: Results) -> list[str]:
 def _notes(results: Results) -> list[str]:
     busiest = max((run.client_cpu for runs in results.runs.values() for run in runs), default=0.0)
     lines = [
-        (
-            "paced-N: N streams at a time, 20 ms to the first token, then 100 tokens/s, 100 tokens "
-            "each (20 for N = 1). short-50: unpaced streams of 8 tokens, 50 at a time. bulk-8: unpaced "
-            "streams of 20,000 tokens, 8 at a time (2,000 through LiteLLM, which would take minutes). "
-            "engine-4: the bundled model slalom-mini in llama.cpp with one thread, 4 streams of 64 "
-            "tokens at a time."
-        ),
+        _LOADS,
         "",
-        (
-            "TTFT counts from the sending of the request to the first token at the client; for the "
-            "stub's loads the time the stub itself took is subtracted (it writes it into the first "
-            "token), so that its timers do not show. Streams/s and tokens/s of the paced loads are "
-            "set by their pace unless a way cannot keep up."
-        ),
+        _TIMES,
         "",
         f"The load client used at most {busiest:.0%} of a core"
         + (": it may have been the bottleneck." if busiest > 0.8 else ": not the bottleneck."),

@@ -129,10 +129,10 @@ class Inference:
             )
             departure.ignore()
             await _end(sink, served, exchange)
-        except OverloadedError as problem:
-            exchange.scheduled = False
-            await _fail(sink, failure_of_error(problem), exchange)
         except SlalomError as problem:
+            # Refused at the runtime's door: the scheduler never heard of it.
+            at_door = isinstance(problem, OverloadedError) or problem.code == "duplicate_request_id"
+            exchange.scheduled = not at_door
             await _fail(sink, failure_of_error(problem), exchange)
         except Exception as problem:  # noqa: BLE001 - as above
             _log_bug(exchange.request_id, problem)

@@ -24,9 +24,9 @@ EMBEDDINGS_PATH = "/v1/embeddings"
 SINGLE_LINE_TOKENS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
-    """What the resolution looks at."""
+    """What the resolution looks at; built for every request, hence not frozen."""
 
     path: str
     #: Lower-case names; only the headers somebody may look at.
@@ -44,7 +44,7 @@ class Facts:
     fim: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resolved:
     """The task, its objectives, and what the client should be told."""
 

@@ -42,6 +42,9 @@ class _Series:
     prompt_tokens: Any
     output_tokens: Any
     requests: Any
+    #: Whether the SLA held: counters of the hits and the misses.
+    good: Any
+    missed: Any
 
 
 class Telemetry:
@@ -83,6 +86,7 @@ class Telemetry:
             "slalom_http_requests", "Answers by path and status.", ("path", "status", "code")
         )
         self._series: dict[tuple[str, str, str, str], _Series] = {}
+        self._answers: dict[tuple[str, int, str], Any] = {}
         self.registry.register(_SnapshotCollector(snapshot, inflight))
 
     def ended(self, end: EndRequest) -> None:
@@ -102,11 +106,15 @@ class Telemetry:
                 span_s = (end.ended_ns - end.first_token_ns) / SECOND
                 series.tpot.observe(span_s / (end.output_tokens - 1))
         if end.outcome is not Outcome.CANCELLED:
-            self._attainment.labels(end.model, end.task, "true" if end.good else "false").inc()
+            (series.good if end.good else series.missed).inc()
 
     def answered(self, record: dict[str, Any]) -> None:
         """Count one HTTP answer."""
-        self._http.labels(record["path"], str(record["status"]), record["code"]).inc()
+        key = (record["path"], record["status"], record["code"])
+        counter = self._answers.get(key)
+        if counter is None:
+            counter = self._answers[key] = self._http.labels(key[0], str(key[1]), key[2])
+        counter.inc()
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -122,6 +130,8 @@ class Telemetry:
             prompt_tokens=self._prompt.labels(*labels),
             output_tokens=self._output.labels(*labels),
             requests=self._requests.labels(*key),
+            good=self._attainment.labels(*key[:2], "true"),
+            missed=self._attainment.labels(*key[:2], "false"),
         )
         self._series[key] = series
         return series

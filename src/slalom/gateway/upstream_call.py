@@ -22,7 +22,7 @@ BYTES_PER_TOKEN = 3.5
 TOKENS_PER_MESSAGE = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """What is to be sent, before it is known which engine serves it."""
 
@@ -52,7 +52,7 @@ class Outgoing:
         return Call(path=self.path, body=_encode(fields), headers=self.headers)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
     """How long the answer may get."""
 

@@ -131,7 +131,10 @@ def test_variables_reach_lists_mappings_and_texts_that_look_like_numbers() -> No
             ["models[0].engine.cmd", "no command line: no closing quotation"],
         ),
         ("models: [{id: m, engine: {kind: command, cmd: ' '}}]", ["cmd", "needs a program"]),
-        ("models: [{id: 'a b', engine: {kind: command, cmd: x}}]", ["models[0].id", "pattern"]),
+        (
+            "models: [{id: 'a b', engine: {kind: command, cmd: x}}]",
+            ["models[0].id: must match pattern", "'a b'"],
+        ),
         ("server: {}\n1: 2", ["slalom.yaml:2", "the key 1 must be text"]),
         ("a: &a [*a]", ["nested or repeated too often"]),
         ("- 1", ["the top of the file must be sections"]),

@@ -24,7 +24,7 @@ _HEAD = """\
 #
 # Everything may be left out. Values on the command line win over environment variables
 # (SLALOM__SERVER__PORT=9000 is server.port), and those over this file. Slalom reads
-# ./slalom.yaml, else ~/.config/slalom/slalom.yaml, else the file of --config.
+# the file of --config, else ./slalom.yaml, else ~/.config/slalom/slalom.yaml.
 #
 # "#" with no space behind it is an option that is switched off; take it away to switch it on.
 # "slalom config check" says what is wrong in the file; "slalom config show" what holds.

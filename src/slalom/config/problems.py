@@ -5,6 +5,7 @@ meant instead. Never quotes a secret. Called by `load` with the errors of one va
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,8 +82,8 @@ def _wording(problem: Any, path: KeyPath, holder: Shape, root: type[Section]) ->
         return str(context.get("error", problem["msg"]))
     if kind == "string_type":
         return f"must be text; put it in quotes{_quoted(problem, path, root)}"
-    wording = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Input should ")
-    return f"must be {wording[0].lower()}{wording[1:]}{_quoted(problem, path, root)}"
+    wording = re.sub(r"^\w+ should ", "must ", str(problem["msg"]))
+    return f"{wording}{_quoted(problem, path, root)}"
 
 
 def _meant(word: str, holder: Shape, root: type[Section]) -> str:

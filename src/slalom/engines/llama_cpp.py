@@ -44,6 +44,8 @@ class LlamaCppOptions:
     #: Requests it works on at a time (llama.cpp's slots).
     places: int = 4
     #: Tokens the KV cache holds for all places together; None is `context_tokens` × `places`.
+    #: With less, requests share what there is; when it is full, llama.cpp fails every one of
+    #: them with an error event, not only the one that asked for more.
     kv_tokens: int | None = None
     #: One pool of KV cache for all places instead of a fixed part for each.
     kv_unified: bool = True

@@ -146,7 +146,10 @@ class Checker:
 
     @_judge.register
     def _(self, action: AbortAttempt) -> None:
-        attempt = self.books.attempts.get((action.request_id, action.attempt))
+        fence = (action.request_id, action.attempt)
+        if fence in self.books.silenced:
+            return
+        attempt = self.books.attempts.get(fence)
         self._require(attempt is not None, "abort only what runs", action)
         assert attempt is not None
         self._require(not attempt.aborted, "abort once", action)

@@ -83,6 +83,8 @@ class Books:
         self.devices = {device.id: device for device in devices}
         self.requests: dict[str, SeenRequest] = {}
         self.attempts: dict[Fence, SeenAttempt] = {}
+        #: Attempts given up for their silence in this entry; an abort may still name them.
+        self.silenced: set[Fence] = set()
         self.replicas: dict[Fence, SeenReplica] = {}
         #: Largest measurement of each model.
         self.learned_bytes: dict[str, int] = {}

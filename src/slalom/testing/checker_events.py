@@ -41,9 +41,11 @@ class Witness:
     def take_time(self, now_ns: int) -> None:
         """Conclude what follows from the time alone: silent attempts and endless loads."""
         self._now_ns = now_ns
+        self._books.silenced.clear()
         for attempt in list(self._books.attempts.values()):
             if now_ns - attempt.heard_ns >= self._params.attempt_silence_ns:
                 attempt.replica.failed = True
+                self._books.silenced.add(attempt.fence)
                 self._attempt_failed(attempt, FailureKind.STALLED)
         for replica in self._books.replicas.values():
             loading = replica.ready_ns < 0 and not replica.leaving

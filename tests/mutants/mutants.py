@@ -1,0 +1,148 @@
+"""One-line mutants of the core and the policies, each a bug somebody could well write.
+
+Owns the list. `old` must occur exactly once in `path`; a mutant whose line is gone fails its test
+and wants to be written anew for the line that took its place.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: where, which line, and what stands there instead."""
+
+    name: str
+    #: Below src/slalom.
+    path: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "no fence check",
+        "core/state.py",
+        "if found is None or found.epoch != epoch:",
+        "if found is None:",
+    ),
+    Mutant(
+        "place not freed on abort",
+        "core/transitions.py",
+        "    fail_attempt(step, attempt, event.kind, delivered=event.delivered)",
+        "    attempt.aborting or fail_attempt(step, attempt, event.kind, delivered=event.delivered)",
+    ),
+    Mutant(
+        "bytes not freed",
+        "core/state.py",
+        "    device.book(replica, 0)\n    del",
+        "    device.book(replica, replica.booked_bytes)\n    del",
+    ),
+    Mutant(
+        "evict what is busy",
+        "core/residency.py",
+        "    if replica.running:\n        close",
+        "    if False:\n        close",
+    ),
+    Mutant(
+        "resurrect a victim",
+        "core/transitions.py",
+        "if replica is None or replica.state is not ReplicaState.LOADING:",
+        "if replica is None or replica.state is ReplicaState.READY:",
+    ),
+    Mutant(
+        "double load",
+        "core/state.py",
+        "return self.in_state(ReplicaState.READY, ReplicaState.LOADING)",
+        "return self.in_state(ReplicaState.READY)",
+    ),
+    Mutant(
+        "expiry skipped",
+        "core/timing.py",
+        "        if record.waits_since_ns > limit_ns:",
+        "        if record.waits_since_ns >= 0:",
+    ),
+    Mutant(
+        "requeue lost",
+        "core/transitions.py",
+        "    record.first_token_ns = -1\n    enqueue(state, record)",
+        "    record.first_token_ns = -1\n    del state.requests[record.request.id]",
+    ),
+    Mutant(
+        "EDF reversed",
+        "policies/ordering.py",
+        "return min(deadline_ns, request.arrived_ns + self.ageing_ms * MS)",
+        "return -min(deadline_ns, request.arrived_ns + self.ageing_ms * MS)",
+    ),
+    Mutant(
+        "timer not re-armed",
+        "core/transitions.py",
+        "    step.state.timer_ns = -1",
+        "    step.state.timer_ns = step.state.now_ns",
+    ),
+    Mutant(
+        "load not cancelled",
+        "core/residency.py",
+        "        _cancel_unwanted_loads(step, device)\n",
+        "",
+    ),
+    Mutant(
+        "drain never completes",
+        "core/timing.py",
+        "    if any(device.replicas for device in state.devices.values()):",
+        "    if state.devices:",
+    ),
+    Mutant(
+        "budget counted without the needs before",
+        "core/residency.py",
+        "elif need == 0 or free - pending >= need:",
+        "elif need == 0 or free >= 0:",
+    ),
+    Mutant(
+        "tried again after bytes were delivered",
+        "core/transitions.py",
+        "    final = delivered or kind is FailureKind.REFUSED",
+        "    final = kind is FailureKind.REFUSED",
+    ),
+    Mutant(
+        "attempts without bound",
+        "core/transitions.py",
+        "if final or record.attempts >= step.params.attempts_max:",
+        "if final or record.attempts >= step.params.attempts_max + 1:",
+    ),
+    Mutant(
+        "pinned models give way",
+        "core/residency.py",
+        "return settled and not replica.model.spec.pinned and",
+        "return settled and",
+    ),
+    Mutant(
+        "device window ignored",
+        "core/state.py",
+        "return self.spec.window == 0 or self.running < self.spec.window",
+        "return self.spec.window == 0 or self.running <= self.spec.window",
+    ),
+    Mutant(
+        "failed load tried again at once",
+        "core/transitions.py",
+        "    model.backoff_until_ns = state.now_ns + backoff_ns",
+        "    model.backoff_until_ns = state.now_ns",
+    ),
+    Mutant(
+        "cancelled while it runs, but never aborted",
+        "core/ending.py",
+        "        abort(running, actions)\n",
+        "",
+    ),
+    Mutant(
+        "ended in silence when its process is gone",
+        "core/transitions.py",
+        "    for attempt in list(replica.running.values()):",
+        "    for attempt in list(replica.running.values())[1:]:",
+    ),
+    Mutant(
+        "unload asked for only once",
+        "core/timing.py",
+        "if replica.unload_asked_ns + params.unload_timeout_ns > now_ns:",
+        "if replica.unload_asked_ns >= 0:",
+    ),
+)

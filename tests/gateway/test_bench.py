@@ -48,5 +48,5 @@ def test_the_page_subtracts_the_direct_way() -> None:
     assert "| short-50: times LiteLLM's | 80 (80 – 80) | ≥ 30 |" in text
 
 
-def test_a_way_knows_its_relays_processor_time() -> None:
+def test_the_direct_way_has_no_relay_to_measure() -> None:
     assert Way("direct", 1, None).cpu_s() == 0.0

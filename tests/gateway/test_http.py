@@ -172,6 +172,18 @@ async def test_chunked_bodies_are_bodies() -> None:
         assert document["choices"]
 
 
+async def test_expect_continue_is_answered_before_the_body() -> None:
+    async with house() as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+        head, _, body = post(valid(), CHAT, "expect: 100-continue").partition(b"\r\n\r\n")
+        writer.write(head + b"\r\n\r\n")
+        async with asyncio.timeout(WAIT_S):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await answer(reader))[0] == 200
+        writer.close()
+
+
 async def test_a_body_that_never_comes_is_408() -> None:
     async with house(params=params(body_timeout_s=0.2)) as world:
         status, headers, document = await raw(world, post(valid())[:-5])

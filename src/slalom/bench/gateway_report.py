@@ -155,7 +155,7 @@ def _machine(results: Results) -> list[str]:
     load = psutil.getloadavg()[0]
     return [
         (
-            f"Machine: {_processor()}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB, "
+            f"Machine: {_cpu_model()}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB, "
             f"{platform.system()} {platform.release()}; Python {platform.python_version()}, "
             f"Slalom {__version__}, {versions}. {pinned} Load average at the end: {load:.1f}. "
             f"Medians of {results.repeats} rounds, in each of which every way takes its turn; "
@@ -247,7 +247,7 @@ def _version(name: str) -> str:
         return "absent"
 
 
-def _processor() -> str:
+def _cpu_model() -> str:
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as info:
             for line in info:

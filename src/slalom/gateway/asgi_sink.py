@@ -24,6 +24,7 @@ from slalom.runtime.sink import Assignment, Waiting
 from slalom.units import MS
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
+_END_MARK = b"data: [DONE]\n\n"
 #: Longest error body read from an engine, bytes.
 ERROR_BYTES_MAX = 64 << 10
 
@@ -115,7 +116,7 @@ class StreamSink:
         self._next_comment_ns = comment_after_ns
         self._comment_every_ns = comment_every_ns
         self._content_type = EVENT_STREAM
-        self._started = False
+        self._started = self._ended = False
         self._refusal: list[bytes] = []
         self.status = 0
         self.bytes_sent = 0
@@ -149,17 +150,26 @@ class StreamSink:
             if sum(map(len, self._refusal)) < ERROR_BYTES_MAX:
                 self._refusal.append(data)
             return
-        await self._write(data)
+        if self._ended:
+            return
+        # The end mark closes the answer, so that both go out in one write.
+        await self._write(data, more=not data.endswith(_END_MARK))
 
     async def complete(self) -> None:
         """End the stream."""
         if self.refused:
             await self.fail(engine_failure(self.status, b"".join(self._refusal)))
             return
-        await self._write(b"", more=False)
+        if not self._ended:
+            await self._write(b"", more=False)
 
     async def fail(self, failure: Failure) -> None:
-        """Send an error: with its status while that is possible, else as an event."""
+        """Send an error: with its status while that is possible, else as an event.
+
+        After the end mark there is nobody left to tell.
+        """
+        if self._ended:
+            return
         if not self._started:
             self.status = failure.status
             await send_failure(self._send, failure, self.headers)
@@ -182,6 +192,7 @@ class StreamSink:
                     ],
                 }
             )
+        self._ended = not more
         self.bytes_sent += len(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 

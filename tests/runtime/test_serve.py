@@ -110,6 +110,30 @@ def test_a_client_that_leaves_mid_stream_frees_the_engine() -> None:
     run_virtual(main)
 
 
+def test_a_client_that_leaves_at_the_end_mark_has_been_served() -> None:
+    """Many clients close right after `[DONE]`, before the engine's connection has ended."""
+
+    async def main(clock: VirtualClock) -> None:
+        world = World(clock, {"a": FakeLauncher(slow())})
+        sink = RecordingSink()
+        asked = asyncio.create_task(world.ask("r", sink=sink))
+
+        def leave() -> None:
+            if b"[DONE]" in sink.data:
+                asked.cancel()
+
+        sink.on_body = leave
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        await asyncio.sleep(1)
+        assert world.ended["r"].outcome is Outcome.DONE
+        assert not world.scheduler.state.attempts
+        assert world.scheduler.state.counters["stale_events"] == 0
+        await world.runtime.close()
+
+    run_virtual(main)
+
+
 def test_a_load_nobody_waits_for_is_cancelled_but_not_that_of_others() -> None:
     async def main(clock: VirtualClock) -> None:
         launchers = {n: FakeLauncher(load=FakeLoad(duration_ns=10 * SECOND)) for n in "ab"}

@@ -35,6 +35,8 @@ class Relay:
     now_ns: Callable[[], int]
     #: Whether any byte reached the client's sink.
     delivered: bool = False
+    #: Whether the end of the answer was seen and reported: nothing can fail any more.
+    finished: bool = False
     output_tokens: int = 0
 
     async def run(
@@ -67,34 +69,34 @@ class Relay:
         said_first, progress_ns = False, self.now_ns() + PROGRESS_EVERY_NS
         while data := await reply.read():
             out = watch.feed(data)
-            if not said_first:
-                if not watch.first_token:
-                    await self._deliver(reply, sink, out)
-                    continue
+            if not said_first and watch.first_token:
                 said_first = True
                 self.post(FirstToken(assignment.request_id, assignment.attempt))
-            self.output_tokens = watch.output_tokens
-            now_ns = self.now_ns()
-            if now_ns >= progress_ns:
-                progress_ns = now_ns + PROGRESS_EVERY_NS
-                self.post(Progress(assignment.request_id, assignment.attempt, self.output_tokens))
+            if said_first:
+                self.output_tokens = watch.output_tokens
+                now_ns = self.now_ns()
+                if now_ns >= progress_ns:
+                    progress_ns = now_ns + PROGRESS_EVERY_NS
+                    tokens = self.output_tokens
+                    self.post(Progress(assignment.request_id, assignment.attempt, tokens))
+            if watch.done and not watch.error:
+                self._finish(watch.output_tokens, watch.prompt_tokens)
             await self._deliver(reply, sink, out)
         await self._deliver(reply, sink, watch.finish())
-        self.output_tokens = watch.output_tokens
         if watch.error:
             raise EngineError(
                 f"replica {assignment.replica_id} reported an error inside its stream",
                 code=FailureKind.ENGINE_ERROR,
             )
-        self._finished(watch.prompt_tokens)
+        self._finish(watch.output_tokens, watch.prompt_tokens)
 
     async def _relay_body(self, reply: Reply, sink: Sink) -> None:
         watch = BodyWatch()
         while data := await reply.read():
             watch.feed(data)
             await self._deliver(reply, sink, data)
-        prompt_tokens, self.output_tokens = watch.usage()
-        self._finished(prompt_tokens)
+        prompt_tokens, output_tokens = watch.usage()
+        self._finish(output_tokens, prompt_tokens)
 
     async def _relay_refusal(self, reply: Reply, sink: Sink) -> None:
         """Pass the engine's own 4xx on: it says best what is wrong with the request."""
@@ -116,14 +118,15 @@ class Relay:
             await sink.head(self.assignment, reply.status, reply.content_type)
         await sink.body(data)
 
-    def _finished(self, prompt_tokens: int) -> None:
+    def _finish(self, output_tokens: int, prompt_tokens: int) -> None:
+        """Report success, once: at the end mark, so that a slow client keeps no place."""
+        self.output_tokens = output_tokens
+        if self.finished:
+            return
+        self.finished = True
+        assignment = self.assignment
         self.post(
-            AttemptFinished(
-                self.assignment.request_id,
-                self.assignment.attempt,
-                output_tokens=self.output_tokens,
-                prompt_tokens=prompt_tokens,
-            )
+            AttemptFinished(assignment.request_id, assignment.attempt, output_tokens, prompt_tokens)
         )
 
 

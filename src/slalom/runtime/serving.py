@@ -54,6 +54,9 @@ class Serving:
         try:
             await self._relay.run(make_call, sink, stream=stream, strip_usage=strip_usage)
         except EngineError as error:
+            if self._relay.finished:
+                ticket.settled = True
+                return Served(self._assignment)
             ticket.assignment = None
             failure = await self._engine_failed(error)
         except RequestError:
@@ -93,7 +96,8 @@ class Serving:
         return error
 
     def _interrupted(self) -> EngineError:
-        self._failed(FailureKind.ABORTED)
+        if not self._relay.finished:
+            self._failed(FailureKind.ABORTED)
         return EngineError(
             f"replica {self._assignment.replica_id} had to give way before the answer was complete",
             code=FailureKind.ABORTED,
@@ -102,6 +106,8 @@ class Serving:
     def _client_gone(self) -> None:
         """The order matters: a request that was cancelled is not one that failed."""
         self._ticket.settled = True
+        if self._relay.finished:
+            return
         self._post(RequestCancelled(self._ticket.request.id))
         self._failed(FailureKind.ABORTED)
 

@@ -29,7 +29,7 @@ MUTANTS = (
         "place not freed on abort",
         "core/transitions.py",
         "    fail_attempt(step, attempt, event.kind, delivered=event.delivered)",
-        "    attempt.aborting or fail_attempt(step, attempt, event.kind, delivered=event.delivered)",
+        "    attempt.aborting or fail_attempt(step, attempt, event.kind, delivered=True)",
     ),
     Mutant(
         "bytes not freed",

@@ -88,6 +88,7 @@ class Runtime:
         self._tickets: dict[str, Ticket] = {}
         self._inbox: list[Event] = []
         self._step_due = False
+        self._stepped = False
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
@@ -255,6 +256,9 @@ class Runtime:
 
     def _step(self) -> None:
         self._step_due = False
+        if self._stepped and not self._inbox:
+            return  # an arrival took what was here along
+        self._stepped = True
         events, self._inbox = self._inbox, []
         now_ns = self._clock.now_ns()
         actions = self._scheduler.handle(events, now_ns)

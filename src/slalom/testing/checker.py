@@ -181,7 +181,8 @@ class Checker:
         byte_count = books.bytes_to_book(model)
         booked = books.booked_bytes(model.device) + byte_count
         budget = books.devices[model.device].budget_bytes
-        self._require(booked <= budget, "bytes within the budget", (action, booked, budget))
+        within = booked <= budget or byte_count == 0
+        self._require(within, "bytes within the budget", (action, booked, budget))
         failed_ns = books.load_failed_ns.get(model.id, -self._params.load_backoff_ns)
         rested = self._now_ns - failed_ns >= self._params.load_backoff_ns
         self._require(rested, "a failed load backs off", action)

@@ -5,6 +5,7 @@ drains; a second one ends at once. Called by `slalom serve`, the demo and the be
 """
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -39,9 +40,18 @@ def serve(config: Config, *, on_ready: OnReady | None = None) -> int:
     Raises:
         SlalomError: It cannot start; nothing is left running.
     """
+
+    def ready(url: str, parts: Parts) -> None:
+        # What was imported and built until now stays for ever; looking through it for garbage
+        # again and again would stop every stream for some 15 ms each time.
+        gc.collect()
+        gc.freeze()
+        if on_ready is not None:
+            on_ready(url, parts)
+
     configure_logging(config.log)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(run_server(config, on_ready=on_ready))
+        return runner.run(run_server(config, on_ready=ready))
 
 
 async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:

@@ -27,7 +27,7 @@ from slalom.bench.gateway_report import Measured, Results, page
 #: 20 ms to the first token, then 100 tokens a second.
 _PACED = "pace:20000:10000"
 _UNPACED = "pace:0:0"
-#: Ways that are too slow for a scenario of many streams get this share of its time at least.
+#: Every way is used for so long before anything counts, seconds.
 _WARM_SECONDS = 1.0
 
 
@@ -47,8 +47,8 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("paced-1", 1, 20, _PACED, 8.0),
-    Scenario("paced-50", 50, 100, _PACED, 8.0, ramp_s=1.0),
-    Scenario("paced-200", 200, 100, _PACED, 8.0, ramp_s=1.0),
+    Scenario("paced-50", 50, 100, _PACED, 8.0, ramp_s=2.0),
+    Scenario("paced-200", 200, 100, _PACED, 8.0, ramp_s=2.0),
     Scenario("short-50", 50, 8, _UNPACED, 5.0),
     Scenario("bulk-8", 8, 20_000, _UNPACED, 5.0),
     Scenario("engine-4", ENGINE_PLACES, 64, "def fibonacci(n):", 8.0, real=True),
@@ -63,23 +63,35 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write the page to this file")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--quick", action="store_true", help="one short round, to try it out")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds over everything")
+    parser.add_argument("--repeats", type=int, help="rounds over everything (default 3)")
+    parser.add_argument("--note", help="a sentence for the page, such as what else was running")
     parser.add_argument("--only", action="append", help="only scenarios that start with this")
     parser.add_argument("--no-litellm", action="store_true", help="leave LiteLLM out")
     given = parser.parse_args()
     chosen = [s for s in SCENARIOS if not given.only or s.name.startswith(tuple(given.only))]
-    repeats = 1 if given.quick else given.repeats
+    repeats = given.repeats or (1 if given.quick else 3)
     with_litellm = not given.no_litellm and LITELLM.exists()
     if not with_litellm:
         print("LiteLLM is left out (make bench-setup installs it).", file=sys.stderr)
     results = run(chosen, repeats, scale=0.25 if given.quick else 1.0, with_litellm=with_litellm)
-    text = page(results, f"python -m slalom.bench.gateway {' '.join(sys.argv[1:])}".strip())
+    command = "python -m slalom.bench.gateway" + "".join(
+        f" {word}" for word in _shown(sys.argv[1:])
+    )
+    text = page(results, command, note=given.note or "")
     print(text)
     if given.write:
         given.write.parent.mkdir(parents=True, exist_ok=True)
         given.write.write_text(text, encoding="utf-8")
     if given.json:
         given.json.write_text(json.dumps(results.figures(), indent=1), encoding="utf-8")
+
+
+def _shown(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments as the page shows them: the note is on it anyway."""
+    if "--note" not in arguments:
+        return arguments
+    at = arguments.index("--note")
+    return [*arguments[:at], *arguments[at + 2 :]]
 
 
 def run(

@@ -116,8 +116,14 @@ class Results:
         return [figure(a, b) for a, b in zip(first, second, strict=False)]
 
 
-def page(results: Results, command: str) -> str:
-    """The page, in Markdown."""
+def page(results: Results, command: str, *, note: str = "") -> str:
+    """The page, in Markdown.
+
+    Args:
+        results: All runs.
+        command: What was typed.
+        note: A sentence about the circumstances.
+    """
     return "\n".join(
         [
             "# The gateway's cost",
@@ -129,6 +135,7 @@ def page(results: Results, command: str) -> str:
             "```",
             "",
             *_machine(results),
+            *(["", note] if note else []),
             "",
             "## Every way",
             "",

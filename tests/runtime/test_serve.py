@@ -1,6 +1,7 @@
 """The live runtime over fake engines, in virtual time: every way a request can go."""
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,27 @@ def test_a_request_loads_its_model_streams_and_ends_once() -> None:
         end = world.ended["r"]
         assert (end.outcome, end.output_tokens, end.good) == (Outcome.DONE, 5, True)
         assert end.arrived_ns < end.dispatch_ns < end.first_token_ns <= end.ended_ns
+        await world.runtime.close()
+
+    run_virtual(main)
+
+
+def test_a_waiting_client_is_told_when_it_is_expected_to_start() -> None:
+    async def main(clock: VirtualClock) -> None:
+        load = FakeLoad(duration_ns=4 * SECOND, steps=4)
+        world = World(clock, {name: FakeLauncher(load=load) for name in "ab"})
+        first, second = RecordingSink(), RecordingSink()
+        await world.ask("1", "a", sink=first)
+        told = [wait.starts_in_ns for wait in first.waits]
+        assert told[0] == -1, "before any progress nothing tells"
+        # Every quarter of the load is reported when it is done, so the pace is exact then.
+        assert abs(told[-1]) <= SECOND
+        await world.ask("2", "b")
+        await world.ask("3", "a", sink=second)
+        loading = [wait for wait in second.waits if wait.model_state == "loading"]
+        for wait, later in itertools.pairwise(loading):
+            assert wait.starts_in_ns - later.starts_in_ns == later.waited_ns - wait.waited_ns
+        assert 3 * SECOND < loading[0].starts_in_ns <= 4 * SECOND, "the last load took 4 s"
         await world.runtime.close()
 
     run_virtual(main)

@@ -47,10 +47,36 @@ def model_snapshot(state: State, model: Model) -> ModelSnapshot:
         waiting=model.waiting_count,
         running=model.running_count(),
         load_fraction=max(loading, default=0.0),
+        ready_in_ns=ready_in_ns(state, model),
         backoff_until_ns=model.backoff_until_ns,
         last_failure=model.last_failure,
         replicas=tuple(_replica(replica) for replica in replicas),
     )
+
+
+#: Progress below this says too little to be extrapolated.
+_FRACTION_MIN = 0.1
+
+
+def ready_in_ns(state: State, model: Model) -> int:
+    """Expected time until the model's loading replica is ready, ns; -1 where nothing tells.
+
+    The duration of the last load, less what has passed; before there was one, the progress so
+    far goes on at its pace.
+    """
+    if model.in_state(ReplicaState.READY):
+        return -1
+    expected: list[int] = []
+    for replica in model.replicas.values():
+        passed_ns = state.now_ns - replica.since_ns
+        if replica.state is not ReplicaState.LOADING:
+            continue
+        if model.last_load_ns >= 0:
+            expected.append(max(model.last_load_ns - passed_ns, 0))
+        elif replica.load_fraction >= _FRACTION_MIN:
+            whole_ns = round(passed_ns / replica.load_fraction)
+            expected.append(max(whole_ns - passed_ns, 0))
+    return min(expected, default=-1)
 
 
 def model_state(state: State, model: Model) -> ModelState:

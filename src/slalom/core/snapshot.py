@@ -55,6 +55,8 @@ class ModelSnapshot:
     waiting: int
     running: int
     load_fraction: float
+    #: Expected time until a loading replica is ready, ns; -1 where nothing tells.
+    ready_in_ns: int
     #: End of the back-off after a failed load; -1 if there is none.
     backoff_until_ns: int
     last_failure: str

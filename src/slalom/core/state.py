@@ -129,6 +129,7 @@ class Model:
         "device",
         "failures",
         "last_failure",
+        "last_load_ns",
         "learned_bytes",
         "offered",
         "queue",
@@ -152,6 +153,8 @@ class Model:
         self.last_failure = ""
         #: Largest measurement so far: the next load books at least this.
         self.learned_bytes = 0
+        #: Duration of its last load that succeeded; -1 before there was one.
+        self.last_load_ns = -1
         #: When its present need for a replica arose; for pinned models, the start.
         self.wanted_ns = 0
         #: Key under which it stands in its device's runnable heap, if it does.

@@ -219,6 +219,7 @@ def on_replica_ready(step: Step, event: ReplicaReady) -> None:
     model = replica.model
     model.failures = 0
     model.backoff_until_ns = -1
+    model.last_load_ns = state.now_ns - replica.since_ns
     replica.ready_ns = replica.last_used_ns = state.now_ns
     replica.load_fraction = 1.0
     open_for_work(state, replica)

@@ -134,6 +134,11 @@ class StreamSink:
         text = f": waiting {waiting.waited_ns // MS} ms; model {waiting.model_state}"
         if waiting.model_state == "loading":
             text += f" {waiting.load_fraction:.0%}"
+        if waiting.starts_in_ns >= 0:
+            starts_ms = waiting.starts_in_ns // MS
+            text += f"; expected to start in {starts_ms} ms"
+            if not self._started:
+                self.headers.append((b"x-slalom-predicted-start-ms", b"%d" % starts_ms))
         await self._write(text.encode() + b"\n\n")
 
     async def head(self, assignment: Assignment, status: int, content_type: str) -> None:

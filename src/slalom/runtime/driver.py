@@ -224,10 +224,15 @@ class Runtime:
 
     def _waiting(self, ticket: Ticket) -> Waiting:
         model: ModelSnapshot | None = self._scheduler.model_snapshot(ticket.request.model)
+        now_ns = self.now_ns()
+        starts_in_ns = model.ready_in_ns if model else -1
+        if starts_in_ns > 0:
+            starts_in_ns = max(starts_in_ns - (now_ns - self._scheduler.state.now_ns), 0)
         return Waiting(
-            waited_ns=self.now_ns() - ticket.request.arrived_ns,
+            waited_ns=now_ns - ticket.request.arrived_ns,
             model_state=model.state if model else "",
             load_fraction=model.load_fraction if model else 0.0,
+            starts_in_ns=starts_in_ns,
         )
 
     def _leave(self, ticket: Ticket) -> None:

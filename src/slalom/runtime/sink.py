@@ -34,6 +34,8 @@ class Waiting:
     #: `ModelState` of its model and, while loading, how far it is (0.0 to 1.0).
     model_state: str
     load_fraction: float
+    #: Expected time until it can start, ns; -1 where nothing tells.
+    starts_in_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)

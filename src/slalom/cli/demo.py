@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "slalom demo                  about three minutes, with a live display",
             "slalom demo --code ~/src/x   prompts cut from your own Python files",
+            "slalom demo --repeats 3      more runs, in turn, for steadier figures",
             "slalom demo --json           the result as JSON",
         ),
     )(demo)
@@ -38,13 +39,56 @@ def demo(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the load.")] = 0,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs of each; who begins changes every time.")
+    ] = 1,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="R",
+            help="Requests per second. Default: found by a short probe of this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Requests of one run. Default: as many as arrive in 40 seconds.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep each server's configuration, journal and log in this new folder. "
+            "Default: the state folder, until the next demo.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny models, a few requests: only to see it work.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Serve a few hundred coding requests with real models, twice, and compare.
 
-    Starts a server with three models that do not fit into memory together, sends it the same
-    open-loop load pass-through (fcfs, lru) and with Slalom's best policies, and ends with one
-    table of latencies, attainment and goodput per task.
+    Starts a server with four models that do not fit into memory together and sends it an open-loop
+    load of completions, generations, summaries and translations: first pass-through (fcfs, lru),
+    then the same load to a fresh server with Slalom's policies. Ends with one table of latencies,
+    targets met and goodput per task.
     """
     run = importlib.import_module("slalom.bench.demo").run
-    raise typer.Exit(int(run(code=code, seed=seed, as_json=json) or 0))
+    code_of_exit = run(
+        code=code,
+        seed=seed,
+        repeats=repeats,
+        rate=rate,
+        requests=requests,
+        keep=keep,
+        quick=quick,
+        as_json=json,
+    )
+    raise typer.Exit(int(code_of_exit))

@@ -61,14 +61,13 @@ HISTORY = [{"role": "user"}, {"role": "assistant"}, {"role": "user"}]
           "rules": (BATCH_RULE,)}, "chat"),
         ({"named_task": "summarisation", "key": key("chat"), "rules": (BATCH_RULE,)},
          "summarisation"),
-        ({"key": key("agent"), "rules": (BATCH_RULE,), "body": {"suffix": "x"}}, "agent"),
-        ({"rules": (BATCH_RULE,), "body": {"suffix": "x"}}, "batch"),
+        ({"key": key("agent"), "rules": (BATCH_RULE,), "fim": True}, "agent"),
+        ({"rules": (BATCH_RULE,), "fim": True}, "batch"),
         ({}, "generation"),
         # recognition
-        ({"body": {"suffix": "x"}, "max_tokens": 32}, "completion"),
-        ({"body": {"suffix": "x", "stop": ["\n"]}}, "completion"),
-        ({"body": {"suffix": "x", "stop": "\n"}}, "completion"),
-        ({"body": {"suffix": "x"}}, "completion-multiline"),
+        ({"fim": True, "max_tokens": 32}, "completion"),
+        ({"fim": True, "body": {"stop": ["\n"]}}, "completion"),
+        ({"fim": True, "body": {"stop": "\n"}}, "completion"),
         ({"fim": True}, "completion-multiline"),
         ({"body": {"tools": [{}]}}, "agent"),
         ({"body": {"tools": []}}, "generation"),
@@ -148,13 +147,14 @@ def test_which_targets(given: dict[str, Any], sla: Sla) -> None:
                 "x-sgl-ttft-slo-ms",
                 "x-sgl-tps-slo",
             )
-            for value in ("fast", "-1", "0", "nan", "inf", "")
+            for value in ("fast", "-1", "0", "nan", "inf", "", "1e300", "1e-300")
         ),
         ({"headers": {"x-request-priority": "high"}}, "x-request-priority"),
         ({"headers": {"x-dynamo-request-priority": "1.5"}}, "x-dynamo-request-priority"),
         ({"body": {"metadata": {"slo_e2e_ms": "soon"}}}, "metadata.slo_e2e_ms"),
         ({"body": {"metadata": {"slo_e2e_ms": True}}}, "metadata.slo_e2e_ms"),
         ({"body": {"t_max_predict_ms": "1"}}, "t_max_predict_ms"),
+        ({"body": {"t_max_predict_ms": 10**400}}, "t_max_predict_ms"),
         # a second name for the same target is checked too
         ({"headers": {"x-slo-ttft-ms": "5", "x-llm-d-slo-ttft-ms": "x"}}, "x-llm-d-slo-ttft-ms"),
     ],

@@ -33,6 +33,10 @@ HEADERS = frozenset(
     )
 )
 
+#: Numbers outside are typing errors, and in ns would not fit where they are kept.
+_LEAST = 1e-6
+_GREATEST = 1e12
+
 #: `service_tier` values of the OpenAI API that give up urgency.
 _SLOW_TIERS = frozenset(("flex", "batch"))
 
@@ -171,7 +175,7 @@ def _limit(body: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RequestError(f"{name} must be a number of milliseconds.", param=name)
-    return float(value) if value >= 1 else None
+    return _positive(value, name) if value >= 1 else None
 
 
 def _positive(value: object, name: str) -> float:
@@ -181,9 +185,9 @@ def _positive(value: object, name: str) -> float:
             number = float(value)
         except (ValueError, OverflowError):
             number = math.nan
-    if not (0 < number < 1e12):
+    if not (_LEAST <= number <= _GREATEST):
         raise RequestError(
-            f"{name} must be a positive number, not {ascii(value)[:40]}.",
+            f"{name} must be a number above 0 and not beyond reason, not {ascii(value)[:40]}.",
             code="invalid_number",
             param=name,
         )

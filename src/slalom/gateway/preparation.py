@@ -13,7 +13,7 @@ from slalom.errors import RequestError
 from slalom.gateway import request_body, upstream_call
 from slalom.gateway.params import KeyEntry, ServedModel
 from slalom.gateway.request_head import RequestHead
-from slalom.gateway.resolution import CHAT_PATH, EMBEDDINGS_PATH, Facts, resolve
+from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, Facts, resolve
 from slalom.gateway.shared import Shared
 from slalom.gateway.upstream_call import Outgoing
 
@@ -60,9 +60,18 @@ def prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
     Raises:
         RequestError: The client is wrong; `param` names where.
     """
+    try:
+        return _prepare(shared, arrival, raw)
+    except RecursionError:  # what could be parsed is still too deep to be looked through
+        raise RequestError("The body is nested too deeply.", code="invalid_json") from None
+
+
+def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
     body = request_body.parse(raw)
     embeddings = arrival.path == EMBEDDINGS_PATH
-    request_body.check_fields(body, chat=arrival.path == CHAT_PATH, embeddings=embeddings)
+    infill = arrival.path == COMPLETIONS_PATH and bool(body.get("suffix"))
+    chat = arrival.path == CHAT_PATH
+    request_body.check_fields(body, chat=chat, embeddings=embeddings)
     named = shared.catalogue.find(body["model"])
     model = named.model
     capabilities = shared.runtime.capabilities(model.id)
@@ -70,9 +79,10 @@ def prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         _check_embeddings(capabilities, model.id)
         answer = _Answer()
     else:
-        upstream_call.check_infill(body, capabilities, model.id)
+        if infill:
+            upstream_call.check_infill(body, capabilities, model.id)
         answer = _answer(body, model, shared.params.default_max_tokens)
-    prompt_tokens = upstream_call.prompt_tokens(body)
+    prompt_tokens = upstream_call.prompt_tokens(body, chat=chat)
     facts = Facts(
         path=arrival.path,
         headers=arrival.head.watched,
@@ -83,7 +93,7 @@ def prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         key=arrival.key,
         prompt_tokens=prompt_tokens,
         max_tokens=answer.max_tokens,
-        fim=upstream_call.has_fim_tokens(body, capabilities.fim),
+        fim=infill or upstream_call.has_fim_tokens(body, capabilities.fim),
     )
     resolved = resolve(facts, shared.params)
     request = Request(
@@ -103,7 +113,8 @@ def prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         body=body,
         changes=dict(answer.changes),
         headers=arrival.head.upstream_headers(arrival.request_id),
-        fim=capabilities.fim,
+        fim=capabilities.fim if infill else None,
+        infill=infill,
     )
     return Work(request, outgoing, answer.stream, answer.strip_usage, resolved.notices)
 

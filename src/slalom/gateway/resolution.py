@@ -40,7 +40,7 @@ class Facts:
     key: KeyEntry | None
     prompt_tokens: int
     max_tokens: int
-    #: Whether the prompt carries the model's fill-in-the-middle tokens.
+    #: Whether it is fill-in-the-middle: a suffix, or the model's own tokens in the prompt.
     fim: bool = False
 
 
@@ -115,7 +115,7 @@ def _recognised(facts: Facts) -> str | None:
     body = facts.body
     if facts.path == EMBEDDINGS_PATH:
         return "embedding"
-    if facts.fim or body.get("suffix"):
+    if facts.fim:
         return "completion" if _is_single_line(facts) else "completion-multiline"
     if body.get("tools"):
         return "agent"

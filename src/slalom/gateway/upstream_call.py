@@ -37,19 +37,29 @@ class Outgoing:
     headers: Mapping[str, str]
     #: Fallback template where the engine itself names none.
     fim: FimTemplate | None = None
+    #: Whether prompt and suffix become one fill-in-the-middle prompt.
+    infill: bool = False
 
     def call(self, engine: Engine) -> Call:
-        """The call in this engine's words."""
+        """The call in this engine's words.
+
+        Raises:
+            RequestError: The body cannot be written again.
+        """
         body = self.body
         rewritten = bool(self.changes) or body["model"] != engine.model_name
-        template = engine.capabilities.fim or self.fim
-        infill = bool(body.get("suffix")) and template is not None
-        if not rewritten and not infill:
+        if not rewritten and not self.infill:
             return Call(path=self.path, body=self.raw, headers=self.headers)
         fields = {**body, **self.changes, "model": engine.model_name}
-        if infill and template is not None:
+        template = engine.capabilities.fim or self.fim
+        if self.infill and template is not None:
             fields["prompt"] = template.render(fields["prompt"], fields.pop("suffix"))
-        return Call(path=self.path, body=_encode(fields), headers=self.headers)
+        try:
+            return Call(path=self.path, body=_encode(fields), headers=self.headers)
+        except (RecursionError, UnicodeEncodeError) as problem:
+            raise RequestError(
+                f"The body cannot be passed on ({type(problem).__name__}).", code="invalid_json"
+            ) from None
 
 
 @dataclass(slots=True)
@@ -98,8 +108,6 @@ def check_infill(body: Mapping[str, Any], capabilities: Capabilities, model: str
     Raises:
         RequestError: The model knows no fill-in-the-middle, or the prompt is not one text.
     """
-    if not body.get("suffix"):
-        return
     if capabilities.fim is None:
         raise RequestError(
             f"The model {model!r} does not know fill-in-the-middle: leave 'suffix' out, or use a "
@@ -117,13 +125,12 @@ def has_fim_tokens(body: Mapping[str, Any], fim: FimTemplate | None) -> bool:
     return fim is not None and isinstance(prompt, str) and bool(fim.middle) and fim.middle in prompt
 
 
-def prompt_tokens(body: Mapping[str, Any]) -> int:
-    """Estimated tokens of the prompt, from its size in bytes: no tokenizer is asked."""
-    messages = body.get("messages")
-    if messages is None:
+def prompt_tokens(body: Mapping[str, Any], *, chat: bool) -> int:
+    """Estimated tokens of a checked body's prompt, from its bytes: no tokenizer is asked."""
+    if not chat:
         return _tokens(body.get("prompt", body.get("input"))) + _tokens(body.get("suffix"))
     count = 0
-    for message in messages:
+    for message in body["messages"]:
         content = message.get("content")
         if isinstance(content, list):
             content = [part.get("text") for part in content if isinstance(part, dict)]

@@ -5,9 +5,8 @@ probe is short and the estimate rough: it only has to bring every machine near t
 Called by `demo_run`.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slalom.bench.load_client import LoadClient
 from slalom.metrics.records import Fate
@@ -19,8 +18,10 @@ from slalom.workload.source_code import Corpus
 
 #: Requests under way at a time while a model is probed.
 _WIDTH = 4
-#: Different requests planned for a probe; they are sent again when it needs more.
-_PLANNED = 120
+#: Requests planned for a probe, at most.
+_PLANNED = 150
+#: A probe that takes so many times what was planned is cut: the machine is busy.
+_PATIENCE = 3.0
 #: Engines that compute at full speed side by side: each has half of the cores as threads.
 _SIDE_BY_SIDE = 2
 #: Share of the machine that is left to engines beside the gateway and the load client.
@@ -91,10 +92,15 @@ def knee(
 
 async def _probe(base_url: str, spec: LoadSpec, corpus: Corpus, probe_s: float) -> float:
     """Whole answers per second at full load, the model being loaded before."""
-    planned = itertools.cycle(plan(spec, corpus))
+    planned = plan(spec, corpus)
     client = LoadClient(base_url)
-    await client.open_loop([next(planned)])
-    records = await client.closed_loop(planned, width=_WIDTH, duration_s=probe_s)
+    # The first loads the model; the second shows how long one takes alone.
+    await client.open_loop([replace(planned[0], at_ns=0)])
+    (alone,) = await client.open_loop([replace(planned[1], at_ns=0)])
+    alone_s = max(alone.e2e_ns / SECOND, 1e-3)
+    count = max(_WIDTH, min(round(probe_s / alone_s), len(planned) - 2))
+    records = await client.closed_loop(
+        planned[2 : 2 + count], width=_WIDTH, duration_s=_PATIENCE * probe_s
+    )
     ends = [record.ended_ns for record in records if record.fate is Fate.DONE]
-    # At least one answer's worth: a machine too slow for one gets the least load there is.
-    return len(ends) * SECOND / max(ends) if ends else 1 / probe_s
+    return len(ends) * SECOND / max(ends) if ends else 1 / alone_s

@@ -56,7 +56,9 @@ class Display:
         if self._console.is_terminal:
             with Live(console=self._console, auto_refresh=False, transient=True) as live:
                 watcher = asyncio.create_task(
-                    _every(_LIVE_EVERY_S, lambda: live.update(Text(line()), refresh=True))
+                    _every(
+                        _LIVE_EVERY_S, lambda: live.update(Text(line()), refresh=True), at_once=True
+                    )
                 )
                 try:
                     yield
@@ -82,7 +84,9 @@ def _state(progress: Progress, elapsed_s: float) -> str:
     )
 
 
-async def _every(seconds: float, show: Callable[[], None]) -> None:
+async def _every(seconds: float, show: Callable[[], None], *, at_once: bool = False) -> None:
+    if at_once:
+        show()
     while True:
         await asyncio.sleep(seconds)
         show()

@@ -130,6 +130,7 @@ def page(results: Results, command: str, *, note: str = "") -> str:
             "",
             _INTRODUCTION,
             "",
+            "<!-- skip: takes minutes, and the machine to itself -->",
             "```console",
             command,
             "```",

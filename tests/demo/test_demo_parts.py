@@ -166,7 +166,7 @@ async def test_progress_is_live_on_a_terminal() -> None:
     console = Console(file=out, force_terminal=True, width=120, highlight=False)
     progress = Progress(total=2, sent=1)
     async with asyncio.timeout(20), Display(console).watching("slalom", progress):
-        while "sent 1/2" not in out.getvalue():
+        while "sent 1/2" not in out.getvalue():  # noqa: ASYNC110 - a display tells no event
             await asyncio.sleep(0)
         progress.sent = 2
     assert "sent 2/2" in out.getvalue()

@@ -12,6 +12,51 @@ import typer
 from slalom.cli.shape import JsonOption, examples
 
 
+CodeOption = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        metavar="DIR",
+        help="Folder with Python files to cut prompts from. Default: Python's own library.",
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the load.")]
+RepeatsOption = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Runs of each; who begins changes every time.")
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        help="Requests per second. Default: found by a short probe of this machine.",
+        show_default=False,
+    ),
+]
+RequestsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Requests of one run. Default: as many as arrive in 40 seconds.",
+        show_default=False,
+    ),
+]
+KeepOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep each server's configuration, journal and log in this new folder. "
+        "Default: the state folder, until the next demo.",
+        show_default=False,
+    ),
+]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="Tiny models, a few requests: only to see it work.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
@@ -28,49 +73,13 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     *,
-    code: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            metavar="DIR",
-            help="Folder with Python files to cut prompts from. Default: Python's own library.",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the load.")] = 0,
-    repeats: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Runs of each; who begins changes every time.")
-    ] = 1,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="R",
-            help="Requests per second. Default: found by a short probe of this machine.",
-            show_default=False,
-        ),
-    ] = None,
-    requests: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Requests of one run. Default: as many as arrive in 40 seconds.",
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Keep each server's configuration, journal and log in this new folder. "
-            "Default: the state folder, until the next demo.",
-            show_default=False,
-        ),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Tiny models, a few requests: only to see it work.")
-    ] = False,
+    code: CodeOption = None,
+    seed: SeedOption = 0,
+    repeats: RepeatsOption = 1,
+    rate: RateOption = None,
+    requests: RequestsOption = None,
+    keep: KeepOption = None,
+    quick: QuickOption = False,
     json: JsonOption = False,
 ) -> None:
     """Serve a few hundred coding requests with real models, twice, and compare.

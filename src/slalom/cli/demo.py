@@ -11,7 +11,6 @@ import typer
 
 from slalom.cli.shape import JsonOption, examples
 
-
 CodeOption = Annotated[
     Path | None,
     typer.Option(

@@ -1,6 +1,6 @@
 """The engine's law: token times, what a neighbour costs, and that skipping ahead is exact."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slalom.twin.engine_model import EngineModel, Stage, StepLaw
@@ -91,6 +91,7 @@ class _Stepped:
         return finished
 
 
+@example([(1, 0, 4), (1, 6, 12), (198, 19, 9)])
 @given(
     st.lists(
         st.tuples(st.integers(1, 400), st.integers(0, 30), st.integers(1, 12)),

@@ -169,8 +169,11 @@ class EngineModel(Generic[J]):
         """The milestones reached up to now with their times, in order; the finished are gone."""
         reached: list[tuple[int, Milestone[J]]] = []
         while (at_ns := self.next_ns()) is not None and at_ns <= now_ns:
+            running = len(self._jobs)
             for job in list(self._jobs.values()):
                 reached.extend((at_ns, milestone) for milestone in self._reach(job, at_ns))
+            if len(self._jobs) < running:
+                self._change_pace(len(self._jobs), at_ns)
         return reached
 
     def _reach(self, job: _Job[J], at_ns: int) -> list[Milestone[J]]:
@@ -183,7 +186,6 @@ class EngineModel(Generic[J]):
             reached.append(Milestone(job.name, stage, tokens))
             if stage is Stage.FINISHED:
                 del self._jobs[job.name]
-                self._change_pace(len(self._jobs), at_ns)
                 break
             job.told = True
             if self._report_every_ns:

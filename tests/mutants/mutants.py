@@ -33,7 +33,7 @@ MUTANTS = (
     ),
     Mutant(
         "bytes not freed",
-        "core/state.py",
+        "core/books.py",
         "    device.book(replica, 0)\n    del",
         "    device.book(replica, replica.booked_bytes)\n    del",
     ),
@@ -112,8 +112,8 @@ MUTANTS = (
     Mutant(
         "pinned models give way",
         "core/residency.py",
-        "return settled and not replica.model.spec.pinned and",
-        "return settled and",
+        "return replica.ready_ns <= grown_ns and not replica.model.spec.pinned",
+        "return replica.ready_ns <= grown_ns",
     ),
     Mutant(
         "device window ignored",

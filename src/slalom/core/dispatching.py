@@ -7,10 +7,14 @@ models that were touched since the last pass stand in the heap.
 import heapq
 
 from slalom.core.actions import Dispatch, Outcome
+from slalom.core.books import occupy
 from slalom.core.ending import end, touch
 from slalom.core.policy import Verdict
-from slalom.core.state import Attempt, Device, Model, Replica, RequestRecord, occupy
+from slalom.core.state import Attempt, Device, Model, Replica, RequestRecord, State
 from slalom.core.transitions import Step
+
+#: Stale offers below this number are never worth a rebuild.
+_RUNNABLE_SLACK = 64
 
 
 def dispatch_all(step: Step) -> None:
@@ -46,6 +50,18 @@ def _dispatch_on(step: Step, device: Device) -> None:
             continue
         _start(step, record, model, model.replicas[picked.id])
         touch(step.state, model)
+    if len(device.runnable) > _RUNNABLE_SLACK + 2 * len(step.state.models):
+        _compact(step.state, device)
+
+
+def _compact(state: State, device: Device) -> None:
+    """Drop stale offers that no dispatch brings to the surface while the device is full."""
+    device.runnable[:] = [
+        (model.offered, model.spec.id)
+        for model in state.models.values()
+        if model.offered is not None and model.device is device
+    ]
+    heapq.heapify(device.runnable)
 
 
 def _withdraw(model: Model, device: Device) -> None:

@@ -27,6 +27,8 @@ def touch(state: State, model: Model) -> None:
     elif not model.is_resident():
         if model.spec.id not in device.wanting:
             device.wanting[model.spec.id] = model
+            if model.bytes_needed == 0:
+                device.wanting.move_to_end(model.spec.id, last=False)
             model.wanted_ns = state.now_ns
             state.dirty[device.spec.id] = device
     elif len(model.replicas) < model.spec.replicas and model.spec.id not in device.growing:
@@ -48,6 +50,8 @@ def leave_queue(state: State, record: RequestRecord) -> None:
     model = state.models[record.request.model]
     model.queue.remove(record)
     del state.waiting[record.request.id]
+    if not model.queue and not model.spec.pinned:
+        model.device.wanting.pop(model.spec.id, None)
     touch(state, model)
     state.dirty[model.device.spec.id] = model.device
 

@@ -62,11 +62,16 @@ def _check_ledger(device: Device) -> None:
     for replica_state, members in device.in_state.items():
         for replica in members.values():
             _require(replica.state is replica_state, "4 (the index by state)", replica)
+    for index in (device.idle, device.busy):
+        used = [replica.last_used_ns for replica in index.values()]
+        _require(used == sorted(used), "10 (least recently used first)", device)
     for replica in device.replicas.values():
         _require(replica.id in device.in_state[replica.state], "4 (the index by state)", replica)
         _require(len(replica.running) <= replica.model.spec.places, "12 (places)", replica)
         idle = replica.state is ReplicaState.READY and not replica.running
         _require(idle == (replica.id in device.idle), "10 (idle means idle)", replica)
+        busy = replica.state is ReplicaState.READY and bool(replica.running)
+        _require(busy == (replica.id in device.busy), "10 (busy means busy)", replica)
         if replica.state is ReplicaState.LOADING:
             _require(not replica.running, "10 (nothing runs while it loads)", replica)
 

@@ -5,13 +5,17 @@ gone; the policy only chooses among the replicas that this pass allows to go. Ne
 in the order in which they arose, so none can be overtaken for ever.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause
+from slalom.core.books import close_for_work, enter, open_for_work
 from slalom.core.ending import end, touch
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device, Model, Replica, close_for_work, enter, open_for_work
+from slalom.core.state import Device, Model, Replica
 from slalom.core.transitions import Step, does_not_fit, room_for, unload
+
+#: Needs for which room is made at a time on one device: enough to keep its link busy.
+_UNMET_MAX = 16
 
 
 def reconcile_residency(step: Step) -> None:
@@ -45,56 +49,72 @@ def _cancel_unwanted_loads(step: Step, device: Device) -> None:
 
 def _shed_excess(step: Step, device: Device) -> None:
     """Measurements above the estimates may overrun the budget: make room at once."""
+    if device.free_bytes >= 0:
+        return
     excess = -device.free_bytes - device.leaving_bytes()
     if excess > 0:
         step.state.counters["budget_overruns"] += 1
-        candidates = list(_candidates(step, device, None, urgent=True))
+        candidates = list(_candidates(step, device, urgent=True, settled=False))
         victims = step.policies.residency.victims(candidates, excess, step.state.now_ns)
         for victim in candidates if victims is None else victims:
             _evict(step, device.replicas[victim.id])
 
 
 def _serve_needs(step: Step, device: Device) -> None:
-    """Walk the models that need a replica, oldest need first, reserving bytes as we go."""
+    """Walk the models that need a replica, oldest need first, reserving bytes as we go.
+
+    The walk ends at the first need that nothing can be done for: those behind it have less
+    patience behind them and need at least as much. It also ends once `_UNMET_MAX` needs wait
+    for bytes to come free, so that a pass costs the needs it serves and not all there are.
+    """
     now_ns = step.state.now_ns
     #: Bytes free now; bytes that will come free; bytes that older unmet needs have reserved.
     free, coming, pending = device.free_bytes, device.leaving_bytes(), 0
-    for model in list(device.wanting.values()):
+    met: list[Model] = []
+    too_large: list[Model] = []
+    resting: list[Model] = []
+    unmet: list[Model] = []
+    for model in device.wanting.values():
         need = model.bytes_needed
         if not _still_wants(step, model):
-            del device.wanting[model.spec.id]
+            met.append(model)
         elif pending == 0 and _take_back(step, model):
-            del device.wanting[model.spec.id]
+            met.append(model)
             coming = device.leaving_bytes()
         elif now_ns < model.backoff_until_ns:
-            continue
+            resting.append(model)
         elif room_for(model) < need:
-            del device.wanting[model.spec.id]
-            _refuse_waiting(step, model)
+            too_large.append(model)
         elif need == 0 or free - pending >= need:
-            del device.wanting[model.spec.id]
+            met.append(model)
             load(step, model)
             free -= need
         else:
-            shortfall = pending + need - free - coming
-            if shortfall > 0:
-                coming += _make_room(step, model, shortfall)
+            unmet.append(model)
             pending += need
+            if pending > free + coming:
+                coming += _make_room(step, model, pending - free - coming)
+            if pending > free + coming or len(unmet) >= _UNMET_MAX:
+                break
+    for model in (*met, *too_large):
+        del device.wanting[model.spec.id]
+    for model in too_large:
+        _refuse_waiting(step, model)
     _undo_needless_drains(step, device, max(pending - free, 0))
-    device.look_ns = _next_look_ns(step, device)
+    device.look_ns = _next_look_ns(step, device, [*resting, *unmet])
 
 
-def _next_look_ns(step: Step, device: Device) -> int:
+def _next_look_ns(step: Step, device: Device, unmet: list[Model]) -> int:
     """When time alone may change the answer for an unmet need; -1 for never."""
-    if not device.wanting:
+    if not unmet:
         return -1
     params, now_ns = step.params, step.state.now_ns
-    times = [model.backoff_until_ns for model in device.wanting.values()]
-    times += [model.wanted_ns + params.swap_patience_ns for model in device.wanting.values()]
-    times += [
-        replica.ready_ns + _residency_ns(step)
-        for replica in device.in_state[ReplicaState.READY].values()
-    ]
+    times = [model.backoff_until_ns for model in unmet]
+    times += [model.wanted_ns + params.swap_patience_ns for model in unmet]
+    for replica in reversed(device.in_state[ReplicaState.READY].values()):
+        if replica.since_ns + _residency_ns(step) <= now_ns:
+            break
+        times.append(replica.ready_ns + _residency_ns(step))
     return min((at_ns for at_ns in times if at_ns > now_ns), default=-1)
 
 
@@ -128,31 +148,35 @@ def _refuse_waiting(step: Step, model: Model) -> None:
 
 def _make_room(step: Step, model: Model, shortfall: int) -> int:
     """Ask the policy for victims and evict them; the bytes that will come free by it."""
-    urgent = model.wanted_ns + step.params.swap_patience_ns <= step.state.now_ns
-    candidates = list(_candidates(step, model.device, model, urgent=urgent))
-    if sum(candidate.booked_bytes for candidate in candidates) < shortfall:
-        return 0
     now_ns = step.state.now_ns
-    victims = step.policies.residency.victims(candidates, shortfall, now_ns) or ()
-    allowed = {candidate.id: candidate for candidate in candidates}
-    chosen = [allowed[victim.id] for victim in victims]
+    urgent = model.wanted_ns + step.params.swap_patience_ns <= now_ns
+    offered: dict[str, Replica] = {}
+
+    def offer() -> Iterator[Replica]:
+        for replica in _candidates(step, model.device, urgent=urgent, settled=True):
+            offered[replica.id] = replica
+            yield replica
+
+    victims = step.policies.residency.victims(offer(), shortfall, now_ns) or ()
+    chosen = [offered[victim.id] for victim in victims]
+    freed = sum(replica.booked_bytes for replica in chosen)
+    if freed < shortfall:
+        return 0
     for replica in chosen:
         _evict(step, replica)
-    return sum(replica.booked_bytes for replica in chosen)
+    return freed
 
 
-def _candidates(
-    step: Step, device: Device, beneficiary: Model | None, *, urgent: bool
-) -> Iterable[Replica]:
-    """Replicas that may go: never pinned, loading, or younger than the minimum residency.
+def _candidates(step: Step, device: Device, *, urgent: bool, settled: bool) -> Iterator[Replica]:
+    """Replicas that may go, least recently used first: never pinned ones, never loading ones.
 
-    Those of models nobody waits for come first; busy ones and those with a queue only if urgent.
+    Those of models nobody waits for come first; those with a queue, and busy ones, only if
+    urgent. Unless the budget is overrun, only those that have been ready for their minimum time.
     """
-    grown_ns = step.state.now_ns - _residency_ns(step)
+    grown_ns = step.state.now_ns - (_residency_ns(step) if settled else 0)
 
     def may_go(replica: Replica) -> bool:
-        settled = replica.ready_ns <= grown_ns or beneficiary is None
-        return settled and not replica.model.spec.pinned and replica.model is not beneficiary
+        return replica.ready_ns <= grown_ns and not replica.model.spec.pinned
 
     contested = []
     for replica in device.idle.values():
@@ -163,7 +187,7 @@ def _candidates(
                 yield replica
     if urgent:
         yield from contested
-        yield from filter(may_go, device.busy_by_last_use())
+        yield from filter(may_go, device.busy.values())
 
 
 def _evict(step: Step, replica: Replica) -> None:
@@ -191,8 +215,12 @@ def _reopen(step: Step, replica: Replica) -> None:
 
 def _undo_needless_drains(step: Step, device: Device, unmet_bytes: int) -> None:
     """Give drains back whose beneficiary has gone; what already unloads is never resurrected."""
+    if not device.in_state[ReplicaState.DRAINING]:
+        return
+    spare = device.leaving_bytes() - unmet_bytes
     for replica in reversed(list(device.in_state[ReplicaState.DRAINING].values())):
-        if device.leaving_bytes() - unmet_bytes >= replica.booked_bytes:
+        if spare >= replica.booked_bytes:
+            spare -= replica.booked_bytes
             _reopen(step, replica)
 
 

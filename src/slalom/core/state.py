@@ -1,7 +1,7 @@
 """The scheduler's mutable state: requests, attempts, replicas, models, devices.
 
-Owns the data and the bookkeeping that keeps its parts consistent (places, ledger, indices).
-Decides nothing: transitions and the reconcile passes do. Mutated only inside `Scheduler.handle`.
+Owns the data; `books` keeps its parts consistent. Decides nothing: transitions and the reconcile
+passes do. Mutated only inside `Scheduler.handle`.
 """
 
 from collections import Counter, OrderedDict
@@ -213,6 +213,7 @@ class Device:
 
     __slots__ = (
         "booked_bytes",
+        "busy",
         "growing",
         "held",
         "idle",
@@ -238,12 +239,15 @@ class Device:
         }
         #: Ready replicas without attempts, least recently used first.
         self.idle: OrderedDict[str, Replica] = OrderedDict()
+        #: Ready replicas with attempts, least recently used first.
+        self.busy: OrderedDict[str, Replica] = OrderedDict()
         #: Models that are loaded at start and never give way.
         self.pinned: list[Model] = []
         #: Heap of (key of the queue's head, model id); stale entries are dropped on sight.
         self.runnable: list[tuple[Key, str]] = []
-        #: Models that need their first replica, in the order in which the need arose.
-        self.wanting: dict[str, Model] = {}
+        #: Models that need their first replica, in the order in which the need arose; those
+        #: that take no memory, and pinned ones that were lost, stand in front.
+        self.wanting: OrderedDict[str, Model] = OrderedDict()
         #: Models whose replicas are all full and that may have another one.
         self.growing: dict[str, Model] = {}
         #: Models whose head admission holds back until an attempt on this device ends.
@@ -264,11 +268,6 @@ class Device:
         """Set what the ledger pays for a replica."""
         self.booked_bytes += count - replica.booked_bytes
         replica.booked_bytes = count
-
-    def busy_by_last_use(self) -> list[Replica]:
-        """Ready replicas with attempts, least recently used first."""
-        busy = [r for r in self.in_state[ReplicaState.READY].values() if r.running]
-        return sorted(busy, key=lambda replica: (replica.last_used_ns, replica.id))
 
     def leaving_bytes(self) -> int:
         """Bytes that will be free once what drains and unloads is gone."""
@@ -326,78 +325,3 @@ class State:
             f"State(requests={len(self.requests)}, waiting={len(self.waiting)}, "
             f"attempts={len(self.attempts)})"
         )
-
-
-def occupy(state: State, attempt: Attempt) -> None:
-    """Give an attempt its place."""
-    replica = attempt.replica
-    replica.model.unindex(replica)
-    replica.running[attempt.fence] = attempt
-    replica.model.index(replica)
-    replica.last_used_ns = state.now_ns
-    device = replica.model.device
-    device.running += 1
-    device.idle.pop(replica.id, None)
-    state.attempts[attempt.fence] = attempt
-
-
-def vacate(state: State, attempt: Attempt) -> None:
-    """Take an attempt's place back; the replica may become idle."""
-    replica = attempt.replica
-    ready = replica.state is ReplicaState.READY
-    if ready:
-        replica.model.unindex(replica)
-    del replica.running[attempt.fence]
-    replica.last_used_ns = state.now_ns
-    device = replica.model.device
-    device.running -= 1
-    if ready:
-        replica.model.index(replica)
-        if not replica.running:
-            device.idle[replica.id] = replica
-    loading = device.in_state[ReplicaState.LOADING]
-    if not replica.running and (device.wanting or loading or not ready):
-        state.dirty[device.spec.id] = device
-    del state.attempts[attempt.fence]
-
-
-def enter(state: State, replica: Replica) -> None:
-    """Put a replica that starts to load on its model's and its device's books."""
-    replica.model.replicas[replica.id] = replica
-    device = replica.model.device
-    device.replicas[replica.id] = replica
-    device.in_state[replica.state][replica.id] = replica
-    replica.since_ns = state.now_ns
-
-
-def forget(replica: Replica) -> None:
-    """Take a replica that is gone off the books; its bytes are free."""
-    device = replica.model.device
-    device.book(replica, 0)
-    del replica.model.replicas[replica.id]
-    del device.replicas[replica.id]
-    del device.in_state[replica.state][replica.id]
-
-
-def _move(state: State, replica: Replica, into: ReplicaState) -> None:
-    device = replica.model.device
-    del device.in_state[replica.state][replica.id]
-    replica.state = into
-    replica.since_ns = state.now_ns
-    device.in_state[into][replica.id] = replica
-
-
-def open_for_work(state: State, replica: Replica) -> None:
-    """Make a replica ready: routable and, without attempts, idle."""
-    _move(state, replica, ReplicaState.READY)
-    replica.model.index(replica)
-    if not replica.running:
-        replica.model.device.idle[replica.id] = replica
-
-
-def close_for_work(state: State, replica: Replica, into: ReplicaState) -> None:
-    """Take a replica out of routing: it drains or unloads."""
-    if replica.state is ReplicaState.READY:
-        replica.model.unindex(replica)
-        replica.model.device.idle.pop(replica.id, None)
-    _move(state, replica, into)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slalom.core.actions import Action, Outcome, Reason, UnloadCause, UnloadReplica
+from slalom.core.books import close_for_work, forget, open_for_work, vacate
 from slalom.core.ending import end, enqueue, refuse, touch
 from slalom.core.events import (
     AttemptFailed,
@@ -31,17 +32,7 @@ from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import Request
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import (
-    Attempt,
-    Model,
-    Replica,
-    RequestRecord,
-    State,
-    close_for_work,
-    forget,
-    open_for_work,
-    vacate,
-)
+from slalom.core.state import Attempt, Model, Replica, RequestRecord, State
 from slalom.units import format_bytes
 
 
@@ -220,7 +211,7 @@ def on_replica_ready(step: Step, event: ReplicaReady) -> None:
     model.failures = 0
     model.backoff_until_ns = -1
     model.last_load_ns = state.now_ns - replica.since_ns
-    replica.ready_ns = replica.last_used_ns = state.now_ns
+    replica.ready_ns = state.now_ns
     replica.load_fraction = 1.0
     open_for_work(state, replica)
     _measure(state, replica, event.measured_bytes, state.now_ns)
@@ -324,7 +315,8 @@ def on_replica_gone(step: Step, event: ReplicaGone) -> None:
     forget(replica)
     state.dirty[device.spec.id] = device
     if model.spec.pinned and state.drain_deadline_ns < 0:
-        device.wanting.setdefault(model.spec.id, model)
+        device.wanting[model.spec.id] = model
+        device.wanting.move_to_end(model.spec.id, last=False)
     touch(state, model)
 
 

@@ -312,7 +312,7 @@ class Checker:
             for model in self.books.models.values()
             if model.device == device.id
             and self.books.waiting(model.id)
-            and not self.books.of_model(model.id)
+            and all(life.leaving for life in self.books.of_model(model.id))
         ]
         resting = any(model.id in self.books.load_failed_ns for model in unmet)
         pinned = any(m.pinned for m in self.books.models.values() if m.device == device.id)

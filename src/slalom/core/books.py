@@ -1,0 +1,89 @@
+"""Moves attempts and replicas between the books of the state, so that they always agree.
+
+Owns the only functions that change places, states and the indices over them. Decides nothing.
+Called by transitions and by the reconcile passes.
+"""
+
+from slalom.core.snapshot import ReplicaState
+from slalom.core.state import Attempt, Replica, State
+
+
+def occupy(state: State, attempt: Attempt) -> None:
+    """Give an attempt its place."""
+    replica = attempt.replica
+    replica.model.unindex(replica)
+    replica.running[attempt.fence] = attempt
+    replica.model.index(replica)
+    replica.last_used_ns = state.now_ns
+    device = replica.model.device
+    device.running += 1
+    device.idle.pop(replica.id, None)
+    device.busy[replica.id] = replica
+    device.busy.move_to_end(replica.id)
+    state.attempts[attempt.fence] = attempt
+
+
+def vacate(state: State, attempt: Attempt) -> None:
+    """Take an attempt's place back; the replica may become idle."""
+    replica = attempt.replica
+    ready = replica.state is ReplicaState.READY
+    if ready:
+        replica.model.unindex(replica)
+    del replica.running[attempt.fence]
+    replica.last_used_ns = state.now_ns
+    device = replica.model.device
+    device.running -= 1
+    if ready:
+        replica.model.index(replica)
+        device.busy.move_to_end(replica.id)
+        if not replica.running:
+            del device.busy[replica.id]
+            device.idle[replica.id] = replica
+    loading = device.in_state[ReplicaState.LOADING]
+    if not replica.running and (device.wanting or loading or not ready):
+        state.dirty[device.spec.id] = device
+    del state.attempts[attempt.fence]
+
+
+def enter(state: State, replica: Replica) -> None:
+    """Put a replica that starts to load on its model's and its device's books."""
+    replica.model.replicas[replica.id] = replica
+    device = replica.model.device
+    device.replicas[replica.id] = replica
+    device.in_state[replica.state][replica.id] = replica
+    replica.since_ns = state.now_ns
+
+
+def forget(replica: Replica) -> None:
+    """Take a replica that is gone off the books; its bytes are free."""
+    device = replica.model.device
+    device.book(replica, 0)
+    del replica.model.replicas[replica.id]
+    del device.replicas[replica.id]
+    del device.in_state[replica.state][replica.id]
+
+
+def _move(state: State, replica: Replica, into: ReplicaState) -> None:
+    device = replica.model.device
+    del device.in_state[replica.state][replica.id]
+    replica.state = into
+    replica.since_ns = state.now_ns
+    device.in_state[into][replica.id] = replica
+
+
+def open_for_work(state: State, replica: Replica) -> None:
+    """Make a replica ready: routable, idle or busy, and as good as just used."""
+    _move(state, replica, ReplicaState.READY)
+    replica.last_used_ns = state.now_ns
+    replica.model.index(replica)
+    device = replica.model.device
+    (device.busy if replica.running else device.idle)[replica.id] = replica
+
+
+def close_for_work(state: State, replica: Replica, into: ReplicaState) -> None:
+    """Take a replica out of routing: it drains or unloads."""
+    if replica.state is ReplicaState.READY:
+        replica.model.unindex(replica)
+        replica.model.device.idle.pop(replica.id, None)
+        replica.model.device.busy.pop(replica.id, None)
+    _move(state, replica, into)

@@ -241,6 +241,25 @@ async def test_surplus_requests_get_503_with_retry_after() -> None:
         running.cancel()
 
 
+async def test_the_bodies_of_all_requests_together_are_bounded() -> None:
+    launcher = FakeLauncher(FakeScript(timings=FakeTimings(token_ns=SECOND)))
+    async with house({"a": launcher}, params=params(bodies_bytes_max=10_000)) as world:
+        big = chat(tokens=100, pad="x" * 6_000)
+        running = asyncio.create_task(world.post(CHAT, big))
+        await world.until(lambda: launcher.engines and launcher.engines[0].calls)
+        status, document, headers = await world.post(CHAT, big)
+        assert (status, document["error"]["code"]) == (503, "too_many_bytes")
+        assert int(headers["retry-after"]) >= 1
+        head = post(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
+        body = json.dumps(big).encode()
+        status, _, document = await raw(world, head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        assert (status, document["error"]["code"]) == (503, "too_many_bytes")
+        running.cancel()
+        await world.until(lambda: world.gateway.inflight == 0)
+        assert world.gateway._shared.bytes_inside == 0
+        assert (await world.post(CHAT, chat(tokens=1, pad="x" * 6_000)))[0] == 200
+
+
 async def test_a_full_queue_is_429_with_retry_after() -> None:
     launcher = FakeLauncher(FakeScript(timings=FakeTimings(token_ns=SECOND)))
     async with house(

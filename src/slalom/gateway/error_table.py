@@ -93,6 +93,7 @@ _ROWS: dict[str, Row] = {
     "headers_too_large": _final(431, _INVALID, "The request's head is too large."),
     "overloaded": Row(503, _OVERLOADED, "The server is overloaded.", 1),
     "too_many_requests": Row(503, _OVERLOADED, "Too many requests at a time.", 1),
+    "too_many_bytes": Row(503, _OVERLOADED, "Too many bytes of requests at a time.", 1),
     "too_many_connections": Row(503, _OVERLOADED, "Too many connections.", 1),
     "answer_too_large": _final(502, _SERVER, "The engine's answer is too large."),
 }

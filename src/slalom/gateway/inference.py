@@ -61,9 +61,8 @@ class Inference:
         try:
             key = self._admit(scope, head)
             exchange.key = key.name if key is not None else ""
-            work = await self._work(
-                receive, Arrival(request_id, scope["path"], head, key, self._runtime.now_ns())
-            )
+            arrival = Arrival(request_id, scope["path"], head, key, self._runtime.now_ns())
+            work = await self._work(receive, arrival, exchange)
             await self._serve(work, send, exchange, headers, departure)
         except ClientGoneError:
             exchange.status = CLIENT_LEFT
@@ -79,6 +78,7 @@ class Inference:
         finally:
             departure.ignore()
             inside.discard(request_id)
+            self._shared.bytes_inside -= exchange.bytes_received
             self._shared.records.answered(exchange)
 
     def _admit(self, scope: Scope, head: RequestHead) -> KeyEntry | None:
@@ -99,13 +99,29 @@ class Inference:
         request_body.check_media_type(head.content_type)
         return key
 
-    async def _work(self, receive: Receive, arrival: Arrival) -> Work:
+    async def _work(self, receive: Receive, arrival: Arrival, exchange: Exchange) -> Work:
+        declared_bytes = arrival.head.content_length
+        bytes_max = self._params.body_bytes_max
+        if 0 < declared_bytes <= bytes_max:
+            self._take_room(exchange, declared_bytes)
         raw = await request_body.read_body(
-            receive,
-            declared_bytes=arrival.head.content_length,
-            bytes_max=self._params.body_bytes_max,
+            receive, declared_bytes=declared_bytes, bytes_max=bytes_max
         )
+        self._take_room(exchange, len(raw))
         return prepare(self._shared, arrival, raw)
+
+    def _take_room(self, exchange: Exchange, body_bytes: int) -> None:
+        """Count a body, by its declared size and then by its true one."""
+        more_bytes = body_bytes - exchange.bytes_received
+        bytes_inside = self._shared.bytes_inside + more_bytes
+        if bytes_inside > self._params.bodies_bytes_max:
+            raise OverloadedError(
+                f"The bodies of all requests in this server would take {bytes_inside} bytes.",
+                retry_after_s=1,
+                code="too_many_bytes",
+            )
+        self._shared.bytes_inside = bytes_inside
+        exchange.bytes_received = body_bytes
 
     async def _serve(
         self, work: Work, send: Send, exchange: Exchange, headers: Headers, departure: Departure

@@ -74,6 +74,8 @@ class GatewayParams:
     default_max_tokens: int = 512
     #: Largest request body, bytes.
     body_bytes_max: int = 32 * MIB
+    #: Bodies of all requests inside together, bytes; over it new ones get 503.
+    bodies_bytes_max: int = 1024 * MIB
     #: Longest time to receive a request body, seconds.
     body_timeout_s: float = 60.0
     #: Largest request head (request line and headers), bytes.

@@ -31,6 +31,7 @@ class Exchange:
     status: int = 0
     #: Machine-readable reason of an error answered by the gateway.
     code: str = ""
+    bytes_received: int = 0
     bytes_sent: int = 0
     #: Whether the scheduler knows the request, so that its half will come.
     scheduled: bool = False
@@ -115,6 +116,7 @@ def _http_fields(exchange: Exchange) -> dict[str, Any]:
         "code": exchange.code,
         "stream": exchange.stream,
         "key": exchange.key,
+        "bytes_received": exchange.bytes_received,
         "bytes_sent": exchange.bytes_sent,
     }
 

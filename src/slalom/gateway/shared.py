@@ -34,6 +34,8 @@ class Shared:
         self.records = Records(params.records_max, params.inflight_max)
         #: Ids of the inference requests in this gateway, waiting and running.
         self.inside: set[str] = set()
+        #: Bytes of their bodies.
+        self.bytes_inside = 0
         self.telemetry = Telemetry(runtime.snapshot, lambda: len(self.inside))
         self.watched_headers = frozenset(
             name.encode("latin-1") for name in HEADERS | _rule_headers(params)

@@ -32,13 +32,18 @@ class Document:
     lines: dict[KeyPath, int]
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, *, absent: str | None = None) -> Document:
     """Read a YAML file whose top is a mapping; an empty file is an empty mapping.
+
+    Args:
+        path: The file.
+        absent: What to do where there is no such file; None tells how a configuration begins.
 
     Raises:
         ConfigError: The file cannot be read, is not YAML, or says one key twice.
     """
-    text = _read_text(path)
+    hint = absent or f"'slalom config example > {path.name}' writes one to start from"
+    text = _read_text(path, hint)
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -61,7 +66,7 @@ def read_document(path: Path) -> Document:
     return Document(path, data, lines)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, hint: str) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -69,9 +74,7 @@ def _read_text(path: Path) -> str:
             raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB: not a configuration")
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; 'slalom config example > {path.name}' writes one to start from"
-        ) from None
+        raise ConfigError(f"{path}: no such file; {hint}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except OSError as error:

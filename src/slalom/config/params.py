@@ -85,8 +85,13 @@ def _budget(device: DeviceSection, available: int | None) -> int:
 
 def task_table(config: Config) -> Mapping[str, TaskSpec]:
     """The built-in tasks with the configured targets over them, and the new ones."""
+    return tasks_over_defaults(config.tasks)
+
+
+def tasks_over_defaults(sections: Mapping[str, TaskSection]) -> Mapping[str, TaskSpec]:
+    """The built-in tasks with these targets over them, and the new ones."""
     table = dict(DEFAULT_TASKS)
-    for name, section in config.tasks.items():
+    for name, section in sections.items():
         table[name] = _task(table.get(name, TaskSpec(name)), section)
     return table
 

@@ -1,0 +1,81 @@
+"""What the sections of a scenario file must agree on.
+
+Owns the checks that no section can make alone: names that must exist, names given twice, models
+larger than their device. Called by `scenario_load`, which adds file and line.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from slalom.config.nearest import nearest
+from slalom.config.scenario_file import ScenarioFile
+from slalom.config.scenario_loads import ClientsSection, MixEntrySection
+from slalom.config.tree import KeyPath
+from slalom.units import format_bytes
+from slalom.workload.tasks import TaskSpec
+
+#: Where, and what is wrong there.
+Disagreement = tuple[KeyPath, str]
+
+
+def disagreements(file: ScenarioFile, tasks: Mapping[str, TaskSpec]) -> Iterator[Disagreement]:
+    """Everything that does not go together.
+
+    Args:
+        file: The scenario.
+        tasks: The default tasks with the scenario's over them.
+    """
+    yield from _twice(
+        (("models", index, "id"), model.id) for index, model in enumerate(file.models)
+    )
+    yield from _twice(
+        (("devices", index, "id"), device.id) for index, device in enumerate(file.devices)
+    )
+    yield from _twice(
+        (("clients", index, "name"), group.name) for index, group in enumerate(file.clients)
+    )
+    yield from _homes(file)
+    models = [model.id for model in file.models]
+    for index, group in enumerate(file.clients):
+        yield from _mix(group, ("clients", index, "mix"), tasks, models)
+
+
+def models_of(entry: MixEntrySection) -> tuple[str, ...]:
+    """The models a kind of request may ask for, most wanted first."""
+    return (entry.model,) if isinstance(entry.model, str) else entry.model
+
+
+def _twice(names: Iterable[tuple[KeyPath, str]]) -> Iterator[Disagreement]:
+    seen: set[str] = set()
+    for at, name in names:
+        if name in seen:
+            yield at, f"{name!r} is given twice: rename or remove one"
+        seen.add(name)
+
+
+def _homes(file: ScenarioFile) -> Iterator[Disagreement]:
+    budgets = {device.id: device.budget for device in file.devices}
+    for index, model in enumerate(file.models):
+        budget = budgets.get(model.device)
+        if budget is None:
+            hint = nearest(model.device, budgets)
+            yield ("models", index, "device"), f"there is no device {model.device!r}; {hint}"
+        elif model.bytes > budget:
+            needs, has = format_bytes(model.bytes), format_bytes(budget)
+            what = f"{model.id} needs {needs}, but {model.device} has {has}"
+            yield (
+                ("models", index, "bytes"),
+                f"{what}: take a larger device or a smaller model",
+            )
+
+
+def _mix(
+    group: ClientsSection, at: KeyPath, tasks: Mapping[str, TaskSpec], models: list[str]
+) -> Iterator[Disagreement]:
+    for index, entry in enumerate(group.mix):
+        if entry.task not in tasks:
+            hint = nearest(entry.task, tasks)
+            yield (*at, index, "task"), f"there is no task {entry.task!r}; {hint}"
+        for model in models_of(entry):
+            if model not in models:
+                hint = nearest(model, models)
+                yield (*at, index, "model"), f"there is no model {model!r}; {hint}"

@@ -1,0 +1,175 @@
+"""The schema of a scenario file: what is asked, of which models, on what hardware, decided how.
+
+Owns the file's top and the sections of models and policies (those of loads: `scenario_loads`).
+One file is played by the twin and against a live server. Read by `scenario_load`; the reference
+page and `slalom twin schema` are made from it.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from slalom.config.fields import Name, Section, Size
+from slalom.config.policy_choice import PolicyChoice, choice
+from slalom.config.scenario_loads import ClientsSection
+from slalom.config.scheduler_section import SchedulerSection
+from slalom.config.sections import TaskSection
+
+if TYPE_CHECKING:
+    Admission: TypeAlias = PolicyChoice
+    Ordering: TypeAlias = PolicyChoice
+    Residency: TypeAlias = PolicyChoice
+    Routing: TypeAlias = PolicyChoice
+else:
+    Admission, Ordering = choice("admission"), choice("ordering")
+    Residency, Routing = choice("residency"), choice("routing")
+
+
+class SimpleLaw(Section):
+    """Each token the slower the more requests run beside it; prompts are read side by side."""
+
+    kind: Literal["simple"] = "simple"
+    prefill_us_per_token: float = Field(
+        100, ge=0, le=1e6, description="Reading one prompt token, microseconds."
+    )
+    token_ms: float = Field(
+        10, gt=0, le=1e5, description="One output token of a request alone, milliseconds."
+    )
+    neighbour_ms: float = Field(
+        1, ge=0, le=1e5, description="What each request beside it adds to that, milliseconds."
+    )
+
+
+class UslLaw(Section):
+    """Gunther's universal scalability law: each of L requests gets a/(1 + sL + kL²) tokens/s."""
+
+    kind: Literal["usl"] = "usl"
+    a: float = Field(gt=0, le=1e6, description="Scale of the speed, tokens per second.")
+    s: float = Field(ge=0, le=10, description="Contention.")
+    k: float = Field(ge=-1, le=1, description="Coherency; a fit may make it slightly negative.")
+    prefill_us_per_token: float = Field(
+        0, ge=0, le=1e6, description="Reading one prompt token, microseconds."
+    )
+
+
+class VllmBatching(Section):
+    """Continuous batching with chunked prefill, in the manner of vLLM V1."""
+
+    kind: Literal["vllm"] = "vllm"
+    profile: str = Field(
+        min_length=1, description="Step times: a shipped profile's name, or a JSON file."
+    )
+    token_budget: int = Field(2048, ge=1, le=1 << 20, description="Most tokens of one step.")
+    kv_tokens: int = Field(
+        0, ge=0, le=1 << 31, description="Tokens the KV cache holds; 0 for those that fit."
+    )
+    block_tokens: int = Field(16, ge=1, le=1024, description="Tokens of a KV block.")
+
+
+class LlamaCppSlots(Section):
+    """Slots and micro-batches, in the manner of llama.cpp's server."""
+
+    kind: Literal["llama-cpp"] = "llama-cpp"
+    profile: str = Field(
+        min_length=1, description="Step times: a shipped profile's name, or a JSON file."
+    )
+    micro_batch: int = Field(512, ge=1, le=1 << 20, description="Most prompt tokens of one step.")
+
+
+Engine = Annotated[SimpleLaw | UslLaw | VllmBatching | LlamaCppSlots, Field(discriminator="kind")]
+
+
+class LoadTimeSection(Section):
+    """How long a replica takes to come up."""
+
+    fixed_seconds: float = Field(0.5, ge=0, le=86_400, description="Part that is always spent.")
+    bytes_per_second: Size = Field(
+        2 << 30, ge=1, description="Its bytes come over the link at this rate."
+    )
+
+
+class ScenarioModel(Section):
+    """A model that can be served."""
+
+    id: Name = Field(description="Name that the load's mixes use.")
+    device: str = Field("gpu", min_length=1, description="Device whose memory holds a replica.")
+    bytes: Size = Field(description="Memory of one replica: weights, KV cache, runtime.")
+    places: int = Field(8, ge=1, le=100_000, description="Requests a replica runs at a time.")
+    replicas: int = Field(1, ge=1, le=100_000, description="Replicas while there is demand.")
+    pinned: bool = Field(default=False, description="Loaded at the start, never evicted.")
+    engine: Engine = Field(description="How fast it is.")
+    load: LoadTimeSection = Field(
+        default_factory=LoadTimeSection, description="How long it takes to come up."
+    )
+
+
+class ScenarioDevice(Section):
+    """A memory domain."""
+
+    id: str = Field("gpu", min_length=1, description="Its name.")
+    budget: Size = Field(description="Bytes that replicas may take together.")
+    window: int = Field(
+        0, ge=0, le=1_000_000, description="Requests in flight over all its replicas; 0: no bound."
+    )
+
+
+class FaultSection(Section):
+    """What goes wrong, as shares from 0 to 1 of attempts, loads or told events."""
+
+    crash: float = Field(0, ge=0, le=1, description="Attempts during which the engine crashes.")
+    hang: float = Field(0, ge=0, le=1, description="Attempts during which it stops for ever.")
+    slow: float = Field(0, ge=0, le=1, description="Attempts from which on it is slower.")
+    error: float = Field(0, ge=0, le=1, description="Attempts answered with an error.")
+    failed_load: float = Field(0, ge=0, le=1, description="Loads that fail.")
+    slow_load: float = Field(0, ge=0, le=1, description="Loads that take ten times as long.")
+
+
+class PolicySet(Section):
+    """Policies to compare; a slot that is not named keeps the scheduler section's."""
+
+    admission: Admission | None = Field(None, description="Who may run, waits, or is refused.")
+    ordering: Ordering | None = Field(None, description="Who is next.")
+    residency: Residency | None = Field(None, description="Which models give way.")
+    routing: Routing | None = Field(None, description="Which replica serves.")
+
+
+class ScenarioFile(Section):
+    """A scenario."""
+
+    name: Name = Field(description="Short name, for tables and file names.")
+    about: str = Field("", max_length=2000, description="What it shows, for people.")
+    source: str = Field("", max_length=500, description="Where its numbers come from.")
+    duration_seconds: float | None = Field(
+        None, gt=0, le=1e8, description="Arrivals end after this span, seconds."
+    )
+    requests: int | None = Field(
+        None, ge=1, le=20_000_000, description="Arrivals in all, instead of a span."
+    )
+    exact_mix: bool = Field(
+        default=False, description="Count kinds exactly and shuffle, instead of drawing each."
+    )
+    warm_up_seconds: float = Field(
+        0, ge=0, le=1e8, description="Requests that arrive before this do not count, seconds."
+    )
+    seeds: int = Field(5, ge=1, le=10_000, description="Repetitions with seeds 0, 1, 2 …")
+    tasks: dict[str, TaskSection] = Field(
+        default_factory=dict, description="Targets that differ from the default tasks'; new tasks."
+    )
+    clients: tuple[ClientsSection, ...] = Field(min_length=1, description="What is asked.")
+    models: tuple[ScenarioModel, ...] = Field(min_length=1, description="What is served.")
+    devices: tuple[ScenarioDevice, ...] = Field(min_length=1, description="On what.")
+    scheduler: SchedulerSection = Field(
+        default_factory=SchedulerSection,
+        description="Bounds and policies, as in the configuration.",
+    )
+    policies: dict[str, PolicySet] = Field(
+        default_factory=dict, description="Sets of policies to compare, by name."
+    )
+    faults: FaultSection = Field(default_factory=FaultSection, description="What goes wrong.")
+
+    @model_validator(mode="after")
+    def _span(self) -> Self:
+        has_trace = any(group.arrivals.kind == "trace" for group in self.clients)
+        if self.duration_seconds is None and self.requests is None and not has_trace:
+            raise ValueError("give duration_seconds or requests, so that the load ends")
+        return self

@@ -50,10 +50,11 @@ def leave_queue(state: State, record: RequestRecord) -> None:
     model = state.models[record.request.model]
     model.queue.remove(record)
     del state.waiting[record.request.id]
-    if not model.queue and not model.spec.pinned:
-        model.device.wanting.pop(model.spec.id, None)
     touch(state, model)
-    state.dirty[model.device.spec.id] = model.device
+    if not model.queue:
+        state.dirty[model.device.spec.id] = model.device
+        if not model.spec.pinned:
+            model.device.wanting.pop(model.spec.id, None)
 
 
 def end(

@@ -7,6 +7,7 @@ and through the LiteLLM proxy, interleaved, several times over. The programs are
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -59,6 +60,9 @@ _LITELLM_BULK_TOKENS = 2_000
 
 def main() -> None:
     """Run the benchmark."""
+    # Ends by an exception, so that no program that was started stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="write the page to this file")
     parser.add_argument("--json", type=Path, help="write every figure to this file")

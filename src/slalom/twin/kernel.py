@@ -38,9 +38,10 @@ _CALLS_AT_ONE_TIME_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ClientArrives:
-    """The next arrival is due."""
+    """An arrival is due: the scenario's next one, or a later step of a session."""
 
     arrival: Arrival
+    is_later_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,14 @@ class Arrival:
     output_tokens: int
     #: The client leaves this long after the arrival if it has no answer by then; -1 for never.
     patience_ns: int = -1
+    #: Tokens at the start of the prompt that the step before of its session had, and its answer.
+    shared_tokens: int = 0
+    #: Whose request it is; empty for none. Requests of one session share a prefix.
+    session: str = ""
+    #: The next step of its session, which arrives `gap_ns` after a whole answer to this one: its
+    #: own `request.arrived_ns` does not count.
+    then: "Arrival | None" = None
+    gap_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

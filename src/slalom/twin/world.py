@@ -6,6 +6,7 @@ does. Called by `kernel`.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import singledispatchmethod
 
 from slalom.core.actions import (
@@ -15,6 +16,7 @@ from slalom.core.actions import (
     DrainComplete,
     EndRequest,
     LoadReplica,
+    Outcome,
     SetTimer,
     UnloadReplica,
 )
@@ -90,7 +92,8 @@ class TwinWorld:
         self._agenda.at(now_ns, RequestArrived(arrival.request))
         if arrival.patience_ns >= 0:
             self._agenda.at(now_ns + arrival.patience_ns, ClientLeaves(arrival.request.id))
-        self._pull_arrival()
+        if not occurrence.is_later_step:
+            self._pull_arrival()
 
     @occur.register
     def _(self, occurrence: ClientLeaves, now_ns: int) -> None:
@@ -177,8 +180,10 @@ class TwinWorld:
 
     @perform.register
     def _(self, action: EndRequest, now_ns: int) -> None:
-        self._live.pop(action.request_id, None)
+        ended = self._live.pop(action.request_id, None)
         self.ends.append(action)
+        if ended is not None and ended.then is not None and action.outcome is Outcome.DONE:
+            self._follow_up(ended.then, now_ns + ended.gap_ns)
 
     @perform.register
     def _(self, action: LoadReplica, now_ns: int) -> None:
@@ -206,6 +211,12 @@ class TwinWorld:
         arrival = next(self._arrivals, None)
         if arrival is not None:
             self._agenda.at(arrival.request.arrived_ns, ClientArrives(arrival))
+
+    def _follow_up(self, arrival: Arrival, at_ns: int) -> None:
+        """Let the next step of a session arrive."""
+        request = replace(arrival.request, arrived_ns=at_ns)
+        step = replace(arrival, request=request)
+        self._agenda.at(at_ns, ClientArrives(step, is_later_step=True))
 
     def _wake_later(self, process: Process) -> None:
         """See to it that the engine's next milestone is not missed."""

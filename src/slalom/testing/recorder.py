@@ -13,6 +13,7 @@ from slalom.core.invariants import check
 from slalom.core.journal import Entry
 from slalom.core.scheduler import Scheduler
 from slalom.testing.checker import Checker
+from slalom.testing.manual_clock import ManualClock
 
 A = TypeVar("A", bound=Action)
 
@@ -28,11 +29,16 @@ class Recorder:
     def __init__(self, scheduler: Scheduler, *, outside: bool = True) -> None:
         self.scheduler = scheduler
         self.entries: list[Entry] = []
-        self.now_ns = 0
+        self.clock = ManualClock()
         self.checker = Checker.of(scheduler) if outside else None
 
     def __repr__(self) -> str:
         return f"Recorder(entries={len(self.entries)}, {self.scheduler!r})"
+
+    @property
+    def now_ns(self) -> int:
+        """The time of the last call."""
+        return self.clock.now_ns()
 
     def handle(self, events: Sequence[Event] = (), now_ns: int | None = None) -> list[Action]:
         """As `Scheduler.handle`; without a time, at that of the last call.
@@ -40,7 +46,8 @@ class Recorder:
         Raises:
             InvariantError: A rule does not hold afterwards.
         """
-        self.now_ns = self.now_ns if now_ns is None else now_ns
+        if now_ns is not None:
+            self.clock.set(now_ns)
         actions = self.scheduler.handle(events, self.now_ns)
         entry = Entry(self.now_ns, tuple(events), tuple(actions))
         self.entries.append(entry)
@@ -51,7 +58,8 @@ class Recorder:
 
     def tell(self, *events: Event, after_ns: int = 0) -> list[Action]:
         """Let time pass, then tell what happened."""
-        return self.handle(events, self.now_ns + after_ns)
+        self.clock.advance(after_ns)
+        return self.handle(events)
 
     def actions(self, kind: type[A]) -> list[A]:
         """Every action of a kind so far."""

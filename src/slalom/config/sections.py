@@ -107,7 +107,10 @@ class KeySection(Section):
     task: str | None = Field(
         None, description="Task of its requests where they declare none; null for the rules."
     )
-    ceiling: str | None = Field(None, description="Most urgent task it may declare; null for any.")
+    ceiling: str | None = Field(
+        None,
+        description="Most urgent task it may declare; null is its own task, or any without one.",
+    )
 
     @field_validator("key_sha256")
     @classmethod

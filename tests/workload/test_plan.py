@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from slalom.gateway.upstream_call import prompt_tokens as gateway_estimate
-from slalom.units import MS
+from slalom.units import MS, SECOND
 from slalom.workload.arrivals import poisson
 from slalom.workload.mix import MixEntry
 from slalom.workload.plan import LoadSpec, plan
+from slalom.workload.prompts import CHAT_PATH
 from slalom.workload.source_code import Corpus
 from slalom.workload.tasks import DEFAULT_TASKS, sla_for
 
@@ -50,6 +51,14 @@ def test_requests_are_complete(corpus: Corpus) -> None:
         assert b"def " not in repr(request).encode()
 
 
+def test_fitted_arrivals_end_where_the_rate_says(corpus: Corpus) -> None:
+    plain, fitted = plan(SPEC, corpus), plan(replace(SPEC, fitted=True), corpus)
+    assert fitted[-1].at_ns == pytest.approx(20 * SECOND, abs=1)
+    stretch = fitted[-1].at_ns / plain[-1].at_ns
+    assert [r.at_ns for r in fitted] == [pytest.approx(r.at_ns * stretch, abs=2) for r in plain]
+    assert [r.body for r in fitted] == [r.body for r in plain]
+
+
 def test_shares_follow_the_weights(corpus: Corpus) -> None:
     counts = Counter(request.task for request in plan(replace(SPEC, count=600), corpus))
     assert counts["completion"] == pytest.approx(360, abs=60)
@@ -58,7 +67,7 @@ def test_shares_follow_the_weights(corpus: Corpus) -> None:
 
 def test_targets_are_those_the_gateway_will_use(corpus: Corpus) -> None:
     for request in plan(SPEC, corpus):
-        tokens = gateway_estimate(json.loads(request.body))
+        tokens = gateway_estimate(json.loads(request.body), chat=request.path == CHAT_PATH)
         assert request.sla == sla_for(DEFAULT_TASKS[request.task], tokens)
 
 

@@ -48,7 +48,7 @@ from slalom.workload.source_code import Corpus
 #: The load over the estimated knee: enough that queues form, not so much that nothing is left.
 _LOAD_OVER_KNEE = 1.2
 #: Mean length of a burst and of a silence, seconds.
-_BURST_S = 3.0
+_BURST_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,8 @@ async def _runs(scene: _Scene, rate_per_s: float) -> list[Run]:
     for repeat in range(options.repeats):
         seed = options.seed + repeat
         arrivals = OnOffArrivals(rate_per_s, on_s=_BURST_S, off_s=_BURST_S)
-        planned = plan(LoadSpec(MIX, arrivals, count, seed=seed, name="demo"), scene.corpus)
+        spec = LoadSpec(MIX, arrivals, count, seed=seed, name="demo", fitted=True)
+        planned = plan(spec, scene.corpus)
         scene.display.say(f"Load {repeat + 1} of {options.repeats}: {count} requests, seed {seed}")
         # Who begins changes with every repeat, so that what drifts hits both.
         for contender in contenders if repeat % 2 == 0 else contenders[::-1]:

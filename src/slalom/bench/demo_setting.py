@@ -37,11 +37,11 @@ _PLACES, _PLACES_LARGE = 4, 2
 
 #: What is sent: shares as an editor's users make them, mostly completions.
 MIX: Sequence[MixEntry] = (
-    MixEntry("completion", MINI, 50, (12, 24)),
+    MixEntry("completion", MINI, 52, (12, 24)),
     MixEntry("completion-multiline", MINI, 20, (32, 48)),
-    MixEntry("generation", SMALL, 16, (96, 160)),
-    MixEntry("summarisation", SUMMARISER, 8, (40, 64)),
-    MixEntry("translation", TRANSLATOR, 6, (64, 128)),
+    MixEntry("generation", SMALL, 18, (96, 160)),
+    MixEntry("summarisation", SUMMARISER, 6, (32, 48)),
+    MixEntry("translation", TRANSLATOR, 4, (48, 96)),
 )
 TASKS = tuple(entry.task for entry in MIX)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slalom.core.request import Sla
-from slalom.units import MS
+from slalom.units import MS, seconds_to_ns
 from slalom.workload.arrivals import ArrivalProcess, arrival_times_ns
 from slalom.workload.mix import MixEntry, draw
 from slalom.workload.prompts import CHAT_PATH, CUTTERS, Prompt
@@ -58,6 +58,9 @@ class LoadSpec:
     seed: int = 0
     #: Beginning of every request's id.
     name: str = "load"
+    #: Stretch the arrivals evenly so that the last one comes at `count` over the rate: a short
+    #: load of a bursty process would else be far off its rate.
+    fitted: bool = False
     #: Share of completions whose user types on, and the span in which that happens, ms.
     typed_on_share: float = 0.0
     typed_on_ms: tuple[float, float] = (100.0, 600.0)
@@ -75,7 +78,7 @@ def plan(
         corpus: Where prompts are cut from.
         tasks: Targets by task.
     """
-    times_ns = arrival_times_ns(spec.arrivals, spec.count, seed=spec.seed)
+    times_ns = _times_ns(spec)
     order = stream(spec.seed, "mix")
     numbers = dict.fromkeys(CUTTERS, 0)
     planned = []
@@ -85,6 +88,14 @@ def plan(
         numbers[entry.task] += 1
         planned.append(_request(spec, corpus, entry, (index, number, at_ns), tasks[entry.task]))
     return tuple(planned)
+
+
+def _times_ns(spec: LoadSpec) -> list[int]:
+    times_ns = arrival_times_ns(spec.arrivals, spec.count, seed=spec.seed)
+    if not spec.fitted:
+        return times_ns
+    stretch = seconds_to_ns(spec.count / spec.arrivals.rate_per_s) / times_ns[-1]
+    return [round(at_ns * stretch) for at_ns in times_ns]
 
 
 def _request(

@@ -23,7 +23,7 @@ from slalom.workload.streams import stream
 _FILE_BYTES = (1_500, 120_000)
 #: Functions outside these lengths make poor prompts.
 _FUNCTION_LINES = (4, 60)
-_FUNCTION_CHARS_MAX = 2_400
+_FUNCTION_CHARS_MAX = 1_800
 #: Folders whose files are tests, vendored or not Python of today.
 _SKIPPED_FOLDERS = frozenset(
     ("test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "node_modules")

@@ -41,7 +41,9 @@ def _check_requests(state: State) -> None:
             fence = record.attempt.fence
             held = state.attempts.get(fence) is record.attempt
             _require(held, "1 (a running attempt holds a place)", record)
-    _require(len(queued) == len(state.waiting), "1 (no queued request without a record)", state)
+    known = sum(record.in_queue for record in state.requests.values())
+    orphans = len(queued) - known or len(state.waiting) - known
+    _require(not orphans, "1 (no queued request without a record)", state)
     for attempt in state.attempts.values():
         place = attempt.replica.running.get(attempt.fence)
         _require(place is attempt, "1 (an attempt stands on its replica)", attempt)

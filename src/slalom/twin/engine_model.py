@@ -10,10 +10,23 @@ is what makes their journals comparable.
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 #: The name of a job.
 J = TypeVar("J", bound=Hashable)
+
+
+class Law(Protocol):
+    """What a model of this kind needs to know of an engine."""
+
+    @property
+    def prefill_ns_per_token(self) -> int:
+        """Reading one token of a prompt, whatever runs beside it."""
+        ...
+
+    def step_ns(self, running: int) -> int:
+        """Time of a token that begins while `running` jobs run, itself included; at least 1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,7 @@ class EngineModel(Generic[J]):
             after its first token, then as long after that report, and so on; 0 for never.
     """
 
-    def __init__(self, law: StepLaw, *, report_every_ns: int = 0) -> None:
+    def __init__(self, law: Law, *, report_every_ns: int = 0) -> None:
         self._law = law
         self._report_every_ns = report_every_ns
         self._slowdown = 1
@@ -123,7 +136,15 @@ class EngineModel(Generic[J]):
     def __repr__(self) -> str:
         return f"EngineModel(jobs={len(self._jobs)})"
 
-    def start(self, job: J, prompt_tokens: int, output_tokens: int, now_ns: int) -> None:
+    def start(
+        self,
+        job: J,
+        prompt_tokens: int,
+        output_tokens: int,
+        now_ns: int,
+        prefix: object = None,
+        priority: int = 0,
+    ) -> None:
         """Take a job on at once; who asks keeps to the engine's number of places.
 
         Args:
@@ -131,6 +152,8 @@ class EngineModel(Generic[J]):
             prompt_tokens: Tokens to read.
             output_tokens: Tokens it will write, at least 1.
             now_ns: Now.
+            prefix: Means nothing here: nothing that was read is kept.
+            priority: Means nothing here: nobody waits inside.
         """
         self._change_pace(len(self._jobs) + 1, now_ns)
         step_ns = self._step_ns(len(self._jobs) + 1)

@@ -1,7 +1,7 @@
 """The engine processes of the twin: loading, ready, hung, ended, and the memory they take.
 
 Owns one `Process` for each life of a replica and the telling of events, with its delays and
-losses. Attempts are the world's; how fast they run is `engine_model`'s. Called by `world`.
+losses. Attempts are the world's; how fast they run is the engine's. Called by `world`.
 """
 
 from slalom.core.actions import LoadReplica, UnloadReplica
@@ -14,7 +14,7 @@ from slalom.core.events import (
     ReplicaGone,
     ReplicaReady,
 )
-from slalom.twin.engine_model import EngineModel
+from slalom.twin.engine_protocol import TwinEngine
 from slalom.twin.faults import Faults
 from slalom.twin.kernel import Agenda, LoadAdvances, ProcessEnded
 from slalom.twin.scenario import Scenario, TwinModel
@@ -46,9 +46,7 @@ class Process:
         self.model = model
         self.replica_id = replica_id
         self.epoch = epoch
-        self.engine: EngineModel[Fence] = EngineModel(
-            model.step, report_every_ns=model.report_every_ns
-        )
+        self.engine: TwinEngine[Fence] = model.build_engine()
         self.loading = True
         #: How its load will fail, if it does.
         self.failure: FailureKind | None = None
@@ -63,8 +61,7 @@ class Process:
 
     def time_alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
         """Time of an attempt that has the engine to itself."""
-        law = self.model.step
-        return prompt_tokens * law.prefill_ns_per_token + output_tokens * law.step_ns(1)
+        return self.model.alone_ns(prompt_tokens, output_tokens)
 
 
 class Processes:

@@ -6,11 +6,14 @@ the scheduler (oracle boundary). Built by tests and by whoever compares policies
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
-from slalom.twin.engine_model import StepLaw
+from slalom.twin.engine_model import EngineModel, StepLaw
+from slalom.twin.engine_protocol import TwinEngine
+from slalom.twin.engine_specs import EngineSpec
 from slalom.twin.faults import NO_FAULTS, FaultPlan
 from slalom.units import GIB, MS, SECOND
 
@@ -39,6 +42,20 @@ class TwinModel:
     load: LoadLaw = LoadLaw()
     #: Silence between two reports of an attempt's progress.
     report_every_ns: int = 500 * MS
+    #: The engine; without one, `step` is the law of a simple one.
+    engine: EngineSpec | None = None
+
+    def build_engine(self) -> TwinEngine[Any]:
+        """A fresh engine of one replica."""
+        if self.engine is not None:
+            return self.engine.build(self.report_every_ns)
+        return EngineModel(self.step, report_every_ns=self.report_every_ns)
+
+    def alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
+        """Time of an attempt that has the engine to itself."""
+        if self.engine is not None:
+            return self.engine.alone_ns(prompt_tokens, output_tokens)
+        return prompt_tokens * self.step.prefill_ns_per_token + output_tokens * self.step.step_ns(1)
 
 
 @dataclass(frozen=True, slots=True)

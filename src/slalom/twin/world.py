@@ -1,8 +1,8 @@
 """What surrounds the scheduler in the twin: clients, engines, processes, a timer.
 
-Owns the performing of actions and what follows from it. Engines follow `engine_model`, loads
-their `LoadLaw`, mishaps `faults`. Knows each request's true length, which the scheduler never
-does. Called by `kernel`.
+Owns the performing of actions and what follows from it. Engines follow the scenario's
+engine models, loads their `LoadLaw`, mishaps `faults`. Knows each request's true length, which
+the scheduler never does. Called by `kernel`.
 """
 
 from collections.abc import Iterator
@@ -32,6 +32,7 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.twin.engine_model import Milestone, Stage
+from slalom.twin.engine_protocol import Prefix
 from slalom.twin.faults import Faults, Strike
 from slalom.twin.kernel import (
     Agenda,
@@ -46,9 +47,12 @@ from slalom.twin.kernel import (
 )
 from slalom.twin.processes import Fence, Process, Processes
 from slalom.twin.scenario import Arrival, Scenario
+from slalom.units import SECOND
 
 #: How many times slower a struck engine becomes.
 _SLOWDOWN = 4
+#: Where a request without a deadline stands among those that have one.
+_NO_DEADLINE_NS = 60 * SECOND
 
 
 class TwinWorld:
@@ -161,7 +165,7 @@ class TwinWorld:
         self._where[fence] = process
         if process.hung:
             return
-        process.engine.start(fence, prompt_tokens, output_tokens, now_ns)
+        process.engine.start(fence, prompt_tokens, output_tokens, now_ns, *_said_of(arrival))
         strike = self._faults.strike(*fence, now_ns)
         if strike is not None:
             alone_ns = process.time_alone_ns(prompt_tokens, output_tokens)
@@ -259,3 +263,10 @@ class TwinWorld:
         delivered = fence in self._delivered
         self._delivered.discard(fence)
         return delivered
+
+
+def _said_of(arrival: Arrival) -> tuple[Prefix | None, int]:
+    """The prefix of a request, and its priority in the engine: its first deadline."""
+    prefix = Prefix(arrival.session, arrival.shared_tokens) if arrival.session else None
+    request = arrival.request
+    return prefix, request.sla.first_deadline_ns(request.arrived_ns, default_ns=_NO_DEADLINE_NS)

@@ -4,7 +4,7 @@ Owns the list of commands. Each command's own module imports what it needs when 
 `--help` and shell completion are quick.
 """
 
-from slalom.cli import ask, demo, diagnose, serving, stories, version
+from slalom.cli import ask, calibrate_command, demo, diagnose, serving, stories, version
 from slalom.cli.config_commands import config_app
 from slalom.cli.model_commands import models_app
 from slalom.cli.shape import examples, group
@@ -26,6 +26,7 @@ app = group(
 
 serving.register(app)
 demo.register(app)
+calibrate_command.register(app)
 ask.register(app)
 app.add_typer(models_app)
 app.add_typer(config_app)

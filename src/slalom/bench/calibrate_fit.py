@@ -1,0 +1,180 @@
+"""From observed steps to the coefficients of a step profile, with the error that remains.
+
+Owns the law's terms as columns, a non-negative least-squares fit of relative errors in which
+outliers (a busy machine) lose their weight, and the table of errors. Asks no engine. Called by
+`calibrate`.
+"""
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slalom.bench.calibrate_probe import Kind, Observation
+from slalom.errors import EngineError
+from slalom.twin.step_time import StepProfile
+
+#: Batches up to which a step may cost the same, tokens; the one that fits best is taken.
+_FLAT_TOKENS = (1, 8, 16, 32, 64, 128, 192, 256)
+#: A flat part must be better by this share than none, or none is taken.
+_FLAT_GAIN = 0.1
+#: An observation that is off by more than this share loses weight.
+_OUTLIER = 0.15
+_ROUNDS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class FitError:
+    """How far the law is from what was observed with one kind of experiment, as shares."""
+
+    kind: Kind
+    observations: int
+    median: float
+    p90: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The coefficients and what they leave unexplained."""
+
+    profile: StepProfile
+    errors: tuple[FitError, ...]
+
+
+def fit(
+    observations: Sequence[Observation], *, name: str, source: str, micro_batch: int = 0
+) -> Fit:
+    """Fit a profile.
+
+    Args:
+        observations: At least one with and one without a prompt.
+        name: Of the profile.
+        source: Of the profile: what was measured, for people.
+        micro_batch: The engine computes prompts in pieces of at most so many tokens; 0 for one.
+
+    Raises:
+        EngineError: Too little was observed.
+    """
+    kinds = {row.kind for row in observations}
+    if not {Kind.DECODE, Kind.PREFILL} <= kinds:
+        raise EngineError(
+            f"the probe saw only {', '.join(sorted(kinds)) or 'nothing'}: the engine was too slow "
+            "for it, or does not stream; try a smaller model or an idle machine"
+        )
+    observations = _typical(observations)
+    best = _fit(observations, _FLAT_TOKENS[0], micro_batch)
+    for flat_tokens in _FLAT_TOKENS[1:]:
+        other = _fit(observations, flat_tokens, micro_batch)
+        if other.error < best.error * (1 - _FLAT_GAIN):
+            best = other
+    profile = best.profile(name, source)
+    errors = _relative_errors(observations, best)
+    return Fit(profile, _by_kind(observations, errors))
+
+
+def _typical(observations: Sequence[Observation]) -> list[Observation]:
+    """One observation for each experiment: the median of its repeats, the lower one of two.
+
+    What disturbs a machine makes steps longer, hardly ever shorter.
+    """
+    repeats: dict[int, list[Observation]] = {}
+    for row in observations:
+        repeats.setdefault(row.experiment, []).append(row)
+    return [sorted(rows, key=lambda row: row.ns)[(len(rows) - 1) // 2] for rows in repeats.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    flat_tokens: int
+    coefficients: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    error: float
+    error_max: float
+
+    def profile(self, name: str, source: str) -> StepProfile:
+        step, token, seq, kv, pair, ingest = (float(value) for value in self.coefficients)
+        # What the host and what a flat batch costs cannot be told apart from outside.
+        return StepProfile(
+            name=name,
+            source=source,
+            dense_flat_tokens=self.flat_tokens,
+            dense_flat_ns=max(step, 1.0),
+            dense_ns_per_token=token,
+            decode_seq_ns=seq,
+            decode_kv_ns_per_token=kv,
+            prefill_attention_ns_per_token_ctx=pair,
+            ingest_ns=ingest,
+            fit_error=self.error,
+            fit_error_max=self.error_max,
+        )
+
+
+def _row(row: Observation, flat_tokens: int, micro_batch: int) -> list[float]:
+    """The terms of the law, in the order in which `_Candidate.profile` takes them."""
+    tokens = row.decode_seqs + row.prefill_tokens
+    pieces = [tokens]
+    if micro_batch and tokens > micro_batch:
+        whole, rest = divmod(tokens, micro_batch)
+        pieces = [micro_batch] * whole + ([rest] if rest else [])
+    return [
+        len(pieces),
+        sum(max(piece - flat_tokens, 0) for piece in pieces),
+        row.decode_seqs,
+        row.kv_tokens,
+        row.prefill_tokens**2 / 2,
+        1.0 if row.kind is Kind.PREFILL else 0.0,
+    ]
+
+
+def _fit(observations: Sequence[Observation], flat_tokens: int, micro_batch: int) -> _Candidate:
+    matrix = np.array([_row(row, flat_tokens, micro_batch) for row in observations], dtype=float)
+    seen = np.array([max(row.ns, 1) for row in observations], dtype=float)
+    relative = matrix / seen[:, None]
+    # Columns of like size, so that none is lost to rounding.
+    scale = np.maximum(relative.max(axis=0), 1e-30)
+    weights = np.ones(len(seen))
+    solution = np.zeros(matrix.shape[1])
+    for _ in range(_ROUNDS):
+        solution = _non_negative(relative / scale * weights[:, None], weights)
+        errors = np.abs(relative / scale @ solution - 1)
+        weights = np.sqrt(np.minimum(1.0, _OUTLIER / np.maximum(errors, 1e-12)))
+    error = float(np.median(errors))
+    return _Candidate(flat_tokens, solution / scale, matrix, error, float(errors.max()))
+
+
+def _non_negative(matrix: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least-squares solution without negative parts.
+
+    With so few columns every choice of those that stay is tried: the best solution is the
+    ordinary one of some choice.
+    """
+    columns = matrix.shape[1]
+    best, least = np.zeros(columns), float(wanted @ wanted)
+    for size in range(1, columns + 1):
+        for chosen in itertools.combinations(range(columns), size):
+            part = matrix[:, chosen]
+            found = np.linalg.lstsq(part, wanted, rcond=None)[0]
+            left = float(np.sum((part @ found - wanted) ** 2))
+            if left < least and found.min() >= 0:
+                best, least = np.zeros(columns), left
+                best[list(chosen)] = found
+    return best
+
+
+def _relative_errors(observations: Sequence[Observation], best: _Candidate) -> list[float]:
+    said = best.matrix @ best.coefficients
+    return [abs(float(law) / row.ns - 1) for law, row in zip(said, observations, strict=True)]
+
+
+def _by_kind(observations: Sequence[Observation], errors: Sequence[float]) -> tuple[FitError, ...]:
+    found = []
+    for kind in Kind:
+        own = [e for e, row in zip(errors, observations, strict=True) if row.kind is kind]
+        if own:
+            p90 = float(np.percentile(own, 90))
+            found.append(FitError(kind, len(own), statistics.median(own), p90, max(own)))
+    return tuple(found)

@@ -8,6 +8,8 @@ from slalom.cli import ask, calibrate_command, demo, diagnose, serving, stories,
 from slalom.cli.config_commands import config_app
 from slalom.cli.model_commands import models_app
 from slalom.cli.shape import examples, group
+from slalom.cli.trace_commands import trace_app
+from slalom.cli.twin_commands import twin_app
 
 app = group(
     "slalom",
@@ -17,6 +19,7 @@ app = group(
         "slalom serve                          serve the bundled models",
         "slalom complete src/app.py:42         complete that line with them",
         "slalom config example > slalom.yaml   start a configuration of your own",
+        "slalom twin run SCENARIO              what would happen, in virtual time",
         "slalom doctor                         what is wrong here, and what to do",
         "slalom --install-completion           complete commands in your shell",
         note="Exit codes: 0 it worked, 1 it failed (the last line says why), 2 wrong usage.",
@@ -30,6 +33,8 @@ calibrate_command.register(app)
 ask.register(app)
 app.add_typer(models_app)
 app.add_typer(config_app)
+app.add_typer(twin_app)
+app.add_typer(trace_app)
 stories.register(app)
 diagnose.register(app)
 version.register(app)

@@ -40,8 +40,8 @@ class SimpleLaw(Section):
     )
 
 
-class UslLaw(Section):
-    """Gunther's universal scalability law: each of L requests gets a/(1 + sL + kL²) tokens/s."""
+class UslSpeed(Section):
+    """The universal scalability law: each of L requests gets a/(1 + sL + kL²) tokens a second."""
 
     kind: Literal["usl"] = "usl"
     a: float = Field(gt=0, le=1e6, description="Scale of the speed, tokens per second.")
@@ -52,31 +52,49 @@ class UslLaw(Section):
     )
 
 
+_PROFILE = Field(
+    min_length=1,
+    description="Step times: a shipped profile's name, or a JSON file of `slalom calibrate`.",
+)
+
+
 class VllmBatching(Section):
     """Continuous batching with chunked prefill, in the manner of vLLM V1."""
 
     kind: Literal["vllm"] = "vllm"
-    profile: str = Field(
-        min_length=1, description="Step times: a shipped profile's name, or a JSON file."
+    profile: str = _PROFILE
+    seqs_max: int = Field(
+        0, ge=0, le=100_000, description="Sequences in a step; 0 for the model's places."
     )
-    token_budget: int = Field(2048, ge=1, le=1 << 20, description="Most tokens of one step.")
-    kv_tokens: int = Field(
-        0, ge=0, le=1 << 31, description="Tokens the KV cache holds; 0 for those that fit."
+    budget_tokens: int = Field(8192, ge=1, le=1 << 20, description="Most tokens of one step.")
+    kv_blocks: int = Field(
+        0, ge=0, le=1 << 31, description="Blocks of the KV cache; 0 for as many as it takes."
     )
     block_tokens: int = Field(16, ge=1, le=1024, description="Tokens of a KV block.")
+    long_prefill_tokens: int = Field(
+        0, ge=0, le=1 << 20, description="Most prompt tokens of a sequence in a step; 0: all."
+    )
+    prefix_caching: bool = Field(
+        default=True, description="Whether what was read serves later prompts of a session."
+    )
 
 
 class LlamaCppSlots(Section):
     """Slots and micro-batches, in the manner of llama.cpp's server."""
 
     kind: Literal["llama-cpp"] = "llama-cpp"
-    profile: str = Field(
-        min_length=1, description="Step times: a shipped profile's name, or a JSON file."
+    profile: str = _PROFILE
+    slots: int = Field(0, ge=0, le=100_000, description="Slots; 0 for the model's places.")
+    batch_tokens: int = Field(2048, ge=1, le=1 << 20, description="Most tokens of one step.")
+    micro_batch_tokens: int = Field(
+        512, ge=1, le=1 << 20, description="Most tokens of one piece of a step."
     )
-    micro_batch: int = Field(512, ge=1, le=1 << 20, description="Most prompt tokens of one step.")
+    prefix_caching: bool = Field(
+        default=True, description="Whether a slot keeps what it read for the session's next."
+    )
 
 
-Engine = Annotated[SimpleLaw | UslLaw | VllmBatching | LlamaCppSlots, Field(discriminator="kind")]
+Engine = Annotated[SimpleLaw | UslSpeed | VllmBatching | LlamaCppSlots, Field(discriminator="kind")]
 
 
 class LoadTimeSection(Section):

@@ -1,0 +1,389 @@
+"""`slalom twin`: scenarios in virtual time, judged without a machine that could run them.
+
+Owns the commands and their options; running and comparing is `slalom.twin`'s, figures are
+`slalom.metrics`'s.
+"""
+
+import json as json_module
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slalom.cli.output import print_table, stderr, stdout
+from slalom.cli.shape import examples, group
+
+if TYPE_CHECKING:
+    from slalom.config.scenario_load import LoadedScenario, TraceSpan
+
+twin_app = group(
+    "twin",
+    "Play scenarios in virtual time: the scheduler that serves live, engines that are laws.",
+    examples(
+        "slalom twin run scenarios/mixed.yaml          its policies, side by side",
+        "slalom twin run S.yaml --policy ordering=fcfs --policy ordering=edf",
+        "slalom twin capacity S.yaml                   up to which rate promises hold",
+        "slalom twin sweep S.yaml --rates 2,4,8        over rates, on all cores",
+        "slalom twin diff before.json after.json       what a change changed",
+    ),
+)
+
+ScenarioArgument = Annotated[
+    Path, typer.Argument(metavar="SCENARIO", help="Scenario file (YAML).", show_default=False)
+]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        metavar="P",
+        help="A set of the file, or slot=kind,slot=kind over its scheduler section; again for "
+        "more. Default: all sets of the file.",
+        show_default=False,
+    ),
+]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Repetitions. Default: the file's.", show_default=False),
+]
+JsonFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", help="Write all figures there; - is stdout.", show_default=False
+    ),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="DIR", help="Draw figures into this folder (SVG)."),
+]
+FromOption = Annotated[
+    float | None,
+    typer.Option("--from", min=0, metavar="S", help="Begin a trace there.", show_default=False),
+]
+ToOption = Annotated[
+    float | None,
+    typer.Option("--to", min=0, metavar="S", help="End a trace there.", show_default=False),
+]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", metavar="FILE", help="Play this file as the trace.", show_default=False
+    ),
+]
+
+
+@twin_app.command(
+    "run",
+    short_help="Play a scenario, policies side by side.",
+    epilog=examples(
+        "slalom twin run scenarios/saber-w1.yaml",
+        "slalom twin run S.yaml --seeds 10 --json after.json --plot figures",
+        "slalom twin run S.yaml --policy admission=drop-late,ordering=edf",
+        "slalom twin run azure.yaml --trace code.csv --rate-scale 2 --from 600 --to 1200",
+        note="Intervals are 95 %, over seeds. Every policy meets the same loads.",
+    ),
+)
+def run(
+    scenario: ScenarioArgument,
+    *,
+    policy: PolicyOption = None,
+    seeds: SeedsOption = None,
+    rate_scale: Annotated[
+        float, typer.Option(min=1e-6, metavar="X", help="Play the load X times as fast.")
+    ] = 1,
+    trace: TraceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    json: JsonFileOption = None,
+    plot: PlotOption = None,
+) -> None:
+    """Play a scenario: every policy on the same loads, one column each."""
+    from slalom.twin.compare import compare
+    from slalom.twin.from_file import policy_sets
+    from slalom.twin.report import table
+
+    loaded = _load(scenario, _span(trace, start, end))
+    chosen = policy_sets(loaded, policy or ())
+    numbers = range(seeds or loaded.file.seeds)
+    with _progress(loaded.file.name, len(chosen) * len(numbers)) as advance:
+        results = compare(loaded, chosen, numbers, rate_scale=rate_scale, tell=lambda _: advance(1))
+    if plot is not None:
+        from slalom.twin.plots import plot_run
+
+        for path in plot_run(loaded, chosen, rate_scale, plot):
+            stderr().print(f"wrote {path}", markup=False)
+    if _write_json(json, results.document()):
+        return
+    head, rows = table(results)
+    print_table(head, rows, right=head[1:])
+    stdout().print(
+        f"\n{loaded.file.name}: {results.rate_per_s:.3g} requests/s, {len(numbers)} seeds",
+        markup=False,
+    )
+
+
+@twin_app.command(
+    "capacity",
+    short_help="Find the rate up to which promises hold.",
+    epilog=examples(
+        "slalom twin capacity scenarios/poisson.yaml",
+        "slalom twin capacity S.yaml --policy ordering=edf --at 99 --seeds 10",
+    ),
+)
+def capacity(
+    scenario: ScenarioArgument,
+    *,
+    policy: PolicyOption = None,
+    seeds: SeedsOption = None,
+    at: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.1, max=100, metavar="PCT", help="Attainment; again for more. [90, 95, 99]"
+        ),
+    ] = None,
+    json: JsonFileOption = None,
+) -> None:
+    """Find the highest rates at which 90, 95 and 99 % of requests meet their targets."""
+    from slalom.twin.capacity import capacity as search
+    from slalom.twin.from_file import policy_sets
+
+    loaded = _load(scenario, None)
+    shares = [share / 100 for share in at or (90, 95, 99)]
+    numbers = range(seeds or loaded.file.seeds)
+    found = []
+    with _progress(loaded.file.name, None) as advance:
+        for name, chosen in policy_sets(loaded, policy or ()).items():
+            found.append(
+                search(loaded, name, chosen, seeds=numbers, shares=shares, tell=lambda: advance(1))
+            )
+    document = {
+        "slalom_capacity": 1,
+        "scenario": loaded.file.name,
+        "policies": {
+            one.policy: {
+                f"{share:g}": rate
+                and {"rate_per_s": round(rate.mean, 6), "margin": _round(rate.margin)}
+                for share, rate in one.rates.items()
+            }
+            for one in found
+        },
+    }
+    if _write_json(json, document):
+        return
+    head = ["requests/s at attainment", *(f"{share:.0%}" for share in shares)]
+    rows = [[one.policy, *(_rate(one.rates[share]) for share in shares)] for one in found]
+    print_table(head, rows, right=head[1:])
+
+
+@twin_app.command(
+    "sweep",
+    short_help="Play rates × policies × seeds on all cores.",
+    epilog=examples(
+        "slalom twin sweep S.yaml --rates 1,2,4,8 --json sweep.json",
+        "slalom twin sweep S.yaml --rates 1,2,4,8 --keep cells.jsonl   goes on where it was ended",
+    ),
+)
+def sweep(
+    scenario: ScenarioArgument,
+    *,
+    rates: Annotated[
+        str, typer.Option(metavar="R,R…", help="Requests per second, separated by commas.")
+    ],
+    policy: PolicyOption = None,
+    seeds: SeedsOption = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="At a time. Default: one a core.", show_default=False
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep each cell there, and go on from it."),
+    ] = None,
+    json: JsonFileOption = None,
+    plot: PlotOption = None,
+) -> None:
+    """Play a scenario at several rates, under several policies and seeds."""
+    from slalom.config.scenario_load import TraceSpan
+    from slalom.twin.from_file import policy_sets
+    from slalom.twin.sweep import Sweep
+    from slalom.twin.sweep import sweep as run_sweep
+
+    loaded = _load(scenario, None)
+    plan = Sweep(
+        path=scenario,
+        rates=tuple(_rates(rates)),
+        policies=tuple(policy_sets(loaded, policy or ())),
+        seeds=tuple(range(seeds or loaded.file.seeds)),
+        trace=TraceSpan(),
+    )
+    with _progress(loaded.file.name, len(plan.cells())) as advance:
+        known = 0
+
+        def tell(done: int) -> None:
+            nonlocal known
+            advance(done - known)
+            known = done
+
+        document = run_sweep(plan, processes=processes or os.cpu_count() or 1, kept=keep, tell=tell)
+    if plot is not None:
+        from slalom.twin.plots import plot_sweep
+
+        stderr().print(f"wrote {plot_sweep(document, plot)}", markup=False)
+    if _write_json(json, document):
+        return
+    head = ["requests/s", *(f"{name}: good/s, %" for name in plan.policies)]
+    rows = [
+        [f"{point['rate_per_s']:g}", *(_point(point["policies"][name]) for name in plan.policies)]
+        for point in document["points"]
+    ]
+    print_table(head, rows, right=head)
+
+
+@twin_app.command(
+    "diff",
+    short_help="Say what differs between two results.",
+    epilog=examples(
+        "slalom twin diff before.json after.json",
+        "slalom twin diff before.json after.json --exit-code   1 if anything differs",
+        note="Runs of the same policy and seed met the same load: differences are paired. * marks "
+        "those whose 95 % interval leaves out zero.",
+    ),
+)
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A.json", help="Written by --json.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", help="Another one.")],
+    *,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 1 if anything differs.")
+    ] = False,
+) -> None:
+    """Say what differs between two results, figure by figure."""
+    from slalom.metrics.difference import changes
+
+    found = list(changes(_read_json(before), _read_json(after), (before.name, after.name)))
+    if not found:
+        stdout().print("no figure differs")
+        return
+    head = ["policy", "figure", "before", "after", "difference", ""]
+    rows = [
+        [
+            one.policy,
+            one.figure,
+            f"{one.before:.4g}",
+            f"{one.after:.4g}",
+            _signed(one.difference.mean, one.difference.margin),
+            "*" if one.is_sure else "",
+        ]
+        for one in found
+    ]
+    print_table(head, rows, right=head[2:5])
+    if exit_code:
+        raise typer.Exit(1)
+
+
+@twin_app.command(
+    "schema",
+    short_help="Print the JSON schema of scenario files.",
+    epilog=examples("slalom twin schema > scenario.schema.json"),
+)
+def schema() -> None:
+    """Print the JSON schema of scenario files, for an editor."""
+    from slalom.config.scenario_file import ScenarioFile
+
+    document: dict[str, Any] = ScenarioFile.model_json_schema()
+    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    typer.echo(json_module.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _load(path: Path, span: "TraceSpan | None") -> "LoadedScenario":
+    from slalom.config.scenario_load import load_scenario
+
+    return load_scenario(path, trace=span)
+
+
+def _span(trace: Path | None, start: float | None, end: float | None) -> "TraceSpan":
+    from slalom.config.scenario_load import TraceSpan
+
+    return TraceSpan(start, end, trace)
+
+
+@contextmanager
+def _progress(name: str, total: int | None) -> Iterator[Any]:
+    """A bar on stderr, on a terminal only; yields `advance(runs)`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=stderr(),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda runs: progress.advance(task, runs)
+
+
+def _write_json(file: Path | None, document: Any) -> bool:
+    """Write where it is asked for; whether that was stdout, which then holds nothing else."""
+    if file is None:
+        return False
+    text = json_module.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    if str(file) == "-":
+        sys.stdout.write(text)
+        return True
+    file.write_text(text, encoding="utf-8")
+    return False
+
+
+def _read_json(file: Path) -> Any:
+    from slalom.errors import ConfigError
+
+    try:
+        return json_module.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read as JSON ({error}); `slalom twin run --json FILE` writes one"
+        ) from None
+
+
+def _rates(text: str) -> Iterator[float]:
+    from slalom.errors import ConfigError
+
+    for part in text.split(","):
+        try:
+            rate = float(part)
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < 1e9:
+            raise ConfigError(f"--rates {text}: {part!r} is no rate above 0: write 1,2,4.5")
+        yield rate
+
+
+def _rate(found: Any) -> str:
+    return "none" if found is None else _signed(found.mean, found.margin).lstrip("+")
+
+
+def _signed(mean: float, margin: float | None) -> str:
+    return f"{mean:+.4g}" + ("" if margin is None else f" ±{margin:.2g}")
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _point(policy: Any) -> str:
+    found = policy["estimates"]
+    return f"{found['goodput_per_s']['mean']:.3f}, {found['attainment']['mean'] * 100:.1f}"

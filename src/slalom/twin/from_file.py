@@ -1,0 +1,145 @@
+"""From a scenario file to what the twin plays: one `Scenario` for each policy, seed and rate.
+
+Owns the translation and the reading of `--policy`. Owns no law: engines come from
+`from_file_engine`, loads from `slalom.workload`. Called by `compare`, which the commands run on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from slalom.config.nearest import nearest
+from slalom.config.params import policies as built_policies
+from slalom.config.params import scheduler_params
+from slalom.config.scenario_file import ScenarioModel
+from slalom.config.scenario_load import LoadedScenario
+from slalom.core.policy import Policies
+from slalom.core.request import DeviceSpec, ModelSpec, Request
+from slalom.errors import ConfigError
+from slalom.policies.registry import DEFAULT_KINDS, POLICIES, Slot, build
+from slalom.twin.faults import FaultPlan
+from slalom.twin.from_file_engine import engine_laws
+from slalom.twin.scenario import Arrival, LoadLaw, Scenario, TwinModel
+from slalom.units import seconds_to_ns
+from slalom.workload.load import LoadItem, draw_load
+
+#: Name of the scheduler section's own policies.
+DEFAULT = "default"
+
+
+def policy_sets(loaded: LoadedScenario, asked: Sequence[str] = ()) -> dict[str, Policies]:
+    """The policies to compare, by name.
+
+    Args:
+        loaded: The scenario.
+        asked: Names of the file's sets, or `slot=kind,slot=kind`; without any, all of the file's
+            sets, or the scheduler section's own if it has none.
+
+    Raises:
+        ConfigError: There is no such set, slot or policy.
+    """
+    names = asked or list(loaded.file.policies) or [DEFAULT]
+    return {name: _policy_set(loaded, name) for name in names}
+
+
+def _policy_set(loaded: LoadedScenario, name: str) -> Policies:
+    base = built_policies(loaded.file.scheduler)
+    if name == DEFAULT and name not in loaded.file.policies:
+        return base
+    if "=" in name:
+        return replace(base, **_read_choice(name))  # type: ignore[arg-type]  # slots match
+    section = loaded.file.policies.get(name)
+    if section is None:
+        known = [*loaded.file.policies, DEFAULT]
+        raise ConfigError(
+            f"--policy {name}: {loaded.path} has no such set; {nearest(name, known)} "
+            "A set of your own is written admission=drop-late,ordering=edf"
+        )
+    chosen = {slot: getattr(section, slot) for slot in POLICIES}
+    given = {
+        slot: build(slot, made.kind, made.options())
+        for slot, made in chosen.items()
+        if made is not None
+    }
+    return replace(base, **given)  # type: ignore[arg-type]  # slots match
+
+
+def _read_choice(text: str) -> dict[str, object]:
+    """`admission=drop-late,ordering=edf` as policies by slot."""
+    chosen: dict[str, object] = {}
+    slots: dict[str, Slot] = {str(slot): slot for slot in DEFAULT_KINDS}
+    for part in text.split(","):
+        name, _, kind = part.strip().partition("=")
+        slot = slots.get(name)
+        if slot is None or not kind:
+            raise ConfigError(
+                f"--policy {text}: {part!r} is not slot=kind; slots: {', '.join(slots)}"
+            )
+        chosen[name] = build(slot, kind)
+    return chosen
+
+
+def scenario_of(
+    loaded: LoadedScenario, policies: Policies, seed: int, *, rate_scale: float = 1.0
+) -> Scenario:
+    """What the twin plays.
+
+    Args:
+        loaded: The scenario file.
+        policies: Who decides.
+        seed: Of load and world; the same for each policy, so that they can be compared in pairs.
+        rate_scale: The load is so many times as fast.
+
+    Raises:
+        ConfigError: A model's step times cannot be read.
+    """
+    file = loaded.file
+    plan = loaded.plan if rate_scale == 1 else loaded.plan.scaled(rate_scale)
+    return Scenario(
+        models=tuple(_model(section, loaded.path.parent) for section in file.models),
+        devices=tuple(DeviceSpec(one.id, one.budget, one.window) for one in file.devices),
+        arrivals=[_arrival(item) for item in draw_load(plan, seed)],
+        policies=policies,
+        params=scheduler_params(file.scheduler),
+        faults=FaultPlan(**dict(file.faults)),
+        seed=seed,
+        until_ns=1 << 62,
+    )
+
+
+def _model(section: ScenarioModel, folder: Path) -> TwinModel:
+    load = section.load
+    return TwinModel(
+        spec=ModelSpec(
+            id=section.id,
+            device=section.device,
+            bytes_needed=section.bytes,
+            places=section.places,
+            replicas=section.replicas,
+            pinned=section.pinned,
+        ),
+        **engine_laws(section, folder),
+        load=LoadLaw(seconds_to_ns(load.fixed_seconds), load.bytes_per_second),
+    )
+
+
+def _arrival(item: LoadItem) -> Arrival:
+    request = Request(
+        id=item.id,
+        model=item.model,
+        task=item.task,
+        sla=item.sla,
+        arrived_ns=max(item.at_ns, 0),
+        prompt_tokens=item.prompt_tokens,
+        max_tokens=item.max_tokens,
+        predicted_tokens=item.predicted_tokens,
+    )
+    return Arrival(
+        request=request,
+        output_tokens=item.output_tokens,
+        patience_ns=item.give_up_after_ns,
+        shared_tokens=item.shared_tokens,
+        session=item.session,
+        then=_arrival(item.then) if item.then else None,
+        gap_ns=item.then.gap_ns if item.then else 0,
+    )

@@ -1,0 +1,61 @@
+"""What a run looked like over time: how many wait by task, which models are resident.
+
+Owns the curves, taken from the journal entry by entry. Called by `plots`.
+"""
+
+from slalom.core.actions import Dispatch, EndRequest, LoadReplica, UnloadReplica
+from slalom.core.events import ReplicaFailed, ReplicaGone, ReplicaReady, RequestArrived
+from slalom.core.journal import Entry
+from slalom.core.request import Request
+from slalom.units import SECOND
+
+
+class Timeline:
+    """The curves of one run; times in seconds."""
+
+    def __init__(self) -> None:
+        #: task -> ([time], [how many wait])
+        self.queues: dict[str, tuple[list[float], list[int]]] = {}
+        #: model -> [(ready, gone)]
+        self.residency: dict[str, list[tuple[float, float]]] = {}
+        self._waiting: dict[str, Request] = {}
+        self._ready: dict[str, tuple[str, float]] = {}
+        self._models: dict[str, str] = {}
+        self._now_s = 0.0
+
+    def watch(self, entry: Entry) -> None:
+        """Take in one call of the scheduler."""
+        self._now_s = entry.now_ns / SECOND
+        for event in entry.events:
+            if isinstance(event, RequestArrived):
+                self._waiting[event.request.id] = event.request
+                self._count(event.request.task, 1)
+            elif isinstance(event, ReplicaReady):
+                self._ready[event.replica_id] = (self._models[event.replica_id], self._now_s)
+            elif isinstance(event, ReplicaGone | ReplicaFailed):
+                self._gone(event.replica_id)
+        for action in entry.actions:
+            if isinstance(action, Dispatch | EndRequest):
+                request = self._waiting.pop(action.request_id, None)
+                if request is not None:
+                    self._count(request.task, -1)
+            elif isinstance(action, LoadReplica):
+                self._models[action.replica_id] = action.model
+            elif isinstance(action, UnloadReplica):
+                self._gone(action.replica_id)
+
+    def close(self) -> None:
+        """End what is resident still."""
+        for replica_id in list(self._ready):
+            self._gone(replica_id)
+
+    def _count(self, task: str, by: int) -> None:
+        times, counts = self.queues.setdefault(task, ([0.0], [0]))
+        times.append(self._now_s)
+        counts.append(counts[-1] + by)
+
+    def _gone(self, replica_id: str) -> None:
+        found = self._ready.pop(replica_id, None)
+        if found is not None:
+            model, since_s = found
+            self.residency.setdefault(model, []).append((since_s, self._now_s))

@@ -84,9 +84,10 @@ class LoadClient:
             planned: In the order of their times.
 
         Returns:
-            One record for each, in the order of the plan.
+            One record for each, in the order of the plan. Steps of a session whose step before
+            was not answered in whole are never sent and leave none.
         """
-        self._begin(len(planned))
+        self._begin(sum(1 for request in planned for _ in _steps(request)))
         async with self._session() as session:
             tasks: set[asyncio.Task[None]] = set()
             for request in planned:
@@ -95,11 +96,12 @@ class LoadClient:
                 if len(tasks) >= self._bounds.in_flight_max:
                     self._unsent(request)
                     continue
-                task = asyncio.create_task(self._send(session, request, request.at_ns))
+                task = asyncio.create_task(self._send_steps(session, request))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             await self._drain(tasks)
-        places = {request.id: place for place, request in enumerate(planned)}
+        steps = (step for request in planned for step in _steps(request))
+        places = {step.id: place for place, step in enumerate(steps)}
         return sorted(self._records, key=lambda record: places[record.request_id])
 
     async def closed_loop(
@@ -153,10 +155,20 @@ class LoadClient:
             await asyncio.wait(tasks, timeout=self._bounds.drain_s)
         await _cut(list(tasks))
 
+    async def _send_steps(self, session: aiohttp.ClientSession, first: PlannedRequest) -> None:
+        """Send a request and the steps that follow from its answer."""
+        record = await self._send(session, first, first.at_ns)
+        step = first
+        while step.then is not None and record.fate is Fate.DONE:
+            scheduled_ns, step = record.ended_ns + step.gap_ns, step.then
+            await self._until(scheduled_ns)
+            self.progress.sent += 1
+            record = await self._send(session, step, scheduled_ns)
+
     async def _send(
         self, session: aiohttp.ClientSession, request: PlannedRequest, scheduled_ns: int
-    ) -> None:
-        """Send one request and leave its record, whatever happens."""
+    ) -> RequestRecord:
+        """Send one request and leave its record, whatever happens; also when cancelled."""
         sent_ns = self._now_ns()
         answer = Answer(0)
         fate, reason = Fate.FAILED, _CUT
@@ -175,7 +187,8 @@ class LoadClient:
         except (aiohttp.ClientError, OSError) as problem:
             reason = type(problem).__name__
         finally:
-            self._record(request, answer, (scheduled_ns, sent_ns), (fate, reason))
+            record = self._record(request, answer, (scheduled_ns, sent_ns), (fate, reason))
+        return record
 
     async def _read(
         self, session: aiohttp.ClientSession, request: PlannedRequest, answer: Answer
@@ -197,7 +210,7 @@ class LoadClient:
         answer: Answer,
         times_ns: tuple[int, int],
         end: tuple[Fate, str],
-    ) -> None:
+    ) -> RequestRecord:
         scheduled_ns, sent_ns = times_ns
         fate, reason = end
         ended_ns = self._now_ns()
@@ -223,6 +236,7 @@ class LoadClient:
         )
         self._records.append(record)
         self.progress.note(record)
+        return record
 
     def _unsent(self, request: PlannedRequest) -> None:
         at_ns = (request.at_ns, self._now_ns())
@@ -237,6 +251,14 @@ def _fate(answer: Answer) -> tuple[Fate, str]:
     if not answer.error_code:
         return Fate.DONE, ""
     return (Fate.REFUSED if answer.refused else Fate.FAILED), answer.error_code
+
+
+def _steps(first: PlannedRequest) -> Iterator[PlannedRequest]:
+    """A request and those that follow from it."""
+    step: PlannedRequest | None = first
+    while step is not None:
+        yield step
+        step = step.then
 
 
 async def _cut(tasks: list[asyncio.Task[None]]) -> None:

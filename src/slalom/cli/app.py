@@ -5,6 +5,7 @@ Owns the list of commands. Each command's own module imports what it needs when 
 """
 
 from slalom.cli import ask, calibrate_command, demo, diagnose, serving, stories, version
+from slalom.cli.bench_commands import bench_app
 from slalom.cli.config_commands import config_app
 from slalom.cli.model_commands import models_app
 from slalom.cli.shape import examples, group
@@ -29,6 +30,7 @@ app = group(
 
 serving.register(app)
 demo.register(app)
+app.add_typer(bench_app)
 calibrate_command.register(app)
 ask.register(app)
 app.add_typer(models_app)

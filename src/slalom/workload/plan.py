@@ -46,6 +46,10 @@ class PlannedRequest:
     #: The client gives up this long after the scheduled arrival if the answer is not whole; None
     #: for never. A user who types on.
     give_up_after_ns: int | None = None
+    #: The next step of the same session: sent `gap_ns` after the whole answer to this one. Its
+    #: own `at_ns` does not count.
+    then: "PlannedRequest | None" = None
+    gap_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

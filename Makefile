@@ -95,6 +95,10 @@ test-only: setup ## Only pytest:  make test-only ARGS="tests/core -k deadline"
 swarm: setup ## More random worlds than CI tries:  make swarm SEEDS=5000
 	$(BIN)/pytest -q tests/swarm --swarm-seeds $(SEEDS) --timeout 0 $(ARGS)
 
+.PHONY: mutants
+mutants: setup ## Bugs put in on purpose, which the checks must catch
+	$(BIN)/pytest -q tests/mutants $(ARGS)
+
 # -- measure -----------------------------------------------------------------------------------
 
 .PHONY: bench

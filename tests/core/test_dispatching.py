@@ -5,7 +5,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from slalom.core.actions import Dispatch, EndRequest, Reason
-from slalom.core.events import AttemptFinished, ReplicaReady, RequestCancelled
+from slalom.core.events import (
+    AttemptFailed,
+    AttemptFinished,
+    FailureKind,
+    ReplicaReady,
+    RequestCancelled,
+)
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import (
     Admission,
@@ -191,3 +197,15 @@ def test_evicting_everything_still_books_every_byte() -> None:
     assert len(unloaded(arrive(story, "r1", of="c", after_ns=SECOND))) == 2
     gone(story)
     assert dispatched(story.tell(ReplicaReady("c#0", 3))) == ["r1"]
+
+
+def test_an_id_that_is_used_again_shares_no_fence_with_the_abort_it_left_behind() -> None:
+    story = watched(model(places=2))
+    arrive(story, "r")
+    ready(story)
+    story.tell(RequestCancelled("r"))
+    (again,) = only(arrive(story, "r"), Dispatch)
+    assert again.attempt == 2
+    story.tell(AttemptFailed("r", 1, FailureKind.ABORTED, delivered=False))
+    (end,) = only(story.tell(AttemptFinished("r", 2, 7)), EndRequest)
+    assert (end.output_tokens, end.attempts) == (7, 1)

@@ -76,10 +76,13 @@ def _start(step: Step, record: RequestRecord, model: Model, replica: Replica) ->
     model.queue.pop()
     del state.waiting[record.request.id]
     record.attempts += 1
+    record.number += 1
+    while (record.request.id, record.number) in state.attempts:
+        record.number += 1
     record.dispatch_ns = state.now_ns
     if record.first_dispatch_ns < 0:
         record.first_dispatch_ns = state.now_ns
-    attempt = Attempt(record.request.id, record.attempts, replica, state.now_ns)
+    attempt = Attempt(record.request.id, record.number, replica, state.now_ns)
     record.attempt = attempt
     occupy(state, attempt)
     step.actions.append(Dispatch(record.request.id, attempt.number, replica.id, replica.epoch))

@@ -26,10 +26,12 @@ _COMPACT_MIN = 64
 class LazyQueue(Generic[T]):
     """Smallest key first."""
 
-    __slots__ = ("_dead", "_heap")
+    __slots__ = ("_dead", "_heap", "_pushes")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[Key, T]] = []
+        #: The number of the push keeps a tombstone apart from a new entry of the same key.
+        self._heap: list[tuple[Key, int, T]] = []
+        self._pushes = 0
         self._dead = 0
 
     def __len__(self) -> int:
@@ -39,17 +41,18 @@ class LazyQueue(Generic[T]):
         return f"LazyQueue(live={len(self)}, tombstones={self._dead})"
 
     def push(self, key: Key, entry: T) -> None:
-        """Queue an entry that is not queued."""
+        """Queue an entry that is not queued and was not removed before."""
         entry.in_queue = True
-        heapq.heappush(self._heap, (key, entry))
+        self._pushes += 1
+        heapq.heappush(self._heap, (key, self._pushes, entry))
 
     def peek(self) -> tuple[Key, T] | None:
         """The first entry with its key, or None."""
         heap = self._heap
-        while heap and not heap[0][1].in_queue:
+        while heap and not heap[0][2].in_queue:
             heapq.heappop(heap)
             self._dead -= 1
-        return heap[0] if heap else None
+        return (heap[0][0], heap[0][2]) if heap else None
 
     def pop(self) -> T:
         """Take the first entry out.
@@ -59,7 +62,7 @@ class LazyQueue(Generic[T]):
         """
         if self.peek() is None:
             raise IndexError("pop from an empty queue")
-        entry = heapq.heappop(self._heap)[1]
+        entry = heapq.heappop(self._heap)[2]
         entry.in_queue = False
         return entry
 
@@ -68,10 +71,10 @@ class LazyQueue(Generic[T]):
         entry.in_queue = False
         self._dead += 1
         if self._dead > _COMPACT_MIN and self._dead * 2 > len(self._heap):
-            self._heap = [item for item in self._heap if item[1].in_queue]
+            self._heap = [item for item in self._heap if item[2].in_queue]
             heapq.heapify(self._heap)
             self._dead = 0
 
     def entries(self) -> list[T]:
         """All living entries in no particular but deterministic order."""
-        return [entry for _, entry in self._heap if entry.in_queue]
+        return [entry for _, _, entry in self._heap if entry.in_queue]

@@ -23,6 +23,7 @@ class RequestRecord:
         "first_token_ns",
         "in_queue",
         "key",
+        "number",
         "queued_ns",
         "request",
         "waits_since_ns",
@@ -35,8 +36,10 @@ class RequestRecord:
         #: When its present wait began; a request that is tried again begins a new one.
         self.waits_since_ns = queued_ns
         self.in_queue = False
-        #: Dispatches so far; the last one's number.
+        #: Dispatches so far.
         self.attempts = 0
+        #: Number of the last one; beyond those that an earlier request of this id left behind.
+        self.number = 0
         #: The running attempt, if any.
         self.attempt: Attempt | None = None
         self.first_dispatch_ns = -1

@@ -127,8 +127,11 @@ class Checker:
         self._require(request is not None, "dispatch only what lives", action)
         assert request is not None
         self._require(request.waits, "dispatch only what waits", action)
-        self._require(action.attempt == request.attempts + 1, "attempts count up", action)
-        self._require(action.attempt <= self._params.attempts_max, "attempts bound", action)
+        number = request.number + 1
+        while (action.request_id, number) in books.attempts:  # of an earlier request of this id
+            number += 1
+        self._require(action.attempt == number, "attempts count up", action)
+        self._require(request.attempts < self._params.attempts_max, "attempts bound", action)
         replica = books.replicas.get((action.replica_id, action.epoch))
         self._require(replica is not None, "dispatch to a life that exists", action)
         assert replica is not None
@@ -142,7 +145,7 @@ class Checker:
         for other in books.waiting(replica.model.id) if key else ():
             other_key = self._key(other.request)
             self._require(not other_key or other_key >= key, "order", (action, other))
-        books.open(request, replica, self._now_ns)
+        books.open(request, action.attempt, replica, self._now_ns)
 
     @_judge.register
     def _(self, action: AbortAttempt) -> None:

@@ -21,6 +21,8 @@ class SeenRequest:
     #: Since when it waits; of no meaning while it runs.
     waits_since_ns: int
     attempts: int = 0
+    #: Number of the last attempt.
+    number: int = 0
     #: The attempt it runs in; None while it waits.
     current: Fence | None = None
     first_dispatch_ns: int = -1
@@ -134,10 +136,11 @@ class Books:
         if self.booked_bytes(model.device) > self.devices[model.device].budget_bytes:
             self.overrun_ns[model.device] = now_ns
 
-    def open(self, request: SeenRequest, replica: SeenReplica, now_ns: int) -> None:
+    def open(self, request: SeenRequest, number: int, replica: SeenReplica, now_ns: int) -> None:
         """A waiting request was dispatched."""
         request.attempts += 1
-        fence = (request.request.id, request.attempts)
+        request.number = number
+        fence = (request.request.id, number)
         request.current = fence
         request.dispatch_ns = now_ns
         if request.first_dispatch_ns < 0:

@@ -80,6 +80,13 @@ class LoadAdvances:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferOver:
+    """Bytes have come over a shared link, unless its shares changed since (`number`)."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimerDue:
     """A timer's time has come, unless it was replaced since (`number`)."""
 
@@ -101,6 +108,7 @@ Occurrence = (
     | EngineWakes
     | EngineStruck
     | LoadAdvances
+    | TransferOver
     | ProcessEnded
     | TimerDue
 )
@@ -112,9 +120,10 @@ PRIORITY: dict[type, int] = {
     ClientLeaves: 1,  # after arrivals: a client cannot leave before it came
     EngineWakes: 2,  # before strikes: what is done is done
     EngineStruck: 3,
-    LoadAdvances: 4,
-    ProcessEnded: 5,  # after strikes: memory is free once nothing runs in it
-    TimerDue: 6,
+    TransferOver: 4,  # before what a load does next, which it may begin
+    LoadAdvances: 5,
+    ProcessEnded: 6,  # after strikes: memory is free once nothing runs in it
+    TimerDue: 7,
     FirstToken: 10,  # an attempt's own events keep their natural order
     Progress: 11,
     AttemptFinished: 12,  # success before failure: what is done is done

@@ -16,7 +16,8 @@ from slalom.core.events import (
 )
 from slalom.twin.engine_protocol import TwinEngine
 from slalom.twin.faults import Faults
-from slalom.twin.kernel import Agenda, LoadAdvances, ProcessEnded
+from slalom.twin.kernel import Agenda, LoadAdvances, ProcessEnded, TransferOver
+from slalom.twin.links import SharedLinks
 from slalom.twin.scenario import Scenario, TwinModel
 
 #: A foreign process is noticed this long after a replica became ready.
@@ -73,6 +74,9 @@ class Processes:
         self._faults = faults
         self._agenda = agenda
         self._alive: dict[tuple[str, int], Process] = {}
+        self._links = SharedLinks({link.name: link.bytes_per_s for link in scenario.links})
+        #: Number of the last look at the links that was planned; those before it are void.
+        self._look = 0
         #: Crashed or failed, memory not given back yet.
         self._dead: dict[tuple[str, int], Process] = {}
 
@@ -87,8 +91,35 @@ class Processes:
         """Begin a load."""
         process = Process(self._models[action.model], action.replica_id, action.epoch)
         process.failure = self._faults.load_failure(action.replica_id, action.epoch, now_ns)
-        self._alive[action.replica_id, action.epoch] = process
-        self.advance(LoadAdvances(action.replica_id, action.epoch, 0), now_ns)
+        name = (action.replica_id, action.epoch)
+        self._alive[name] = process
+        law = process.model.load
+        if not law.links:
+            self.advance(LoadAdvances(*name, 0), now_ns)
+            return
+        if law.reports:
+            self.tell(LoadProgress(*name, 0.0), f"load {action.replica_id} 0", action.epoch, now_ns)
+        per_s_max = law.bytes_per_s // self._faults.load_factor(*name, now_ns)
+        needed = process.model.spec.bytes_needed
+        self._links.add(name, needed, now_ns, links=law.links, per_s_max=max(per_s_max, 1))
+        self._look_later()
+
+    def transferred(self, number: int, now_ns: int) -> None:
+        """Let loads whose bytes have come over their links go on."""
+        if number != self._look:
+            return
+        for name in self._links.take_due(now_ns):
+            process = self._alive[name]
+            end = LoadAdvances(*name, max(process.model.load.reports, 1))
+            self._agenda.at(now_ns + process.model.load.fixed_ns, end)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        """See to it that the end of the next transfer is not missed."""
+        self._look += 1
+        next_ns = self._links.next_ns()
+        if next_ns is not None:
+            self._agenda.at(next_ns, TransferOver(self._look))
 
     def advance(self, occurrence: LoadAdvances, now_ns: int) -> None:
         """Report how far a load is, and come to the next part or to the end."""
@@ -128,6 +159,8 @@ class Processes:
             self._tell_gone(*key, now_ns)
         elif not process.ending:
             process.ending = True
+            if self._links.remove(key, now_ns):
+                self._look_later()
             self._agenda.at(now_ns + self._host.unload_ns, ProcessEnded(*key))
 
     def end(self, replica_id: str, epoch: int, now_ns: int) -> None:

@@ -27,10 +27,22 @@ class LoadLaw:
     bytes_per_s: int = 2 * GIB
     #: Reports of progress on the way; they come at the beginning of equal parts.
     reports: int = 0
+    #: Links that its bytes take and share with other loads, by name; without any, `bytes_per_s` is
+    #: all its own. The fixed part comes after the bytes. Such a load reports no progress but 0
+    #: and 1.
+    links: tuple[str, ...] = ()
 
     def load_ns(self, byte_count: int) -> int:
         """Time of one load."""
         return self.fixed_ns + byte_count * SECOND // self.bytes_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A disk, the host's memory, a bus: something that concurrent loads share."""
+
+    name: str
+    bytes_per_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +127,5 @@ class Scenario:
     seed: int = 0
     #: The run ends when nothing is left to happen, and at the latest then.
     until_ns: int = 24 * 3600 * SECOND
+    #: What loads share; every `LoadLaw.links` names some of these.
+    links: tuple[Link, ...] = ()

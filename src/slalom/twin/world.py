@@ -44,6 +44,7 @@ from slalom.twin.kernel import (
     Occurrence,
     ProcessEnded,
     TimerDue,
+    TransferOver,
 )
 from slalom.twin.processes import Fence, Process, Processes
 from slalom.twin.scenario import Arrival, Scenario
@@ -135,6 +136,10 @@ class TwinWorld:
     @occur.register
     def _(self, occurrence: LoadAdvances, now_ns: int) -> None:
         self._processes.advance(occurrence, now_ns)
+
+    @occur.register
+    def _(self, occurrence: TransferOver, now_ns: int) -> None:
+        self._processes.transferred(occurrence.number, now_ns)
 
     @occur.register
     def _(self, occurrence: ProcessEnded, now_ns: int) -> None:

@@ -40,9 +40,12 @@ ALL = [" ".join(path) for path in commands()]
 
 def test_all_promised_commands_are_there() -> None:
     top = {"serve", "demo", "chat", "complete", "models", "config", "explain", "doctor", "version"}
+    top |= {"calibrate", "bench", "bench run", "bench compare"}
     models = {f"models {name}" for name in ("ls", "synth", "pull", "inspect")}
     config = {f"config {name}" for name in ("show", "check", "schema", "example")}
-    assert set(ALL) == {""} | top | models | config
+    twin = {f"twin {name}".strip() for name in ("", "run", "capacity", "sweep", "diff", "schema")}
+    trace = {"trace", "trace export"}
+    assert set(ALL) == {""} | twin | trace | top | models | config
 
 
 @pytest.mark.parametrize("path", ALL)

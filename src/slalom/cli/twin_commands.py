@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 twin_app = group(
     "twin",
-    "Play scenarios in virtual time: the scheduler that serves live, engines that are laws.",
+    "Play scenarios in virtual time. The scheduler is the one that serves; engines are laws.",
     examples(
-        "slalom twin run scenarios/mixed.yaml          its policies, side by side",
+        "slalom twin run scenarios/poisson.yaml        its policies, side by side",
         "slalom twin run S.yaml --policy ordering=fcfs --policy ordering=edf",
         "slalom twin capacity S.yaml                   up to which rate promises hold",
         "slalom twin sweep S.yaml --rates 2,4,8        over rates, on all cores",
@@ -82,7 +82,7 @@ TraceOption = Annotated[
         "slalom twin run scenarios/saber-w1.yaml",
         "slalom twin run S.yaml --seeds 10 --json after.json --plot figures",
         "slalom twin run S.yaml --policy admission=drop-late,ordering=edf",
-        "slalom twin run azure.yaml --trace code.csv --rate-scale 2 --from 600 --to 1200",
+        "slalom twin run S.yaml --trace code.csv --from 600 --to 1200",
         note="Intervals are 95 %, over seeds. Every policy meets the same loads.",
     ),
 )
@@ -183,7 +183,8 @@ def capacity(
     short_help="Play rates × policies × seeds on all cores.",
     epilog=examples(
         "slalom twin sweep S.yaml --rates 1,2,4,8 --json sweep.json",
-        "slalom twin sweep S.yaml --rates 1,2,4,8 --keep cells.jsonl   goes on where it was ended",
+        "slalom twin sweep S.yaml --rates 1,2,4,8 --keep cells.jsonl",
+        note="A sweep that was ended goes on from the cells it kept.",
     ),
 )
 def sweep(

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from slalom.config.fields import Name, Section, Size
 from slalom.config.policy_choice import PolicyChoice, choice
-from slalom.config.scenario_loads import ClientsSection
+from slalom.config.scenario_loads import NOT_EMPTY, ClientsSection
 from slalom.config.scheduler_section import SchedulerSection
 from slalom.config.sections import TaskSection
 
@@ -173,9 +173,9 @@ class ScenarioFile(Section):
     tasks: dict[str, TaskSection] = Field(
         default_factory=dict, description="Targets that differ from the default tasks'; new tasks."
     )
-    clients: tuple[ClientsSection, ...] = Field(min_length=1, description="What is asked.")
-    models: tuple[ScenarioModel, ...] = Field(min_length=1, description="What is served.")
-    devices: tuple[ScenarioDevice, ...] = Field(min_length=1, description="On what.")
+    clients: Annotated[tuple[ClientsSection, ...], NOT_EMPTY] = Field(description="What is asked.")
+    models: Annotated[tuple[ScenarioModel, ...], NOT_EMPTY] = Field(description="What is served.")
+    devices: Annotated[tuple[ScenarioDevice, ...], NOT_EMPTY] = Field(description="On what.")
     scheduler: SchedulerSection = Field(
         default_factory=SchedulerSection,
         description="Bounds and policies, as in the configuration.",

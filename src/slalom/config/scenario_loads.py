@@ -6,9 +6,9 @@ through `scenario_file.ScenarioFile`; `scenario_load` turns them into a plan.
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from slalom.config.fields import Name, Section
 
@@ -217,12 +217,23 @@ class StepsSection(Section):
     )
 
 
+def _not_empty(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not entries:
+        raise ValueError("needs at least one entry")
+    return entries
+
+
+#: Of a list that must not be empty. Unlike a least length it does not count entries that are wrong
+#: as missing.
+NOT_EMPTY = AfterValidator(_not_empty)
+
+
 class ClientsSection(Section):
     """A group of clients of one behaviour; several groups are added up."""
 
     name: Name = Field("load", description="Beginning of the requests' ids.")
     arrivals: Arrivals = Field(description="When requests, or sessions, begin.")
-    mix: tuple[MixEntrySection, ...] = Field(min_length=1, description="What they ask for.")
+    mix: Annotated[tuple[MixEntrySection, ...], NOT_EMPTY] = Field(description="What they ask for.")
     steps: StepsSection | None = Field(None, description="Sessions of several steps.")
 
     @model_validator(mode="after")

@@ -112,6 +112,10 @@ bench-gateway: setup bench-setup ## Latency and throughput added by the gateway,
 bench-handle: setup ## Cost of one scheduling decision
 	$(BIN)/python -m slalom.bench.handle --write docs/benchmarks/handle.md $(ARGS)
 
+.PHONY: fidelity
+fidelity: setup ## The twin against real llama.cpp on the same arrivals (five minutes, idle machine)
+	$(BIN)/python -m slalom.bench.fidelity --write docs/benchmarks/fidelity.md $(ARGS)
+
 .PHONY: train
 train: ## Train the bundled models again (needs torch; see tools/train)
 	@tools/train/run.sh $(ARGS)

@@ -1,0 +1,185 @@
+"""How near the twin is to a real engine: `python -m slalom.bench.fidelity [--write FILE]`.
+
+Owns the comparison: each bundled model on llama.cpp behind a real server, calibrated, under three
+loads and two policies, and the twin on the very same arrivals. Called by `make fidelity`.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slalom.bench.demo_server import journal_folder, running_server
+from slalom.bench.fidelity_cores import Disturbance, separate_cores
+from slalom.bench.fidelity_load import LOADS, Sizes, load, saturated_per_s, tasks_for
+from slalom.bench.fidelity_report import Cell, page
+from slalom.bench.fidelity_twin import read_journal, replayed
+from slalom.bench.load_client import ClientBounds, LoadClient
+from slalom.bench.scenario_probe import token_size
+from slalom.bench.scenario_requests import Speech, planned
+from slalom.bench.scenario_text import Texts
+from slalom.errors import SlalomError
+from slalom.metrics.records import RequestRecord
+from slalom.metrics.results import RunResult
+from slalom.twin.engine_specs import LlamaCppEngine
+from slalom.twin.step_time import StepProfile
+from slalom.units import seconds_to_ns
+from slalom.workload.load import LoadItem
+
+_PLACES, _CONTEXT_TOKENS, _MICRO_BATCH = 4, 2_048, 512
+#: Policies that are compared -> the configuration's `scheduler` section.
+POLICIES: dict[str, dict[str, Any]] = {
+    "fcfs, open": {"admission": {"kind": "open"}, "ordering": {"kind": "fcfs"}},
+    "edf, drop-late": {"admission": {"kind": "drop-late"}, "ordering": {"kind": "edf"}},
+}
+FULL = Sizes(20.0, 40.0, tuple(LOADS), ("slalom-small", "slalom-mini"))
+QUICK = Sizes(2.0, 4.0, ("light", "overload"), ("slalom-mini",))
+_DRAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What the runs of one model have in common."""
+
+    model: str
+    engine: LlamaCppEngine
+    folder: Path
+    sizes: Sizes
+    texts: Texts
+
+
+async def measure(sizes: Sizes, folder: Path, seed: int = 0) -> tuple[list[Cell], dict[str, Any]]:
+    """All runs; the cells of the report, and each model's calibration.
+
+    Raises:
+        SlalomError: A server or a calibration failed.
+    """
+    cells, calibrations = [], {}
+    texts = Texts(seed=seed)
+    async with separate_cores() as separate:
+        for model in sizes.models:
+            found = await _calibrate(model, folder, sizes.calibrate_s)
+            calibrations[model] = {**found, "separate_cores": separate}
+            engine = LlamaCppEngine(
+                StepProfile.from_json(found["profile"]),
+                slots=_PLACES,
+                micro_batch_tokens=_MICRO_BATCH,
+                prefix_caching=False,
+            )
+            scene = _Scene(model, engine, folder, sizes, texts)
+            for number, name in enumerate(sizes.loads):
+                cells += [await _cell(scene, name, policy, seed + number) for policy in POLICIES]
+    return cells, calibrations
+
+
+async def _cell(scene: _Scene, name: str, policy: str, seed: int) -> Cell:
+    """One load under one policy, live and in the twin."""
+    _say(f"{scene.model}: {name}, {policy}")
+    rate = LOADS[name] * saturated_per_s(scene.engine, scene.model, seed)
+    tasks = tasks_for(scene.engine)
+    items = load(scene.model, tasks, rate, scene.sizes.seconds, seed)
+    slug = f"{scene.model}-{name}-{policy.replace(', ', '-')}"
+    live = await _live(scene, scene.folder / slug, policy, items)
+    header, entries = read_journal(journal_folder(scene.folder / slug))
+    told = replayed(header, entries, {item.id: item for item in items}, scene.engine)
+    duration_ns = seconds_to_ns(scene.sizes.seconds)
+    return Cell(
+        model=scene.model,
+        load=name,
+        policy=policy,
+        rate_per_s=rate,
+        live=RunResult.of(policy, seed, live, duration_ns),
+        twin=RunResult.of(policy, seed, told, duration_ns),
+        live_records=tuple(live),
+        twin_records=tuple(told),
+    )
+
+
+async def _live(
+    scene: _Scene, folder: Path, policy: str, items: Sequence[LoadItem]
+) -> list[RequestRecord]:
+    """The load sent to a fresh server."""
+    async with running_server(folder, _config(scene.model, policy)) as url:
+        size = await token_size(url, scene.model, scene.texts, chat=False, headers={})
+        speech = Speech(sizes={scene.model: size})
+        client = LoadClient(url, bounds=ClientBounds(drain_s=_DRAIN_S))
+        return await client.open_loop(planned(items, scene.texts, speech))
+
+
+def _config(model: str, policy: str) -> dict[str, Any]:
+    engine = {
+        "kind": "llama-cpp",
+        "source": f"bundled:{model}",
+        "context_tokens": _CONTEXT_TOKENS,
+        "places": _PLACES,
+        "threads": 1,
+        "micro_batch_tokens": _MICRO_BATCH,
+    }
+    return {
+        "server": {"drain_seconds": 5},
+        "devices": [{"id": "host", "window": 0}],
+        "models": [{"id": model, "engine": engine, "pinned": True}],
+        "scheduler": POLICIES[policy],
+    }
+
+
+async def _calibrate(model: str, folder: Path, seconds: float) -> dict[str, Any]:
+    """`slalom calibrate` in a process of its own, as users run it."""
+    _say(f"{model}: calibrate")
+    path = folder / f"{model}.yaml"
+    path.write_text(yaml.safe_dump(_config(model, next(iter(POLICIES)))), encoding="utf-8")
+    command = (sys.executable, "-m", "slalom", "calibrate", model, "--config", str(path))
+    process = await asyncio.create_subprocess_exec(
+        *(*command, "--seconds", str(seconds), "--json"),
+        env={**os.environ, "XDG_STATE_HOME": str(folder)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, said = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise SlalomError(f"slalom calibrate failed: {said.decode(errors='replace')[-500:]}")
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and write if asked to."""
+    parser = argparse.ArgumentParser(
+        prog="python -m slalom.bench.fidelity", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="a smoke test: figures mean nothing")
+    parser.add_argument("--seed", type=int, default=0, help="of the loads")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page to FILE")
+    chosen = parser.parse_args(arguments)
+    disturbance = Disturbance()
+    with tempfile.TemporaryDirectory(prefix="slalom-fidelity-") as folder:
+        sizes = QUICK if chosen.quick else FULL
+        cells, calibrations = asyncio.run(measure(sizes, Path(folder), chosen.seed))
+    flags = " --quick" if chosen.quick else ""
+    flags += f" --write {chosen.write}" if chosen.write else ""
+    command = f"python -m slalom.bench.fidelity{flags}"
+    text = page(cells, calibrations, command, disturbed=disturbance.share())
+    sys.stdout.write(text)
+    if chosen.write:
+        chosen.write.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -99,6 +99,10 @@ swarm: setup ## More random worlds than CI tries:  make swarm SEEDS=5000
 mutants: setup ## Bugs put in on purpose, which the checks must catch
 	$(BIN)/pytest -q tests/mutants $(ARGS)
 
+.PHONY: scorecard
+scorecard: setup ## Write the twin's committed numbers anew, after a change that moves them
+	$(BIN)/python -m tests.twin.scorecard --write
+
 # -- measure -----------------------------------------------------------------------------------
 
 .PHONY: bench

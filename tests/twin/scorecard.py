@@ -1,7 +1,7 @@
 """Fixed scenarios whose exact numbers stand committed beside this file.
 
 Owns the scenarios and what is counted. A change that moves a number commits the new file and says
-why. To write it anew: `python -m tests.twin.scorecard --write`; without the flag it prints.
+why. To write it anew: `make scorecard`; without `--write` the module prints.
 """
 
 import json
@@ -11,17 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slalom.config.scenario_load import load_scenario
 from slalom.core.actions import EndRequest, Outcome
 from slalom.core.params import SchedulerParams
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.policies.registry import policies
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.faults import FaultPlan
+from slalom.twin.from_file import policy_sets, scenario_of
 from slalom.twin.noise import stream
 from slalom.twin.run import TwinRun, run
 from slalom.twin.scenario import Arrival, Drain, LoadLaw, Scenario, TwinModel
 from slalom.units import GIB, MS, SECOND
 
+#: Where the standing loads are.
+STANDING = Path(__file__).parents[2] / "scenarios"
 COMMITTED = Path(__file__).with_suffix(".json")
 
 #: task -> (share, prompt tokens up to, output tokens up to, objectives): a mixed coding load.
@@ -96,6 +100,13 @@ def _drained() -> Scenario:
     return replace(_swaps(), drain=Drain(60 * SECOND, 70 * SECOND))
 
 
+def _standing(name: str, policy: str, requests: int) -> Scenario:
+    """The beginning of a standing load, at its own rate."""
+    loaded = load_scenario(STANDING / f"{name}.yaml")
+    plan = replace(loaded.plan, count=requests, duration_ns=0)
+    return scenario_of(replace(loaded, plan=plan), policy_sets(loaded, [policy])[policy], 0)
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "one model, light, edf": lambda: _one_model(2.0),
     "one model, knee, fcfs": lambda: _one_model(5.0, ordering="fcfs"),
@@ -108,6 +119,18 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "three models that do not fit, faults": _faulty,
     "a model that grows, pack": _growing,
     "a drain in the middle": _drained,
+    "poisson, first-come": lambda: _standing("poisson", "first-come", 250),
+    "poisson, drop-late": lambda: _standing("poisson", "drop-late", 250),
+    "gamma-cv4, deadlines": lambda: _standing("gamma-cv4", "deadlines", 250),
+    "step, drop-late": lambda: _standing("step", "drop-late", 400),
+    "coding-day, deadlines": lambda: _standing("coding-day", "deadlines", 250),
+    "mix-drift, drop-late": lambda: _standing("mix-drift", "drop-late", 250),
+    "many-models, deadlines": lambda: _standing("many-models", "deadlines", 150),
+    "agents, deadlines": lambda: _standing("agents", "deadlines", 30),
+    "typing, drop-late": lambda: _standing("typing", "drop-late", 250),
+    "saber-w1": lambda: _standing("saber-w1", "default", 100),
+    "saber-w3, drop-late": lambda: _standing("saber-w3", "admission=drop-late", 100),
+    "cato-burst, drop-late": lambda: _standing("cato-burst", "drop-late", 150),
 }
 
 _COUNTERS = ("loads", "evictions", "retries", "stale_events", "drain_aborts", "unloads_unwanted")

@@ -251,3 +251,20 @@ def test_two_models_that_do_not_fit_together_both_get_served(count: int) -> None
         story.tell(*(AttemptFinished(*f, 1) for f in list(story.checker.books.attempts)))
         gone(story, after_ns=1)
     assert story.counter("ended_done") == 2 * count
+
+
+def test_a_need_that_is_still_patient_does_not_keep_what_fits_now_from_loading() -> None:
+    story = watched(model("busy", gib=6), model("large", gib=8), model("small", gib=2))
+    arrive(story, "b", of="busy")
+    ready(story)
+    assert loaded(arrive(story, "l", of="large")) == []
+    assert loaded(arrive(story, "s", of="small")) == ["small#0"]
+
+
+def test_a_need_whose_patience_is_over_is_overtaken_no_more() -> None:
+    story = watched(model("busy", gib=6), model("large", gib=8), model("small", gib=2))
+    arrive(story, "b", of="busy")
+    ready(story)
+    arrive(story, "l", of="large")
+    story.tell(TimerFired(), after_ns=story.scheduler.params.swap_patience_ns)
+    assert loaded(arrive(story, "s", of="small")) == []

@@ -63,9 +63,11 @@ def _shed_excess(step: Step, device: Device) -> None:
 def _serve_needs(step: Step, device: Device) -> None:
     """Walk the models that need a replica, oldest need first, reserving bytes as we go.
 
-    The walk ends at the first need that nothing can be done for: those behind it have less
-    patience behind them and need at least as much. It also ends once `_UNMET_MAX` needs wait
-    for bytes to come free, so that a pass costs the needs it serves and not all there are.
+    A need that room is being made for reserves its bytes, and so does one whose patience is
+    over: the walk ends there, so that none is overtaken for ever. A need that is still patient
+    and finds no victims reserves nothing: younger ones may use what is free meanwhile, but no
+    victims are sought for them either. The walk also ends at `_UNMET_MAX` unmet needs, so that
+    a pass costs the needs it serves and not all there are.
     """
     now_ns = step.state.now_ns
     #: Bytes free now; bytes that will come free; bytes that older unmet needs have reserved.
@@ -74,6 +76,7 @@ def _serve_needs(step: Step, device: Device) -> None:
     too_large: list[Model] = []
     resting: list[Model] = []
     unmet: list[Model] = []
+    stuck = False
     for model in device.wanting.values():
         need = model.bytes_needed
         if not _still_wants(step, model):
@@ -91,10 +94,17 @@ def _serve_needs(step: Step, device: Device) -> None:
             free -= need
         else:
             unmet.append(model)
-            pending += need
-            if pending > free + coming:
-                coming += _make_room(step, model, pending - free - coming)
-            if pending > free + coming or len(unmet) >= _UNMET_MAX:
+            shortfall = pending + need - free - coming
+            if shortfall > 0 and not stuck:
+                coming += _make_room(step, model, shortfall)
+            if pending + need <= free + coming:
+                pending += need
+            elif _is_urgent(step, model):
+                pending += need
+                break
+            else:
+                stuck = True
+            if len(unmet) >= _UNMET_MAX:
                 break
     for model in (*met, *too_large):
         del device.wanting[model.spec.id]
@@ -146,10 +156,15 @@ def _refuse_waiting(step: Step, model: Model) -> None:
         )
 
 
+def _is_urgent(step: Step, model: Model) -> bool:
+    """Whether a model's need has lasted for longer than its patience."""
+    return model.wanted_ns + step.params.swap_patience_ns <= step.state.now_ns
+
+
 def _make_room(step: Step, model: Model, shortfall: int) -> int:
     """Ask the policy for victims and evict them; the bytes that will come free by it."""
     now_ns = step.state.now_ns
-    urgent = model.wanted_ns + step.params.swap_patience_ns <= now_ns
+    urgent = _is_urgent(step, model)
     offered: dict[str, Replica] = {}
 
     def offer() -> Iterator[Replica]:

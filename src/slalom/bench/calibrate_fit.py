@@ -133,17 +133,20 @@ def _row(row: Observation, flat_tokens: int, micro_batch: int) -> list[float]:
 def _fit(observations: Sequence[Observation], flat_tokens: int, micro_batch: int) -> _Candidate:
     matrix = np.array([_row(row, flat_tokens, micro_batch) for row in observations], dtype=float)
     seen = np.array([max(row.ns, 1) for row in observations], dtype=float)
-    relative = matrix / seen[:, None]
-    # Columns of like size, so that none is lost to rounding.
-    scale = np.maximum(relative.max(axis=0), 1e-30)
-    weights = np.ones(len(seen))
-    solution = np.zeros(matrix.shape[1])
+    scale, weights = seen.copy(), np.ones(len(seen))
+    solution, said = np.zeros(matrix.shape[1]), seen
     for _ in range(_ROUNDS):
-        solution = _non_negative(relative / scale * weights[:, None], weights)
-        errors = np.abs(relative / scale @ solution - 1)
-        weights = np.sqrt(np.minimum(1.0, _OUTLIER / np.maximum(errors, 1e-12)))
+        # Errors as shares of the geometric mean of seen and said: of what was seen alone, a law
+        # that says too little would err by one at most, and one that says too much without bound.
+        factors = weights / scale
+        solution = _non_negative(matrix * factors[:, None], seen * factors)
+        said = np.maximum(matrix @ solution, 1.0)
+        scale = np.sqrt(seen * said)
+        far = np.abs(np.log(said / seen))
+        weights = np.sqrt(np.minimum(1.0, _OUTLIER / np.maximum(far, 1e-12)))
+    errors = np.abs(said / seen - 1)
     error = float(np.median(errors))
-    return _Candidate(flat_tokens, solution / scale, matrix, error, float(errors.max()))
+    return _Candidate(flat_tokens, solution, matrix, error, float(errors.max()))
 
 
 def _non_negative(matrix: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,6 +156,9 @@ def _non_negative(matrix: NDArray[np.float64], wanted: NDArray[np.float64]) -> N
     ordinary one of some choice.
     """
     columns = matrix.shape[1]
+    # Columns of like size, so that none is lost to rounding.
+    sizes = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
+    matrix = matrix / sizes
     best, least = np.zeros(columns), float(wanted @ wanted)
     for size in range(1, columns + 1):
         for chosen in itertools.combinations(range(columns), size):
@@ -162,7 +168,8 @@ def _non_negative(matrix: NDArray[np.float64], wanted: NDArray[np.float64]) -> N
             if left < least and found.min() >= 0:
                 best, least = np.zeros(columns), left
                 best[list(chosen)] = found
-    return best
+    scaled: NDArray[np.float64] = best / sizes
+    return scaled
 
 
 def _relative_errors(observations: Sequence[Observation], best: _Candidate) -> list[float]:

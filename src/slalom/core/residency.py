@@ -6,6 +6,7 @@ in the order in which they arose, so none can be overtaken for ever.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause
 from slalom.core.books import close_for_work, enter, open_for_work
@@ -60,6 +61,35 @@ def _shed_excess(step: Step, device: Device) -> None:
             _evict(step, device.replicas[victim.id])
 
 
+@dataclass(slots=True)
+class _Pool:
+    """The bytes of a device during one walk over its needs."""
+
+    #: Free now.
+    free: int
+    #: That will come free.
+    coming: int
+    #: That unmet needs have reserved.
+    reserved: int = 0
+    #: A patient need found no victims: none are sought for younger ones.
+    stuck: bool = False
+
+
+def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
+    """Make room for an unmet need and reserve its bytes; False ends the walk."""
+    shortfall = pool.reserved + model.bytes_needed - pool.free - pool.coming
+    if shortfall > 0 and not pool.stuck:
+        freed = _make_room(step, model, shortfall)
+        pool.coming += freed
+        shortfall -= freed
+    urgent = _is_urgent(step, model)
+    if shortfall <= 0 or urgent:
+        pool.reserved += model.bytes_needed
+    else:
+        pool.stuck = True
+    return shortfall <= 0 or not urgent
+
+
 def _serve_needs(step: Step, device: Device) -> None:
     """Walk the models that need a replica, oldest need first, reserving bytes as we go.
 
@@ -70,47 +100,35 @@ def _serve_needs(step: Step, device: Device) -> None:
     a pass costs the needs it serves and not all there are.
     """
     now_ns = step.state.now_ns
-    #: Bytes free now; bytes that will come free; bytes that older unmet needs have reserved.
-    free, coming, pending = device.free_bytes, device.leaving_bytes(), 0
+    pool = _Pool(device.free_bytes, device.leaving_bytes())
     met: list[Model] = []
     too_large: list[Model] = []
     resting: list[Model] = []
     unmet: list[Model] = []
-    stuck = False
     for model in device.wanting.values():
         need = model.bytes_needed
         if not _still_wants(step, model):
             met.append(model)
-        elif pending == 0 and _take_back(step, model):
+        elif pool.reserved == 0 and _take_back(step, model):
             met.append(model)
-            coming = device.leaving_bytes()
+            pool.coming = device.leaving_bytes()
         elif now_ns < model.backoff_until_ns:
             resting.append(model)
         elif room_for(model) < need:
             too_large.append(model)
-        elif need == 0 or free - pending >= need:
+        elif need == 0 or pool.free - pool.reserved >= need:
             met.append(model)
             load(step, model)
-            free -= need
+            pool.free -= need
         else:
             unmet.append(model)
-            shortfall = pending + need - free - coming
-            if shortfall > 0 and not stuck:
-                coming += _make_room(step, model, shortfall)
-            if pending + need <= free + coming:
-                pending += need
-            elif _is_urgent(step, model):
-                pending += need
-                break
-            else:
-                stuck = True
-            if len(unmet) >= _UNMET_MAX:
+            if not _reserve(step, model, pool) or len(unmet) >= _UNMET_MAX:
                 break
     for model in (*met, *too_large):
         del device.wanting[model.spec.id]
     for model in too_large:
         _refuse_waiting(step, model)
-    _undo_needless_drains(step, device, max(pending - free, 0))
+    _undo_needless_drains(step, device, max(pool.reserved - pool.free, 0))
     device.look_ns = _next_look_ns(step, device, [*resting, *unmet])
 
 

@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "budget counted without the needs before",
         "core/residency.py",
-        "elif need == 0 or free - pending >= need:",
-        "elif need == 0 or free >= 0:",
+        "elif need == 0 or pool.free - pool.reserved >= need:",
+        "elif need == 0 or pool.free >= 0:",
     ),
     Mutant(
         "tried again after bytes were delivered",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slalom.config.scenario_file import ScenarioFile
 from slalom.config.schema import Config
 from slalom.gateway.error_table import ERROR_TABLE
 from slalom.policies.registry import POLICIES
@@ -29,6 +30,23 @@ def test_every_option_of_the_configuration_is_there() -> None:
         if f"`{option}`" not in page or value.get("description", "") not in page
     ]
     assert not missing
+
+
+def test_every_option_of_a_scenario_is_there() -> None:
+    page = reference.scenario()
+    definitions = ScenarioFile.model_json_schema()["$defs"]
+    elsewhere = {"TaskSection", "SchedulerSection"}
+    kinds = {kind for slot in POLICIES.values() for kind in slot}
+    missing = [
+        f"{name}.{option}"
+        for name, definition in definitions.items()
+        if name not in elsewhere
+        and definition["properties"].get("kind", {}).get("const") not in kinds
+        for option, value in definition["properties"].items()
+        if f"`{option}`" not in page or value.get("description", "") not in page
+    ]
+    assert not missing
+    assert "kind `quantiles`" in page
 
 
 def test_every_policy_is_there_with_its_options() -> None:

@@ -92,7 +92,7 @@ def test_the_standing_loads_are_all_there() -> None:
         ),
         ("mix:\n", "mix: []\n    x:\n", 5, "needs at least one entry"),
         ("bytes: 2GiB", "bytes: a lot", 13, "write a number and one of"),
-        ("model: small", "model: smal", 7, "did you mean 'small'?"),
+        ("model: small", "model: smalll", 7, "did you mean 'small'?"),
         ("task: completion", "task: complete", 6, "did you mean 'completion'?"),
         ("{kind: simple}", "{kind: simple, a: 1}", 14, "no such option"),
         ("low: 1, high: 20", "low: 30, high: 20", 9, "low 30 is above high 20: exchange them"),

@@ -15,6 +15,7 @@ import click
 import typer.main
 
 from slalom.cli import app
+from slalom.config.scenario_file import ScenarioFile
 from slalom.config.schema import Config
 from slalom.core.snapshot import Snapshot
 from slalom.gateway.error_table import ERROR_TABLE
@@ -135,6 +136,39 @@ def configuration() -> str:
     return "\n".join(parts)
 
 
+def scenario() -> str:
+    """Every option of a scenario file, each kind of section once, from its schema."""
+    schema = ScenarioFile.model_json_schema()
+    definitions = schema["$defs"]
+    parts = [_options(schema) + "\n"]
+    waiting = [("", schema)]
+    # Told on the pages of the configuration and of the policies.
+    told = {"TaskSection", "SchedulerSection", *_names_of_policies(definitions)}
+    while waiting:
+        title, section = waiting.pop(0)
+        for option, value in section.get("properties", {}).items():
+            many = {"array": "[]", "object": ".NAME"}.get(value.get("type", ""), "")
+            for name in _refs(value):
+                if name in told:
+                    continue
+                told.add(name)
+                found = definitions[name]
+                kind = found["properties"].get("kind", {}).get("const")
+                path = f"{title}.{option}{many}".lstrip(".")
+                suffix = f", kind `{kind}`" if kind else ""
+                parts.append(f"### `{path}`{suffix}\n\n{found.get('description', '')}\n")
+                parts.append(_options(found) + "\n")
+                waiting.append((path, found))
+    return "\n".join(parts)
+
+
+def _names_of_policies(definitions: Schema) -> Iterator[str]:
+    kinds = {kind for slot in POLICIES.values() for kind in slot}
+    for name, definition in definitions.items():
+        if definition.get("properties", {}).get("kind", {}).get("const") in kinds:
+            yield name
+
+
 # -- command line --------------------------------------------------------------------------------
 
 
@@ -248,6 +282,7 @@ def metrics() -> str:
 #: What a page may ask for with ``<!-- generated: NAME -->``.
 GENERATED: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
+    "scenario": scenario,
     "command-line": command_line,
     "policies": policies,
     "tasks": tasks,

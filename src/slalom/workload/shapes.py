@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from slalom.workload.arrivals import GammaArrivals, OnOffArrivals
 
 #: Share of the day's mean rate in each hour of a coding weekday: a night at a tenth of the peak,
-#: two peaks and a lunch dip between them. Ours, with a peak of 1.7 and a trough of 0.17.
+#: two peaks and a lunch dip between them. Ours, from 0.17 to 1.7.
 CODING_DAY = (
     *(0.30, 0.24, 0.20, 0.17, 0.18, 0.24, 0.45, 0.80, 1.20, 1.55, 1.70, 1.68),
     *(1.35, 1.30, 1.60, 1.70, 1.66, 1.52, 1.30, 1.10, 0.98, 0.85, 0.68, 0.45),

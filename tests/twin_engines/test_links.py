@@ -1,13 +1,17 @@
 """Loads that come over one link at a time slow each other down, and no more than they must."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slalom.config.scenario_load import load_scenario
 from slalom.core.events import LoadProgress, ReplicaReady
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.errors import ConfigError
 from slalom.policies.registry import policies
+from slalom.twin.from_file import scenario_of
 from slalom.twin.links import SharedLinks
 from slalom.twin.run import TwinRun, run
 from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, TwinModel
@@ -111,3 +115,41 @@ def test_loads_in_the_world_share_their_disk() -> None:
     told = [e.fraction for entry in result.entries for e in entry.events if type(e) is LoadProgress]
     assert told == [0.0, 0.0, 1.0, 1.0]
     assert ready_s(loads((Link("disk", 4 * GIB),), shared)) == [4.0, 4.0]
+
+
+_FILE = """\
+name: two
+requests: 2
+clients:
+  - arrivals: {kind: even, rate_per_s: 1000}
+    mix:
+      - task: completion
+        model: [a, b]
+        prompt: {kind: fixed, tokens: 10}
+        output: {kind: fixed, tokens: 5}
+        max_tokens: 5
+models:
+  - id: a
+    bytes: 4GiB
+    engine: {kind: simple}
+    pinned: true
+    load: {fixed_seconds: 1, bytes_per_second: 2GiB, links: [disk]}
+  - id: b
+    bytes: 4GiB
+    engine: {kind: simple}
+    pinned: true
+    load: {fixed_seconds: 1, bytes_per_second: 2GiB, links: [disk]}
+devices:
+  - {id: gpu, budget: 10GiB}
+links:
+  - {id: disk, bytes_per_second: 2GiB}
+"""
+
+
+def test_a_scenario_file_names_links(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(_FILE)
+    assert ready_s(run(scenario_of(load_scenario(path), policies(), 0))) == [5.0, 5.0]
+    path.write_text(_FILE.replace("{id: disk,", "{id: disc,"))
+    with pytest.raises(ConfigError, match="'disk', which is not among links: disc"):
+        load_scenario(path)

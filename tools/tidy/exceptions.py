@@ -26,4 +26,7 @@ ENTRY_POINTS: dict[str, str] = {
     "slalom.bench.fidelity": "make fidelity",
     "slalom.bench.gateway": "make bench-gateway",
     "slalom.bench.handle": "make bench-handle",
+    "slalom.bench.saber_grid": "python -m slalom.bench.saber_grid",
+    "slalom.bench.step_times": "python -m slalom.bench.step_times",
+    "slalom.bench.twin": "python -m slalom.bench.twin",
 }

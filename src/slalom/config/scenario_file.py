@@ -102,7 +102,10 @@ class LoadTimeSection(Section):
 
     fixed_seconds: float = Field(0.5, ge=0, le=86_400, description="Part that is always spent.")
     bytes_per_second: Size = Field(
-        2 << 30, ge=1, description="Its bytes come over the link at this rate."
+        2 << 30, ge=1, description="Its bytes come at this rate, and never faster."
+    )
+    links: tuple[Name, ...] = Field(
+        (), description="Links (see `links`) that its bytes share with other loads."
     )
 
 
@@ -129,6 +132,13 @@ class ScenarioDevice(Section):
     window: int = Field(
         0, ge=0, le=1_000_000, description="Requests in flight over all its replicas; 0: no bound."
     )
+
+
+class ScenarioLink(Section):
+    """A disk, the host's memory, a bus: loads that take it at the same time share it."""
+
+    id: Name = Field(description="Its name.")
+    bytes_per_second: Size = Field(ge=1, description="What all loads together get.")
 
 
 class FaultSection(Section):
@@ -176,6 +186,7 @@ class ScenarioFile(Section):
     clients: Annotated[tuple[ClientsSection, ...], NOT_EMPTY] = Field(description="What is asked.")
     models: Annotated[tuple[ScenarioModel, ...], NOT_EMPTY] = Field(description="What is served.")
     devices: Annotated[tuple[ScenarioDevice, ...], NOT_EMPTY] = Field(description="On what.")
+    links: tuple[ScenarioLink, ...] = Field((), description="What concurrent loads share.")
     scheduler: SchedulerSection = Field(
         default_factory=SchedulerSection,
         description="Bounds and policies, as in the configuration.",
@@ -190,4 +201,16 @@ class ScenarioFile(Section):
         has_trace = any(group.arrivals.kind == "trace" for group in self.clients)
         if self.duration_seconds is None and self.requests is None and not has_trace:
             raise ValueError("give duration_seconds or requests, so that the load ends")
+        return self
+
+    @model_validator(mode="after")
+    def _links_are_known(self) -> Self:
+        known = [link.id for link in self.links]
+        for model in self.models:
+            for link in model.load.links:
+                if link not in known:
+                    raise ValueError(
+                        f"model {model.id} loads over link {link!r}, which is not among links: "
+                        f"{', '.join(known) or 'none'}"
+                    )
         return self

@@ -19,7 +19,7 @@ from slalom.errors import ConfigError
 from slalom.policies.registry import DEFAULT_KINDS, POLICIES, Slot, build
 from slalom.twin.faults import FaultPlan
 from slalom.twin.from_file_engine import engine_laws
-from slalom.twin.scenario import Arrival, LoadLaw, Scenario, TwinModel
+from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, TwinModel
 from slalom.units import seconds_to_ns
 from slalom.workload.load import LoadItem, draw_load
 
@@ -104,6 +104,7 @@ def scenario_of(
         faults=FaultPlan(**dict(file.faults)),
         seed=seed,
         until_ns=1 << 62,
+        links=tuple(Link(link.id, link.bytes_per_second) for link in file.links),
     )
 
 
@@ -119,7 +120,7 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
             pinned=section.pinned,
         ),
         **engine_laws(section, folder),
-        load=LoadLaw(seconds_to_ns(load.fixed_seconds), load.bytes_per_second),
+        load=LoadLaw(seconds_to_ns(load.fixed_seconds), load.bytes_per_second, links=load.links),
     )
 
 

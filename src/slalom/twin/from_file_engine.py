@@ -35,7 +35,7 @@ def engine_laws(model: ScenarioModel, folder: Path) -> dict[str, Any]:
         return {"step": law}
     if isinstance(engine, UslSpeed):
         prefill_ns = round(engine.prefill_us_per_token * 1_000)
-        return {"engine": UslEngine(UslLaw(engine.a, engine.s, engine.k, 0, prefill_ns))}
+        return {"engine": UslEngine(UslLaw(engine.a, engine.s, engine.k, prefill_ns))}
     profile = find_profile(engine.profile, folder)
     if isinstance(engine, VllmBatching):
         return {

@@ -21,7 +21,7 @@ from slalom.twin.world import TwinWorld
 class TwinRun:
     """What a run leaves behind."""
 
-    #: The journal.
+    #: The journal; empty, like `ends`, if neither was kept.
     entries: tuple[Entry, ...]
     #: How every request ended, in the order of their ends.
     ends: tuple[EndRequest, ...]
@@ -48,6 +48,7 @@ def run(
     *,
     scheduler: Scheduler | None = None,
     watch: Callable[[Entry], None] | None = None,
+    keep: bool = True,
 ) -> TwinRun:
     """Play a scenario in virtual time.
 
@@ -55,6 +56,8 @@ def run(
         scenario: What to play.
         scheduler: A fresh scheduler of the scenario, for whoever wants to look into it.
         watch: Told every entry of the journal as soon as it is made.
+        keep: Whether the result holds the journal and the ends; without them, memory is bounded
+            by what runs at a time, and `watch` takes what it wants.
 
     Raises:
         ConfigError: The scenario's models and devices do not go together.
@@ -62,11 +65,12 @@ def run(
     """
     agenda = Agenda()
     scheduler = scheduler or build_scheduler(scenario)
-    world = TwinWorld(scenario, agenda)
+    world = TwinWorld(scenario, agenda, keep_ends=keep)
     entries: list[Entry] = []
 
     def record(entry: Entry) -> None:
-        entries.append(entry)
+        if keep:
+            entries.append(entry)
         if watch is not None:
             watch(entry)
 

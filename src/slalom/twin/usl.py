@@ -12,7 +12,7 @@ from slalom.units import SECOND
 
 @dataclass(frozen=True, slots=True)
 class UslLaw:
-    """v(L) = a / (1 + s (L - shift) + k (L - shift)^2), tokens per second of each request.
+    """v(L) = a / (1 + s L + k L^2), tokens per second of each of L requests.
 
     `a` is the speed of a request alone, `s` what contention costs, `k` what coherence costs.
     """
@@ -20,8 +20,6 @@ class UslLaw:
     a: float
     s: float
     k: float
-    #: 0 as in SABER, where L counts the request itself; 1 makes `a` the speed at L = 1.
-    shift: int = 0
     #: Reading a prompt; 0 where the speeds were measured end to end and hold it already.
     prefill_ns_per_token: int = 0
 
@@ -46,11 +44,11 @@ class UslLaw:
         return max(round(SECOND / self.speed(running)), 1)
 
     def _slowness(self, running: int) -> float:
-        """How many times as long as at L = shift a token takes; grows with `running`.
+        """How many times 1/a a token takes; grows with `running`.
 
         With a negative `k` the polynomial turns back at -s/2k: beyond that it stays as it is.
         """
-        load = float(max(running - self.shift, 0))
+        load = float(running)
         if self.k < 0:
             load = min(load, -self.s / (2 * self.k))
         return 1 + self.s * load + self.k * load**2

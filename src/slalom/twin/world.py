@@ -57,9 +57,15 @@ _NO_DEADLINE_NS = 60 * SECOND
 
 
 class TwinWorld:
-    """The world of one scenario."""
+    """The world of one scenario.
 
-    def __init__(self, scenario: Scenario, agenda: Agenda) -> None:
+    Args:
+        scenario: What is played.
+        agenda: Shared with the kernel.
+        keep_ends: Whether `ends` is filled.
+    """
+
+    def __init__(self, scenario: Scenario, agenda: Agenda, *, keep_ends: bool = True) -> None:
         self._agenda = agenda
         self._host = scenario.host
         self._faults = Faults(scenario.faults, scenario.seed)
@@ -72,7 +78,8 @@ class TwinWorld:
         #: Attempts whose first token has left the engine.
         self._delivered: set[Fence] = set()
         self._timer = 0
-        #: How every request ended, in order.
+        self._keep_ends = keep_ends
+        #: How every request ended, in order, if that is kept.
         self.ends: list[EndRequest] = []
         #: Whether a requested drain was reported complete.
         self.drained = False
@@ -190,7 +197,8 @@ class TwinWorld:
     @perform.register
     def _(self, action: EndRequest, now_ns: int) -> None:
         ended = self._live.pop(action.request_id, None)
-        self.ends.append(action)
+        if self._keep_ends:
+            self.ends.append(action)
         if ended is not None and ended.then is not None and action.outcome is Outcome.DONE:
             self._follow_up(ended.then, now_ns + ended.gap_ns)
 

@@ -41,6 +41,10 @@ policies:
 """
 
 
+#: The same with both models in memory all along.
+ROOMY = TEXT.replace("budget: 4GiB", "budget: 8GiB").replace("places: 2", "places: 2, pinned: true")
+
+
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
@@ -103,6 +107,22 @@ def test_counts_add_up(scenario: Path) -> None:
             assert 0 <= figures["useful_token_share"] <= 1
             assert figures["loads"] >= 1
             assert figures["cold_start_s"] > 0
+
+
+def test_a_bound_lies_above_every_policy(scenario: Path) -> None:
+    scenario.write_text(ROOMY)
+    for policy in document("run", scenario, "--bound", "--seeds", 1)["policies"].values():
+        figures = policy["runs"][0]["figures"]
+        assert figures["good"] / 120 <= figures["schedule_share"] <= figures["bound_share"] <= 1
+        assert 0 < figures["good_of_bound"] <= 1
+
+
+def test_sessions_have_no_bound(scenario: Path) -> None:
+    two = "{kind: fixed, tokens: 2}"
+    steps = f"    steps: {{count: {two}, gap_seconds: 1, appended: {two}}}\n"
+    scenario.write_text(TEXT.replace("models:\n", f"{steps}models:\n", 1))
+    assert document("run", scenario)["policies"]["first-come"]["runs"][0]["figures"]["done"] > 120
+    assert "no bound for sessions" in invoke("run", scenario, "--bound").stderr
 
 
 def test_a_policy_can_be_written_on_the_command_line(scenario: Path) -> None:
@@ -187,7 +207,7 @@ def test_cells_of_another_scenario_are_refused(scenario: Path, tmp_path: Path) -
 
 
 def test_capacity_falls_with_what_is_asked(scenario: Path) -> None:
-    scenario.write_text(TEXT.replace("budget: 4GiB", "budget: 8GiB"))
+    scenario.write_text(ROOMY)
     found = document("capacity", scenario, "--policy", "drop-late", "--at", 70, "--at", 90)
     rates = found["policies"]["drop-late"]
     assert rates["0.7"]["rate_per_s"] > rates["0.9"]["rate_per_s"] > 0
@@ -195,13 +215,12 @@ def test_capacity_falls_with_what_is_asked(scenario: Path) -> None:
 
 
 def test_a_diff_pairs_runs_by_seed(scenario: Path, tmp_path: Path) -> None:
-    text = TEXT.replace("budget: 4GiB", "budget: 8GiB")
-    scenario.write_text(text)
+    scenario.write_text(ROOMY)
     before, after = tmp_path / "a.json", tmp_path / "b.json"
     words = ("--policy", "default", "--seeds", 3, "--json")
     assert invoke("run", scenario, *words, before).exit_code == 0
     assert invoke("diff", before, before).stdout == "no figure differs\n"
-    scenario.write_text(text.replace("places: 2", "places: 1"))
+    scenario.write_text(ROOMY.replace("places: 2", "places: 1"))
     assert invoke("run", scenario, *words, after).exit_code == 0
     done = invoke("diff", before, after, "--exit-code")
     assert done.exit_code == 1

@@ -81,7 +81,7 @@ TraceOption = Annotated[
     epilog=examples(
         "slalom twin run scenarios/saber-w1.yaml",
         "slalom twin run S.yaml --seeds 10 --json after.json --plot figures",
-        "slalom twin run S.yaml --policy admission=drop-late,ordering=edf",
+        "slalom twin run S.yaml --policy admission=drop-late,ordering=edf --bound",
         "slalom twin run S.yaml --trace code.csv --from 600 --to 1200",
         note="Intervals are 95 %, over seeds. Every policy meets the same loads.",
     ),
@@ -94,6 +94,9 @@ def run(
     rate_scale: Annotated[
         float, typer.Option(min=1e-6, metavar="X", help="Play the load X times as fast.")
     ] = 1,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Add what no policy could exceed (takes longer).")
+    ] = False,
     trace: TraceOption = None,
     start: FromOption = None,
     end: ToOption = None,
@@ -109,7 +112,14 @@ def run(
     chosen = policy_sets(loaded, policy or ())
     numbers = range(seeds or loaded.file.seeds)
     with _progress(loaded.file.name, len(chosen) * len(numbers)) as advance:
-        results = compare(loaded, chosen, numbers, rate_scale=rate_scale, tell=lambda _: advance(1))
+        results = compare(
+            loaded,
+            chosen,
+            numbers,
+            rate_scale=rate_scale,
+            with_bound=bound,
+            tell=lambda _: advance(1),
+        )
     if plot is not None:
         from slalom.twin.plots import plot_run
 

@@ -5,12 +5,14 @@ Called by the `twin` commands, by `sweep` and by `capacity`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slalom.config.scenario_load import LoadedScenario
 from slalom.core.journal import Entry
 from slalom.core.policy import Policies
+from slalom.errors import ConfigError
 from slalom.metrics.results import Results, RunResult
+from slalom.twin.bound_api import bound
 from slalom.twin.from_file import scenario_of
 from slalom.twin.meter import Meter
 from slalom.twin.run import run
@@ -35,6 +37,7 @@ def compare(
     seeds: Sequence[int],
     *,
     rate_scale: float = 1.0,
+    with_bound: bool = False,
     tell: Tell | None = None,
 ) -> Results:
     """Run every policy under every seed.
@@ -44,21 +47,50 @@ def compare(
         policies: By name.
         seeds: Of the loads.
         rate_scale: The load is so many times as fast.
+        with_bound: Say beside each run what no policy could exceed on its load.
         tell: Told each run as it ends.
+
+    Raises:
+        ConfigError: A bound is asked for that cannot be given.
     """
-    runs = []
+    runs: list[RunResult] = []
     for seed in seeds:
+        same_load = []
         for name, chosen in policies.items():
-            played = play(loaded, name, chosen, seed, rate_scale=rate_scale)
-            runs.append(played.result)
+            same_load.append(play(loaded, name, chosen, seed, rate_scale=rate_scale))
             if tell is not None:
-                tell(played.result)
+                tell(same_load[-1].result)
+        if with_bound:
+            one = scenario_of(loaded, next(iter(policies.values())), seed, rate_scale=rate_scale)
+            same_load = _bracketed(one, same_load)
+        runs += [played.result for played in same_load]
     return Results(
         scenario=loaded.file.name,
         world="twin",
         rate_per_s=loaded.plan.rate_per_s * rate_scale,
         runs=runs,
     )
+
+
+def _bracketed(scenario: Scenario, same_load: Sequence[Played]) -> list[Played]:
+    """The runs of one load, each with its distance to what is possible on it."""
+    if any(arrival.then is not None for arrival in scenario.arrivals):
+        raise ConfigError(
+            "there is no bound for sessions, whose requests arrive when the ones before are "
+            "answered: leave --bound out, or the scenario's steps"
+        )
+    goods = [played.meter.good for played in same_load]
+    found = bound(scenario, achieved=goods)
+    shared = {"bound_share": found.upper_share, "schedule_share": found.schedule_share}
+    return [
+        replace(
+            played,
+            result=replace(
+                played.result, more={**shared, "good_of_bound": good / max(found.good_upper, 1)}
+            ),
+        )
+        for played, good in zip(same_load, goods, strict=True)
+    ]
 
 
 def play(

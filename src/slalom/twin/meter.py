@@ -80,6 +80,8 @@ class Meter:
         self._loads = self._evictions = self._cold_ns = 0
         #: The last end of a request: what comes after it is not part of the run.
         self._ended_ns = 0
+        #: Good requests, those of the warm-up included.
+        self.good = 0
         #: In the order of their ends.
         self.records: list[RequestRecord] = []
 
@@ -150,6 +152,7 @@ class Meter:
         self._ended_ns = max(self._ended_ns, end.ended_ns)
         self._tokens += end.output_tokens
         if end.good:
+            self.good += 1
             self._good_tokens += end.output_tokens
         elif end.outcome is Outcome.DONE:
             self._late_ns += spent_ns

@@ -155,4 +155,4 @@ def _worth_reading(records: Sequence[RequestRecord]) -> RequestRecord | None:
     """A refused request, else the one that was late by most."""
     refused = [record for record in records if record.fate is Fate.REFUSED]
     late = sorted((r for r in records if not r.good), key=lambda record: record.e2e_ns)
-    return (refused or late[-1:] or [None])[0]
+    return next(iter(refused or late[-1:]), None)

@@ -8,6 +8,7 @@ same models, budget, tasks and targets; they differ in policies only. Starts not
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def make_fleet(scale: Scale, cache: Path, on_model: OnModel) -> Fleet:
                 path,
                 parameters=parameters,
                 quantisation="q8_0",
-                on_progress=lambda done, total, name=name: on_model(name, done, total),
+                on_progress=partial(on_model, name),
             )
         sources[name] = str(path)
     sections = tuple(_section(name, source) for name, source in sources.items())

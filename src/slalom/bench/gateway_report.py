@@ -99,7 +99,7 @@ class Results:
 
     def median(self, scenario: str, way: str, name: str) -> float:
         """The median of one figure."""
-        return median(getattr(run, name) for run in self.runs[scenario, way])
+        return float(median(getattr(run, name) for run in self.runs[scenario, way]))
 
     def figures(self) -> dict[str, Any]:
         """Everything, for machines."""

@@ -29,4 +29,5 @@ ENTRY_POINTS: dict[str, str] = {
     "slalom.bench.saber_grid": "python -m slalom.bench.saber_grid",
     "slalom.bench.step_times": "python -m slalom.bench.step_times",
     "slalom.bench.twin": "python -m slalom.bench.twin",
+    "slalom.bench.twin_results": "python -m slalom.bench.twin_results",
 }

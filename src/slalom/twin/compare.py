@@ -121,7 +121,7 @@ def play(
         if watch is not None:
             watch(entry)
 
-    run(scenario, watch=observe)
+    run(scenario, watch=observe, keep=False)
     duration_ns = _duration_ns(loaded, scenario) - warm_up_ns
     result = RunResult.of(name, seed, meter.records, max(duration_ns, 1), usage=meter.usage())
     return Played(result, meter)

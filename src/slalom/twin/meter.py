@@ -109,6 +109,8 @@ class Meter:
     def _event(self, event: Event, now_ns: int) -> None:
         if isinstance(event, AttemptFinished | AttemptFailed):
             self._stop((event.request_id, event.attempt), now_ns)
+            # What an aborted attempt wrote is told after its request's end.
+            self._tokens += event.output_tokens
         elif isinstance(event, ReplicaReady | ReplicaFailed):
             self._came_up((event.replica_id, event.epoch), now_ns)
         elif isinstance(event, ReplicaGone):
@@ -150,7 +152,6 @@ class Meter:
     def _end(self, end: EndRequest) -> None:
         spent_ns = self._spent_ns.pop(end.request_id, 0.0)
         self._ended_ns = max(self._ended_ns, end.ended_ns)
-        self._tokens += end.output_tokens
         if end.good:
             self.good += 1
             self._good_tokens += end.output_tokens

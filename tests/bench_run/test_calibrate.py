@@ -1,6 +1,7 @@
 """Calibration: a known engine is found again from its stream, and profiles from their keys."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,19 @@ def test_the_error_that_remains_is_told() -> None:
     assert found.profile.fit_error > 0.01
     assert {error.kind for error in found.errors} == set(Kind)
     assert all(error.median <= error.p90 <= error.largest for error in found.errors)
+
+
+def test_a_busy_machine_does_not_pull_the_law_to_nothing() -> None:
+    rng = random.Random(3)
+    rows = [
+        replace(row, ns=round(row.ns * rng.choice((1, 1.2, 1.5, 2, 4, 8))))
+        for row in _observations(LAW)
+    ]
+    found = fit(rows, name="x", source="y").profile
+    for size in (64, 300, 900):
+        assert found.prefill_ns(size) > 0.8 * LAW.prefill_ns(size)
+        assert found.prefill_ns(size) < 3 * LAW.prefill_ns(size)
+    assert 0.8 * LAW.decode_ns(4, 300) < found.decode_ns(4, 300) < 3 * LAW.decode_ns(4, 300)
 
 
 def test_a_flat_part_is_found() -> None:

@@ -1,6 +1,6 @@
 """From observed steps to the coefficients of a step profile, with the error that remains.
 
-Owns the law's terms as columns, a non-negative least-squares fit of relative errors in which
+Owns the law's terms as columns, a non-negative least-squares fit of the logarithms' errors in which
 outliers (a busy machine) lose their weight, and the table of errors. Asks no engine. Called by
 `calibrate`.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from slalom.bench.calibrate_probe import Kind, Observation
 from slalom.errors import EngineError
@@ -22,8 +23,10 @@ _FLAT_TOKENS = (1, 8, 16, 32, 64, 128, 192, 256)
 #: A flat part must be better by this share than none, or none is taken.
 _FLAT_GAIN = 0.1
 #: An observation that is off by more than this share loses weight.
-_OUTLIER = 0.15
-_ROUNDS = 12
+_OUTLIER = 0.05
+_ROUNDS = 200
+#: Terms that add less than this share of the shortest observation anywhere are left out.
+_NOTHING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +136,25 @@ def _row(row: Observation, flat_tokens: int, micro_batch: int) -> list[float]:
 def _fit(observations: Sequence[Observation], flat_tokens: int, micro_batch: int) -> _Candidate:
     matrix = np.array([_row(row, flat_tokens, micro_batch) for row in observations], dtype=float)
     seen = np.array([max(row.ns, 1) for row in observations], dtype=float)
-    scale, weights = seen.copy(), np.ones(len(seen))
-    solution, said = np.zeros(matrix.shape[1]), seen
-    for _ in range(_ROUNDS):
-        # Errors as shares of the geometric mean of seen and said: of what was seen alone, a law
-        # that says too little would err by one at most, and one that says too much without bound.
-        factors = weights / scale
-        solution = _non_negative(matrix * factors[:, None], seen * factors)
-        said = np.maximum(matrix @ solution, 1.0)
-        scale = np.sqrt(seen * said)
-        far = np.abs(np.log(said / seen))
-        weights = np.sqrt(np.minimum(1.0, _OUTLIER / np.maximum(far, 1e-12)))
-    errors = np.abs(said / seen - 1)
+    sizes = matrix.max(axis=0) + 1e-30
+    scaled = matrix / sizes
+    begin = _non_negative(matrix / seen[:, None], np.ones(len(seen))) * sizes
+    # Least squares of relative errors say too little where much is disturbed: begin in the middle.
+    begin = np.maximum(begin * float(np.median(seen / np.maximum(scaled @ begin, 1.0))), 1.0)
+    found = least_squares(
+        lambda solution: np.log(np.maximum(scaled @ solution, 1e-3) / seen),
+        begin,
+        jac=lambda solution: scaled / np.maximum(scaled @ solution, 1e-3)[:, None],
+        bounds=(0.0, np.inf),
+        loss="soft_l1",
+        f_scale=_OUTLIER,
+        x_scale="jac",
+        max_nfev=_ROUNDS,
+    )
+    solution = np.asarray(found.x, dtype=np.float64) / sizes
+    # The solver stays a hair away from zero.
+    solution[found.x < _NOTHING * seen.min()] = 0.0
+    errors = np.abs(matrix @ solution / seen - 1)
     error = float(np.median(errors))
     return _Candidate(flat_tokens, solution, matrix, error, float(errors.max()))
 

@@ -32,6 +32,12 @@ HOLES = (
     ("        return self.", "\n"),
     ("        return self.", ""),
     ("        return self.items.get(key", "\n"),
+    ("        if key in self.", ":\n            return self.items[key]\n"),
+    ("        if key is ", " None:\n            raise KeyError(key)\n"),
+    ("        value = self.items", "[key]\n        return value\n"),
+    ("        raise ", "(key)\n"),
+    ("        return len(", ")\n"),
+    ("        for name in self.", ":\n            yield name\n"),
 )
 #: How answers in the form of the training data begin: a docstring, a block of code.
 FORMS = ('"""', "```")
@@ -93,13 +99,14 @@ def test_a_completion_looks_like_code(model: LocalModel) -> None:
 
 @pytest.mark.live
 def test_a_hole_is_filled_and_the_filling_ends(model: LocalModel) -> None:
-    replies = answers(model.path)["replies"][1:4]
+    replies = answers(model.path)["replies"][1 : 1 + len(HOLES)]
     assert any(reply["stop_type"] == "eos" and reply["content"].strip() for reply in replies)
 
 
 @pytest.mark.live
 def test_chat_answers_have_a_trained_form_and_mostly_end(model: LocalModel) -> None:
-    choices = [reply["choices"][0] for reply in answers(model.path)["replies"][4:7]]
+    replies = answers(model.path)["replies"][1 + len(HOLES) :][: len(ASKS)]
+    choices = [reply["choices"][0] for reply in replies]
     contents = [choice["message"]["content"] for choice in choices]
     assert all(contents)
     assert sum(content.startswith(FORMS) for content in contents) >= 1

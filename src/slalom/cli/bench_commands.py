@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 bench_app = group(
     "bench",
-    "Play scenarios in real time against servers that speak the OpenAI API.",
+    "Play scenarios in real time. Any server will do that speaks the OpenAI API.",
     examples(
-        "slalom bench run --url http://127.0.0.1:8080 scenarios/poisson.yaml",
-        "slalom bench compare scenarios/poisson.yaml --target a=http://… --target b=http://…",
+        "slalom bench run --url http://127.0.0.1:8080 mine.yaml",
+        "slalom bench compare mine.yaml --target a=http://… --target b=http://…",
         note="The same files are played in virtual time by `slalom twin run`.",
     ),
 )
@@ -94,8 +94,8 @@ _FIGURES = (
     "run",
     short_help="Play a scenario against one server.",
     epilog=examples(
-        "slalom bench run --url http://127.0.0.1:8080 scenarios/poisson.yaml --model slalom-mini",
-        "slalom bench run --url http://127.0.0.1:8080 mine.yaml --rate-scale 2 --json out.json",
+        "slalom bench run --url http://127.0.0.1:8080 mine.yaml --model coder",
+        "slalom bench run --url http://127.0.0.1:8080 mine.yaml --json out.json",
     ),
 )
 def bench_run(
@@ -129,8 +129,8 @@ def bench_run(
     "compare",
     short_help="Play a scenario against several servers in turn.",
     epilog=examples(
-        "slalom bench compare mine.yaml --target slalom=http://127.0.0.1:8080 \\",
-        "    --target 'peer=llama-server -m model.gguf --port ${PORT}' --seeds 5",
+        "slalom bench compare mine.yaml --target a=http://127.0.0.1:8080 --seeds 5",
+        "slalom bench compare mine.yaml --target 'b=serve m.gguf --port ${PORT}'",
         note="A command is started for each of its runs and stopped after it.",
     ),
 )

@@ -26,9 +26,9 @@ def register(app: typer.Typer) -> None:
         "calibrate",
         short_help="Measure a model's step times, for the twin.",
         epilog=examples(
-            "slalom calibrate slalom-mini                 under a minute",
-            "slalom calibrate slalom-mini --out mini.json a file that a scenario can name",
-            "slalom calibrate slalom-mini --json          the profile and its errors as JSON",
+            "slalom calibrate slalom-mini               under a minute",
+            "slalom calibrate slalom-mini --out m.json  a file that scenarios name",
+            "slalom calibrate slalom-mini --json        the profile and its errors",
             note="Other work on the machine makes the figures worse: the table says how much.",
         ),
     )(calibrate)

@@ -52,6 +52,7 @@ def enter(state: State, replica: Replica) -> None:
     device.replicas[replica.id] = replica
     device.in_state[replica.state][replica.id] = replica
     replica.since_ns = state.now_ns
+    state.timed[device.spec.id] = device
 
 
 def forget(replica: Replica) -> None:
@@ -69,6 +70,7 @@ def _move(state: State, replica: Replica, into: ReplicaState) -> None:
     replica.state = into
     replica.since_ns = state.now_ns
     device.in_state[into][replica.id] = replica
+    state.timed[device.spec.id] = device
 
 
 def open_for_work(state: State, replica: Replica) -> None:

@@ -19,9 +19,11 @@ _RUNNABLE_SLACK = 64
 
 def dispatch_all(step: Step) -> None:
     """Dispatch on every device that has something runnable."""
-    for device in step.state.devices.values():
-        if device.runnable:
-            _dispatch_on(step, device)
+    offering = step.state.offering
+    for device in sorted(offering.values(), key=lambda device: device.rank):
+        _dispatch_on(step, device)
+        if not device.runnable:
+            del offering[device.spec.id]
 
 
 def _dispatch_on(step: Step, device: Device) -> None:

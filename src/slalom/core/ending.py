@@ -24,6 +24,7 @@ def touch(state: State, model: Model) -> None:
         if model.offered != head[0]:
             model.offered = head[0]
             heapq.heappush(device.runnable, (head[0], model.spec.id))
+            state.offering[device.spec.id] = device
     elif not model.is_resident():
         if model.spec.id not in device.wanting:
             device.wanting[model.spec.id] = model

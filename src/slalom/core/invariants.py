@@ -18,6 +18,10 @@ def check(state: State) -> None:
     _check_requests(state)
     for device in state.devices.values():
         _check_ledger(device)
+        known = not device.is_timed() or device.spec.id in state.timed
+        _require(known, "14 (what falls due is looked at)", device)
+        known = not device.runnable or device.spec.id in state.offering
+        _require(known, "8 (what may run is looked at)", device)
     for model in state.models.values():
         _check_index(model)
         _check_work_conservation(state, model)

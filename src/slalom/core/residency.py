@@ -130,6 +130,8 @@ def _serve_needs(step: Step, device: Device) -> None:
         _refuse_waiting(step, model)
     _undo_needless_drains(step, device, max(pool.reserved - pool.free, 0))
     device.look_ns = _next_look_ns(step, device, [*resting, *unmet])
+    if device.look_ns >= 0:
+        step.state.timed[device.spec.id] = device
 
 
 def _next_look_ns(step: Step, device: Device, unmet: list[Model]) -> int:

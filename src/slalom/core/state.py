@@ -214,6 +214,10 @@ class Model:
         return f"Model({self.spec.id}, waiting={len(self.queue)}, replicas={len(self.replicas)})"
 
 
+#: States that a replica should leave by itself within a bounded time.
+_TIMED_STATES = (ReplicaState.LOADING, ReplicaState.DRAINING, ReplicaState.UNLOADING)
+
+
 class Device:
     """A ledger of bytes and, where set, a window of attempts."""
 
@@ -226,6 +230,7 @@ class Device:
         "in_state",
         "look_ns",
         "pinned",
+        "rank",
         "replicas",
         "runnable",
         "running",
@@ -233,8 +238,10 @@ class Device:
         "wanting",
     )
 
-    def __init__(self, spec: DeviceSpec) -> None:
+    def __init__(self, spec: DeviceSpec, rank: int) -> None:
         self.spec = spec
+        #: Place among the devices: the order in which passes look at them.
+        self.rank = rank
         self.booked_bytes = 0
         #: Attempts in flight.
         self.running = 0
@@ -266,6 +273,10 @@ class Device:
         """Bytes that nothing has booked; negative after a measurement above the estimate."""
         return self.spec.budget_bytes - self.booked_bytes
 
+    def is_timed(self) -> bool:
+        """Whether anything on it falls due by the passage of time alone."""
+        return self.look_ns >= 0 or any(self.in_state[state] for state in _TIMED_STATES)
+
     def has_room(self) -> bool:
         """Whether another attempt may start."""
         return self.spec.window == 0 or self.running < self.spec.window
@@ -290,7 +301,7 @@ class State:
 
     def __init__(self, models: tuple[ModelSpec, ...], devices: tuple[DeviceSpec, ...]) -> None:
         self.now_ns = -1
-        self.devices = {spec.id: Device(spec) for spec in devices}
+        self.devices = {spec.id: Device(spec, rank) for rank, spec in enumerate(devices)}
         self.models = {spec.id: Model(spec, self.devices[spec.device]) for spec in models}
         for model in self.models.values():
             if model.spec.pinned:
@@ -307,6 +318,10 @@ class State:
         self.epoch = 0
         #: Devices whose residency must be looked at again in this reconcile.
         self.dirty: dict[str, Device] = dict(self.devices)
+        #: Devices on which something may fall due, and those with a runnable heap: passes look at
+        #: these only, because a fleet has many that neither load nor wait.
+        self.timed: dict[str, Device] = {}
+        self.offering: dict[str, Device] = {}
         #: Deadline of a requested drain, or -1.
         self.drain_deadline_ns = -1
         self.drain_reported = False

@@ -22,11 +22,13 @@ def fire_due(step: Step) -> None:
     """Apply every time-out that is due now."""
     _expire_waiting(step)
     _fail_silent_attempts(step)
-    for device in step.state.devices.values():
+    for device in sorted(step.state.timed.values(), key=lambda device: device.rank):
         _check_replicas(step, device)
         if 0 <= device.look_ns <= step.state.now_ns:
             device.look_ns = -1
             step.state.dirty[device.spec.id] = device
+        if not device.is_timed():
+            del step.state.timed[device.spec.id]
     _refuse_late(step)  # after all that may queue a request again
     _enforce_drain_deadline(step)
 
@@ -146,7 +148,7 @@ def _due_times(step: Step) -> Iterator[int]:
         yield next(iter(state.attempts.values())).heard_ns + params.attempt_silence_ns
     if state.drain_deadline_ns > state.now_ns:
         yield state.drain_deadline_ns
-    for device in state.devices.values():
+    for device in state.timed.values():
         for replica in device.in_state[ReplicaState.LOADING].values():
             yield replica.since_ns + params.load_timeout_ns
             break

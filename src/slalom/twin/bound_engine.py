@@ -5,11 +5,11 @@ that engine can beat. Called by `bound_jobs` and `bound_upper`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slalom.twin.bound_curve import RateCurve, curve_of_steps
 from slalom.twin.engine_model import Law
-from slalom.twin.engine_specs import LlamaCppEngine, UslEngine
+from slalom.twin.engine_specs import LlamaCppEngine, UslEngine, VllmEngine
 from slalom.twin.scenario import Arrival, TwinModel
 from slalom.twin.step_time import TICKS_PER_NS, StepProfile
 from slalom.units import SECOND
@@ -46,16 +46,21 @@ class BestEngine:
             self.curve: RateCurve = curve_of_steps(law.step_ns, model.spec.places, gifts=True)
             return
         self._profile = profile = spec.profile
+        self._spec = spec
+        group = list(arrivals)
+        context = max(min((one.request.prompt_tokens for one in group), default=1), 1)
+        each_ns = profile.decode_seq_ns + profile.decode_kv_ns_per_token * context
         most = spec.slots if isinstance(spec, LlamaCppEngine) else spec.seqs_max
-        shortest = min((arrival.request.prompt_tokens for arrival in arrivals), default=1)
-        context = max(shortest, 1)
-        self._caching = spec.prefix_caching
-        each_ns = _dense_ns(profile) + profile.decode_seq_ns
+        places = min(model.spec.places, most)
+        if _may_preempt(spec, group, places):
+            # Whoever starts over writes its next token at the end of reading: at dense cost only.
+            profile = replace(profile, decode_flat_ns=0.0, decode_seq_ns=0.0)
+            context, each_ns = 0, 0.0
         self.curve = curve_of_steps(
             lambda n: profile.step_ticks(n, n * context) / TICKS_PER_NS,
-            min(model.spec.places, most),
+            places,
             first_tokens=0,
-            token_ns=each_ns + profile.decode_kv_ns_per_token * context,
+            token_ns=_dense_ns(profile) + each_ns,
         )
 
     def work(self, arrival: Arrival) -> Work:
@@ -66,7 +71,12 @@ class BestEngine:
             each_ns = 0 if self._law is None else self._law.prefill_ns_per_token
             return Work(0.0, prompt * each_ns / SECOND, 0.0, output)
         prompt = max(prompt, 1)
-        kept = min(arrival.shared_tokens, prompt - 1) if self._caching and arrival.session else 0
+        kept = 0
+        if self._spec.prefix_caching and arrival.session:
+            kept = min(arrival.shared_tokens, prompt - 1)
+        if isinstance(self._spec, VllmEngine) and self._spec.kv_blocks:
+            # The engine ends an answer that fills all its blocks.
+            output = min(output, max(_kv_tokens(self._spec) - prompt, 0) + 1)
         pairs_ns = profile.prefill_attention_ns_per_token_ctx * (prompt**2 - kept**2) / 2
         dense_ns = _dense_ns(profile) * (prompt - kept)
         own_ns = profile.host_ns + max(profile.dense_flat_ns, dense_ns) + pairs_ns
@@ -76,6 +86,19 @@ class BestEngine:
             shared_s=(dense_ns + pairs_ns) / SECOND,
             tokens=output - 1,
         )
+
+
+def _kv_tokens(spec: VllmEngine) -> int:
+    return spec.kv_blocks * spec.block_tokens
+
+
+def _may_preempt(spec: VllmEngine | LlamaCppEngine, group: list[Arrival], places: int) -> bool:
+    """Whether as many requests as can run may need more blocks than there are."""
+    if isinstance(spec, LlamaCppEngine) or not spec.kv_blocks:
+        return False
+    sizes = (one.request.prompt_tokens + one.output_tokens for one in group)
+    longest = max(sizes, default=0) + spec.block_tokens
+    return longest * places > _kv_tokens(spec)
 
 
 def _dense_ns(profile: StepProfile) -> float:

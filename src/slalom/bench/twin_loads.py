@@ -19,8 +19,6 @@ from slalom.units import GIB, MS, SECOND
 
 _PROFILE = "h100/qwen2.5-coder-7b"
 _BYTES = 70 * GIB
-#: Replicas whose memory is one ledger.
-_POOL = 50
 #: task -> (weight, prompt tokens up to, output tokens up to, objectives).
 _TASKS: dict[str, tuple[int, int, int, Sla]] = {
     "completion": (60, 3_000, 40, Sla(ttft_ns=200 * MS, e2e_ns=1_000 * MS)),
@@ -82,18 +80,17 @@ def fleet(count: int, per_s: float = 5_000_000 / 86_400, *, replicas: int = 1_00
 def _scenario(count: int, per_s: float, replicas: int) -> Scenario:
     engine = VllmEngine(find_profile(_PROFILE), kv_blocks=60_000)
     names = [f"m{index}" for index in range(replicas)]
-    pools = -(-replicas // _POOL)
     return Scenario(
         models=tuple(
             TwinModel(
-                ModelSpec(name, f"pool-{index % pools}", _BYTES, 64, pinned=True),
+                ModelSpec(name, f"gpu-{name}", _BYTES, 64, pinned=True),
                 load=LoadLaw(fixed_ns=20 * SECOND),
                 report_every_ns=2 * SECOND,
                 engine=engine,
             )
-            for index, name in enumerate(names)
+            for name in names
         ),
-        devices=tuple(DeviceSpec(f"pool-{index}", _BYTES * _POOL) for index in range(pools)),
+        devices=tuple(DeviceSpec(f"gpu-{name}", _BYTES) for name in names),
         arrivals=arrivals(count, per_s, names),
         policies=policies(),
         params=SchedulerParams(),

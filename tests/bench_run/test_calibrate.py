@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from slalom.bench.calibrate import calibrate
 from slalom.bench.calibrate_fit import fit
 from slalom.bench.calibrate_probe import Kind, Observation, widths
 from slalom.bench.calibrate_store import key_of, store, stored
+from slalom.cli.app import app
 from slalom.config.engine_sections import ModelSection
 from slalom.errors import EngineError
 from slalom.testing.fake_launcher import FakeLauncher
@@ -153,3 +155,9 @@ def test_a_stored_profile_is_found_by_its_key_only(tmp_path: Path) -> None:
     assert stored(key_of(other), directory=tmp_path) is None
     path.write_text("{")
     assert stored(key, directory=tmp_path) is None
+
+
+def test_a_model_that_is_not_configured_is_told_with_those_that_are() -> None:
+    done = CliRunner().invoke(app, ["calibrate", "no-such-model"])
+    assert done.exit_code == 1
+    assert "configured are: slalom-" in done.stderr

@@ -191,6 +191,13 @@ def test_a_session_grows_by_what_is_answered_and_appended() -> None:
         assert (after.at_ns, after.gap_ns) == (-1, 5 * SECOND)
 
 
+def test_a_recorded_task_is_kept_where_the_mix_has_it() -> None:
+    rows = tuple(TraceRow(n, 5, 5, task) for n, task in enumerate(["chat", "completion"] * 20))
+    group = Group("t", (a_kind("completion"), a_kind("chat")), trace=rows)
+    drawn = draw_load(LoadPlan((group,), 0), 0)
+    assert [item.task for item in drawn] == [row.task for row in rows]
+
+
 def test_a_trace_keeps_its_sizes_models_and_tasks_targets() -> None:
     rows = (TraceRow(0, 11, 500), TraceRow(SECOND, 12, 5, model="other"))
     plan = LoadPlan((Group("t", (a_kind("chat"),), trace=rows),), 0)

@@ -151,6 +151,21 @@ def test_a_trace_that_is_wrong_or_away_is_told(
         load_scenario(path)
 
 
+def test_a_span_needs_a_trace(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tiny\.yaml: no group of clients plays a trace"):
+        load_scenario(a_file(tmp_path), trace=TraceSpan(from_s=3))
+
+
+def test_models_of_a_trace_must_be_there(tmp_path: Path) -> None:
+    row = '{"at_ms": 1, "prompt_tokens": 1, "output_tokens": 1, "model": "large"}\n'
+    (tmp_path / "t.jsonl").write_text(row)
+    path = a_file(tmp_path, with_trace("t.jsonl").replace("format: azure, ", ""))
+    with pytest.raises(ConfigError, match=r"tiny\.yaml:4: .*models that the scenario lacks: large"):
+        load_scenario(path)
+    (tmp_path / "t.jsonl").write_text(row.replace("large", "small"))
+    assert draw_load(load_scenario(path).plan, 0)[0].model == "small"
+
+
 def test_sessions_do_not_go_with_traces(tmp_path: Path) -> None:
     two = "{kind: fixed, tokens: 2}"
     steps = f"    steps: {{count: {two}, gap_seconds: 1, appended: {two}}}\n"

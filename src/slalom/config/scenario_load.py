@@ -52,6 +52,8 @@ from slalom.workload.shapes import ClientArrivals, EvenArrivals, ShapedArrivals,
 from slalom.workload.tasks import TaskSpec
 from slalom.workload.traces import TraceRow, read_trace
 
+#: Unknown models that a message names.
+_LISTED_MAX = 5
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 
 
@@ -99,7 +101,14 @@ def load_scenario(path: Path, *, trace: TraceSpan | None = None) -> LoadedScenar
     ]
     if problems:
         raise ConfigError("\n  ".join(problems))
-    reading = _Reading(path, origins, trace or TraceSpan())
+    has_trace = any(isinstance(group.arrivals, TraceReplay) for group in file.clients)
+    if trace is not None and trace != TraceSpan() and not has_trace:
+        raise ConfigError(
+            f"{path}: no group of clients plays a trace, so there is none to replace or to cut: "
+            "write arrivals: {kind: trace, path: FILE}"
+        )
+    models = frozenset(model.id for model in file.models)
+    reading = _Reading(path, origins, trace or TraceSpan(), models)
     groups = tuple(
         _group(section, tasks, reading, ("clients", index))
         for index, section in enumerate(file.clients)
@@ -118,6 +127,7 @@ class _Reading:
     path: Path
     origins: Origins
     trace: TraceSpan
+    models: frozenset[str]
 
 
 def _group(
@@ -143,13 +153,20 @@ def _rows(section: TraceReplay, reading: _Reading, at: KeyPath) -> tuple[TraceRo
     if reading.trace.path is None:
         path = reading.path.parent / path
     span = reading.trace
-    return read_trace(
+    rows = read_trace(
         path,
         section.format,
         from_s=section.from_seconds if span.from_s is None else span.from_s,
         to_s=section.to_seconds if span.to_s is None else span.to_s,
         rate_scale=section.rate_scale,
     )
+    unknown = sorted({row.model for row in rows} - reading.models - {""})
+    if unknown:
+        raise ConfigError(
+            f"{reading.origins.near(at)}: {path_text(at)}: {path} asks for models that the "
+            f"scenario lacks: {', '.join(unknown[:_LISTED_MAX])}; add them to models"
+        )
+    return rows
 
 
 def _kind(entry: MixEntrySection, tasks: Mapping[str, TaskSpec]) -> Kind:

@@ -169,6 +169,9 @@ def _draw_group(plan: LoadPlan, group: Group, seed: int) -> Iterator[LoadItem]:
     for index, (at_ns, row) in enumerate(times):
         at_s = at_ns / SECOND
         kind = order[index] if order else _pick(group.kinds, rng, at_s / end_s if end_s else 0.0)
+        # A recorded task is kept where the mix has a kind of it.
+        if row is not None:
+            kind = next((one for one in group.kinds if one.task.name == row.task), kind)
         yield _first_step(group, kind, index, (at_ns, row), seed)
 
 

@@ -113,6 +113,14 @@ def test_memory_that_holds_one_model_at_a_time_lowers_the_bound() -> None:
     assert contended.good_schedule >= 16, "one of the two can stay once it is there"
 
 
+def test_a_solver_that_stops_early_makes_the_bound_looser_and_never_wrong() -> None:
+    for seed in range(10):
+        scenario = random_scenario(seed)
+        jobs = jobs_of(scenario)
+        exact = upper_bound(scenario, jobs)
+        assert upper_bound(scenario, jobs, iterations_max=1).good >= exact.good, f"seed {seed}"
+
+
 def test_what_arrives_at_a_draining_server_is_not_counted() -> None:
     drained = replace(_two(1_000, 1_000), drain=Drain(500 * MS, 5 * SECOND))
     found = bound(drained)

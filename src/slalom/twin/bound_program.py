@@ -65,11 +65,12 @@ class Program:
         self._limits.append(np.asarray(limits, dtype=np.float64))
         self.rows += len(limits)
 
-    def solve(self, time_limit_s: float) -> Solution:
+    def solve(self, iterations_max: int) -> Solution:
         """Solve it.
 
         Args:
-            time_limit_s: The solver stops then; the result is a bound all the same.
+            iterations_max: The solver stops then, and not by the clock, so that the result is the
+                same on every machine; it is a bound all the same.
         """
         values = np.concatenate(self._values)
         ceilings = np.concatenate(self._ceilings)
@@ -84,7 +85,7 @@ class Program:
             b_ub=limits,
             bounds=np.stack([np.zeros_like(ceilings), ceilings], axis=1),
             method="highs-ds",
-            options={"time_limit": time_limit_s},
+            options={"maxiter": iterations_max},
         )
         point = np.zeros(self.variables) if result.x is None else np.asarray(result.x)
         multipliers = getattr(result.ineqlin, "marginals", None) if result.x is not None else None

@@ -30,14 +30,14 @@ class Upper:
 
 
 def upper_bound(
-    scenario: Scenario, models: Sequence[ModelJobs], *, time_limit_s: float = 12.0
+    scenario: Scenario, models: Sequence[ModelJobs], *, iterations_max: int = 60_000
 ) -> Upper:
     """Bound the good requests of a scenario over all policies.
 
     Args:
         scenario: Its devices; its policies and parameters do not matter.
         models: Its requests (`bound_jobs.jobs_of`).
-        time_limit_s: For the solver; when it is reached the bound is looser, not wrong.
+        iterations_max: Of the solver; when they are used up the bound is looser, not wrong.
     """
     free = sum(model.possible(job) for model in models for job in model.jobs if job.endless)
     parts = [(model, [job for job in model.jobs if _counts(model, job)]) for model in models]
@@ -55,7 +55,7 @@ def upper_bound(
         here = [side for side in sides if side.model.spec.device == device.id]
         share_window(program, here, device, borders)
         share_memory(program, here, device, borders)
-    solution = program.solve(time_limit_s)
+    solution = program.solve(iterations_max)
     shares = {
         job.id: float(share)
         for side, (_, jobs) in zip(sides, parts, strict=True)

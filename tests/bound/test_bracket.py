@@ -121,6 +121,20 @@ def test_a_solver_that_stops_early_makes_the_bound_looser_and_never_wrong() -> N
         assert upper_bound(scenario, jobs, iterations_max=1).good >= exact.good, f"seed {seed}"
 
 
+def test_plans_of_crowded_loads_come_to_an_end() -> None:
+    """Many more requests than can be served, so that trimming goes back and forth a lot."""
+    for seed in range(3):
+        scenario = tiny_scenario(seed)
+        arrivals = [
+            replace(arrival, request=replace(arrival.request, id=f"{arrival.request.id} {n}"))
+            for n in range(60)
+            for arrival in scenario.arrivals
+        ]
+        arrivals.sort(key=lambda arrival: arrival.request.arrived_ns)
+        found = bound(replace(scenario, arrivals=arrivals))
+        assert bound(scenario).good_schedule <= found.good_schedule <= found.good_upper
+
+
 def test_what_arrives_at_a_draining_server_is_not_counted() -> None:
     drained = replace(_two(1_000, 1_000), drain=Drain(500 * MS, 5 * SECOND))
     found = bound(drained)

@@ -95,8 +95,14 @@ class Forecast:
         """Time a job takes of an idle replica, s."""
         return self.jobs[job].alone_s(self._curve)
 
+    @property
+    def arrived(self) -> int:
+        """Jobs that had arrived when the last forecast ended."""
+        return len(self._saved)
+
     def play(self, arrival: int) -> int:
         """Play from the arrival of a job on; the first job that misses, or -1."""
+        arrival = min(arrival, len(self._saved) - 1)  # a forecast that broke off saved no more
         saved = self._saved[arrival]
         self._replicas = [replica.copy() for replica in saved[0]]
         self._waiting = saved[1][:]
@@ -110,7 +116,9 @@ class Forecast:
             self.done_s[index] = self.started_s[index] = _NEVER
             if self.admitted[index]:
                 heapq.heappush(self._waiting, (self._latest_s[index], index))
-                self._start(max(self.jobs[index].start_s, self._ready_s))
+                missed = self._start(max(self.jobs[index].start_s, self._ready_s))
+                if missed >= 0:
+                    return missed
         return self._run(_NEVER)
 
     def _run(self, until_s: float) -> int:

@@ -75,7 +75,7 @@ def _beside(forecast: Forecast, missed: int) -> Iterable[int]:
     begin_s = jobs[missed].start_s
     end_s = min(forecast.done_s[missed], jobs[missed].done_by_s)
     end_s = end_s if end_s < float("inf") else forecast.started_s[missed]
-    for other in range(len(jobs)):
+    for other in range(forecast.arrived):
         if jobs[other].start_s > end_s:
             return
         if other == missed or not forecast.admitted[other]:

@@ -11,9 +11,12 @@ from slalom.bench.calibrate import calibrate
 from slalom.bench.calibrate_fit import fit
 from slalom.bench.calibrate_probe import Kind, Observation, widths
 from slalom.bench.calibrate_store import key_of, store, stored
+from slalom.bench.calibrate_streams import Stream, watch
 from slalom.cli.app import app
 from slalom.config.engine_sections import ModelSection
+from slalom.engines.protocol import Call
 from slalom.errors import EngineError
+from slalom.testing.fake_engine import FakeEngine
 from slalom.testing.fake_launcher import FakeLauncher
 from slalom.testing.fake_script import FakeScript, FakeTimings
 from slalom.testing.virtual_loop import VirtualClock, run_virtual
@@ -161,3 +164,33 @@ def test_a_model_that_is_not_configured_is_told_with_those_that_are() -> None:
     done = CliRunner().invoke(app, ["calibrate", "no-such-model"])
     assert done.exit_code == 1
     assert "configured are: slalom-" in done.stderr
+
+
+class _Reply:
+    """An answer whose only token has no text."""
+
+    status = 200
+    content_type = "text/event-stream"
+
+    def __init__(self) -> None:
+        self._left = [b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n', b""]
+
+    async def read(self) -> bytes:
+        return self._left.pop(0)
+
+    async def close(self) -> None:
+        return
+
+
+class _Silent(FakeEngine):
+    """An engine that answers so."""
+
+    async def generate(self, call: Call) -> _Reply:  # type: ignore[override]
+        return _Reply()
+
+
+def test_a_token_without_text_still_has_a_time() -> None:
+    async def main(clock: VirtualClock) -> Stream:
+        return await watch(_Silent(), clock, Stream(1), salt=1, output_tokens=1)
+
+    assert len(run_virtual(main, start_ns=MS).arrivals_ns) == 1

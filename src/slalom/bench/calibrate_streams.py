@@ -32,6 +32,8 @@ class Stream:
     #: Arrival of each piece of text, ns.
     arrivals_ns: list[int] = field(default_factory=list)
     ended_ns: int = 0
+    #: Arrival of the first event of the answer, with or without text, ns; 0 before.
+    event_ns: int = 0
     #: Output tokens as the engine counted them; text held back until a character is whole makes
     #: fewer pieces than tokens.
     output_tokens: int = 0
@@ -88,6 +90,9 @@ async def watch(
         stream.ended_ns = clock.now_ns()
         stream.under_way.set()
         await reply.close()
+    if not stream.arrivals_ns and stream.event_ns:
+        # The only token was a part of a character, whose text never comes.
+        stream.arrivals_ns.append(stream.event_ns)
     if not stream.arrivals_ns:
         raise EngineError("the engine streamed no token: it cannot be calibrated by streaming")
     return stream
@@ -101,6 +106,8 @@ def _take(stream: Stream, events: Sequence[bytes], now_ns: int) -> None:
         document = json.loads(line[len(b"data:") :])
         usage = document.get("usage") or {}
         stream.output_tokens = usage.get("completion_tokens", stream.output_tokens)
+        if document.get("choices") and not stream.event_ns:
+            stream.event_ns = now_ns
         if any(choice.get("text") for choice in document.get("choices") or ()):
             stream.arrivals_ns.append(now_ns)
     if len(stream.arrivals_ns) >= _UNDER_WAY:

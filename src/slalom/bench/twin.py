@@ -100,7 +100,7 @@ def page(speeds: Sequence[Speed]) -> str:
         f"{platform.python_version()}; load average at the end: {load_average}."
     )
     lines = [
-        _HEAD,
+        _HEAD.format(fleet=speeds[-1].requests),
         machine,
         "",
         "| load | requests | CPU s | requests/min | scheduler calls | simulated | memory MiB |",
@@ -118,7 +118,7 @@ def page(speeds: Sequence[Speed]) -> str:
         whole = (
             "The fleet's row is a slice of a day of 5 million requests, at that day's mean rate. "
             f"At its speed the day would take {minutes:.0f} minutes on one core; the whole day "
-            "(`--day`) was not run for this page."
+            "(`--fleet 5000000`) was not run for this page."
         )
         lines += ["", whole]
     return "\n".join(lines) + "\n"
@@ -131,7 +131,7 @@ scheduler in the loop. Made by:
 
 <!-- skip: takes minutes, and the machine to itself -->
 ```console
-python -m slalom.bench.twin --write docs/benchmarks/twin-speed.md
+python -m slalom.bench.twin --fleet {fleet} --write docs/benchmarks/twin-speed.md
 ```
 
 Time is the process's own (CPU), so that other programs on the machine count less. Every request's
@@ -146,12 +146,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m slalom.bench.twin", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help="few requests: a smoke test")
-    parser.add_argument("--day", action="store_true", help="the fleet's whole day (minutes)")
+    parser.add_argument(
+        "--fleet", type=int, metavar="N", help="requests of the fleet; its day has 5,000,000"
+    )
     parser.add_argument("--write", type=Path, help="the page to write instead of printing it")
     arguments = parser.parse_args(argv)
     counts = {title: _QUICK if arguments.quick else count for title, (_, count) in LOADS.items()}
-    if arguments.day:
-        counts[list(LOADS)[-1]] = _DAY
+    if arguments.fleet:
+        counts[list(LOADS)[-1]] = arguments.fleet
     text = page([measure(title, count) for title, count in counts.items()])
     if arguments.write:
         arguments.write.write_text(text, encoding="utf-8")

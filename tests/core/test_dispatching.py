@@ -22,7 +22,7 @@ from slalom.core.policy import (
     Routing,
     Verdict,
 )
-from slalom.core.request import DeviceSpec, Request, Sla
+from slalom.core.request import DeviceSpec, Sla
 from slalom.policies.pathological import EvictAll, HoldAll, NeverEvict, NoRoute, RejectAll
 from slalom.policies.registry import policies
 from slalom.testing.recorder import Recorder
@@ -127,9 +127,6 @@ class _Gate:
     def decide(self, request: RequestView, model: ModelView, now_ns: int) -> Decision:
         self.asked.append(request.request.id)
         return Decision(Verdict.ADMIT if self.open else Verdict.HOLD)
-
-    def latest_start_ns(self, request: Request) -> int | None:
-        return None
 
 
 def test_what_is_held_is_asked_again_when_an_attempt_ends_on_its_device() -> None:

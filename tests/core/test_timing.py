@@ -10,7 +10,6 @@ from slalom.core.actions import (
 )
 from slalom.core.events import (
     AttemptFailed,
-    AttemptFinished,
     FailureKind,
     FirstToken,
     Progress,
@@ -18,8 +17,6 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.params import SchedulerParams
-from slalom.core.request import Sla
-from slalom.policies.registry import policies
 from slalom.units import SECOND
 from tests.core.stories import (
     arrive,
@@ -127,36 +124,3 @@ def test_with_nothing_to_wait_for_no_timer_is_set() -> None:
     story.tell(TimerFired(), after_ns=1_000 * SECOND)
     assert story.scheduler.state.timer_ns == -1
     assert only(story.handle(), AbortAttempt) == []
-
-
-# -- lateness ---------------------------------------------------------------------------------
-
-
-def test_what_is_late_is_refused_where_it_waits_and_its_load_with_it() -> None:
-    story = watched(model(), policies=policies(admission="drop-late"))
-    arrive(story, "late", sla=Sla(ttft_ns=SECOND))
-    (timer,) = [a.at_ns for a in story.actions(SetTimer)]
-    assert timer == SECOND + 1
-    assert only(story.tell(TimerFired(), after_ns=SECOND), EndRequest) == []
-    actions = story.tell(TimerFired(), after_ns=1)
-    (end,) = only(actions, EndRequest)
-    assert (end.reason, end.attempts) == (Reason.SLA_INFEASIBLE, 0)
-    assert unloaded(actions) == [("a#0", "unwanted")]
-
-
-def test_what_starts_in_time_is_not_refused_later() -> None:
-    story = watched(model(), policies=policies(admission="drop-late"))
-    arrive(story, "r", sla=Sla(ttft_ns=SECOND))
-    ready(story)
-    assert only(story.tell(TimerFired(), after_ns=9 * SECOND), EndRequest) == []
-    (end,) = only(story.tell(AttemptFinished("r", 1, 3)), EndRequest)
-    assert end.reason == ""
-
-
-def test_the_heap_of_latest_starts_stays_in_proportion_to_what_waits() -> None:
-    story = watched(model(), policies=policies(admission="drop-late"))
-    resident(story, "a")
-    for number in range(500):
-        arrive(story, f"r{number}", sla=Sla(ttft_ns=SECOND))
-        story.tell(AttemptFinished(f"r{number}", 1, 1))
-    assert len(story.scheduler.state.expiring) < 100

@@ -43,8 +43,6 @@ def enqueue(state: State, record: RequestRecord) -> None:
     model.queue.push(record.key, record)
     record.waits_since_ns = state.now_ns
     state.waiting[record.request.id] = record
-    if record.latest_start_ns >= 0:
-        heapq.heappush(state.expiring, (record.latest_start_ns, record.request.id))
     touch(state, model)
 
 

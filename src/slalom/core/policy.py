@@ -101,20 +101,10 @@ class Decision:
 
 
 class Admission(Protocol):
-    """Decides whether the head of a queue runs now, waits, or is refused.
-
-    The one protocol with two methods: they are two sides of one promise to the client.
-    """
+    """Decides whether the head of a queue runs now, waits, or is refused."""
 
     def decide(self, request: RequestView, model: ModelView, now_ns: int) -> Decision:
         """The verdict for `request`, given a ready replica with a free place."""
-        ...
-
-    def latest_start_ns(self, request: Request) -> int | None:
-        """After this a waiting request is refused wherever it waits; None for never.
-
-        Asked once, at arrival: a request whose model is absent has no place to be asked about.
-        """
         ...
 
 

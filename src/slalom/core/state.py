@@ -23,7 +23,6 @@ class RequestRecord:
         "first_token_ns",
         "in_queue",
         "key",
-        "latest_start_ns",
         "number",
         "queued_ns",
         "request",
@@ -37,8 +36,6 @@ class RequestRecord:
         #: When its present wait began; a request that is tried again begins a new one.
         self.waits_since_ns = queued_ns
         self.in_queue = False
-        #: Refused if it still waits after this; -1 for never.
-        self.latest_start_ns = -1
         #: Dispatches so far.
         self.attempts = 0
         #: Number of the last one; beyond those that an earlier request of this id left behind.
@@ -310,8 +307,6 @@ class State:
         self.requests: dict[str, RequestRecord] = {}
         #: Waiting requests, longest present wait first (expiry).
         self.waiting: OrderedDict[str, RequestRecord] = OrderedDict()
-        #: Heap of (latest start, request id); stale entries are dropped on sight.
-        self.expiring: list[tuple[int, str]] = []
         #: Attempts that hold a place, longest silent first.
         self.attempts: OrderedDict[tuple[str, int], Attempt] = OrderedDict()
         #: Number of the last replica life.

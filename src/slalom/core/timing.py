@@ -4,18 +4,14 @@ Owns every time-out of the core. Each list it looks at is kept in the order in w
 fall due, so that a pass costs the members that are due, not the members.
 """
 
-import heapq
 from collections.abc import Iterator
 
 from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, UnloadCause, UnloadReplica
 from slalom.core.ending import abort, end
 from slalom.core.events import FailureKind
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device, State
+from slalom.core.state import Device
 from slalom.core.transitions import Step, fail_attempt, fail_replica
-
-#: Stale entries of the expiry heap below this number are never worth a rebuild.
-_EXPIRING_SLACK = 64
 
 
 def fire_due(step: Step) -> None:
@@ -29,7 +25,6 @@ def fire_due(step: Step) -> None:
             step.state.dirty[device.spec.id] = device
         if not device.is_timed():
             del step.state.timed[device.spec.id]
-    _refuse_late(step)  # after all that may queue a request again
     _enforce_drain_deadline(step)
 
 
@@ -47,30 +42,6 @@ def _expire_waiting(step: Step) -> None:
             reason=Reason.QUEUE_TIMEOUT,
             retry_after_ns=step.params.swap_patience_ns,
         )
-
-
-def _refuse_late(step: Step) -> None:
-    """Refuse what admission lets wait no longer, whether or not there ever was a place for it."""
-    state = step.state
-    while (first := _next_to_expire(state)) is not None and first[0] < state.now_ns:
-        record = state.waiting[first[1]]
-        end(state, record, Outcome.REJECTED, step.actions, reason=Reason.SLA_INFEASIBLE)
-    if len(state.expiring) > _EXPIRING_SLACK + 2 * len(state.waiting):
-        state.expiring[:] = [entry for entry in state.expiring if _expires(state, entry)]
-        heapq.heapify(state.expiring)
-
-
-def _next_to_expire(state: State) -> tuple[int, str] | None:
-    """The first that expires, once the stale entries before it are dropped."""
-    while state.expiring and not _expires(state, state.expiring[0]):
-        heapq.heappop(state.expiring)
-    return state.expiring[0] if state.expiring else None
-
-
-def _expires(state: State, entry: tuple[int, str]) -> bool:
-    """Whether an entry still speaks of a request that waits."""
-    record = state.waiting.get(entry[1])
-    return record is not None and record.latest_start_ns == entry[0]
 
 
 def _fail_silent_attempts(step: Step) -> None:
@@ -142,8 +113,6 @@ def _due_times(step: Step) -> Iterator[int]:
     state, params = step.state, step.params
     if state.waiting:
         yield next(iter(state.waiting.values())).waits_since_ns + params.queue_timeout_ns
-    if (first := _next_to_expire(state)) is not None:
-        yield first[0] + 1
     if state.attempts:
         yield next(iter(state.attempts.values())).heard_ns + params.attempt_silence_ns
     if state.drain_deadline_ns > state.now_ns:

@@ -59,8 +59,6 @@ def on_request_arrived(step: Step, event: RequestArrived) -> None:
         return
     order = step.policies.ordering.key(request, step.params.default_deadline_ns)
     record = RequestRecord(request, (order, request.arrived_ns, request.id), state.now_ns)
-    latest_start_ns = step.policies.admission.latest_start_ns(request)
-    record.latest_start_ns = -1 if latest_start_ns is None else latest_start_ns
     state.requests[request.id] = record
     enqueue(state, record)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from slalom.core.actions import Reason
 from slalom.core.policy import Decision, ModelView, ReplicaView, RequestView, Verdict
-from slalom.core.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +19,6 @@ class RejectAll:
         """Refuse."""
         return Decision(Verdict.REFUSE, Reason.SLA_INFEASIBLE)
 
-    def latest_start_ns(self, request: Request) -> int | None:
-        """Never."""
-        return None
-
 
 @dataclass(frozen=True, slots=True)
 class HoldAll:
@@ -32,10 +27,6 @@ class HoldAll:
     def decide(self, request: RequestView, model: ModelView, now_ns: int) -> Decision:
         """Hold."""
         return Decision(Verdict.HOLD)
-
-    def latest_start_ns(self, request: Request) -> int | None:
-        """Never."""
-        return None
 
 
 @dataclass(frozen=True, slots=True)

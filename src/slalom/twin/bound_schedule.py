@@ -42,10 +42,6 @@ class _Window:
         most = self.running_max.get(request.request.model, model.spec.places)
         return _ADMIT if emptiest is None or emptiest.running_count < most else _HOLD
 
-    def latest_start_ns(self, request: Request) -> int | None:
-        """Never: what is late is left out by the plan."""
-        return None
-
 
 @dataclass(frozen=True, slots=True)
 class _Planned:

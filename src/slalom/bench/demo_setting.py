@@ -118,7 +118,7 @@ def slalom_contender(cores: int | None = None) -> Contender:
 #: By measurement on two cores: with one per core, long answers keep completions waiting (a third
 #: fewer on time); two per core and no bound at all differ by less than the runs among themselves.
 _WINDOW_PER_CORE = 2
-#: Swaps are quick here (0.3 s), so that waiting long for an idle victim does not pay.
+#: A choice: swaps are quick here (0.3 s), so a need should not wait long for an idle victim.
 _SWAP_PATIENCE_MS = 1_000
 
 

@@ -13,18 +13,6 @@ from slalom.models.gguf_metadata import ModelMetadata
 from slalom.models.memory import MemoryEstimate, estimate_bytes
 from slalom.models.sources import resolve
 
-#: Bytes of one number in the KV cache; block formats carry a scale for every 32 numbers.
-_KV_BYTES = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-}
-
 #: Bytes of one number in the KV cache; the quantised formats store 32 with their scale.
 KV_ELEMENT_BYTES = {
     "f32": 4.0,

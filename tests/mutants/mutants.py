@@ -64,8 +64,8 @@ MUTANTS = (
     Mutant(
         "requeue lost",
         "core/transitions.py",
-        "    record.first_token_ns = -1\n    enqueue(state, record)",
-        "    record.first_token_ns = -1\n    del state.requests[record.request.id]",
+        "        record.first_token_ns = -1\n    enqueue(state, record)",
+        "        record.first_token_ns = -1\n    del state.requests[record.request.id]",
     ),
     Mutant(
         "EDF reversed",
@@ -106,8 +106,8 @@ MUTANTS = (
     Mutant(
         "attempts without bound",
         "core/transitions.py",
-        "if final or record.attempts >= step.params.attempts_max:",
-        "if final or record.attempts >= step.params.attempts_max + 1:",
+        "if final or record.attempts - record.pauses >= step.params.attempts_max:",
+        "if final or record.attempts - record.pauses > step.params.attempts_max:",
     ),
     Mutant(
         "pinned models give way",

@@ -14,6 +14,8 @@ class Outcome(StrEnum):
     DONE = "done"
     #: The client went away.
     CANCELLED = "cancelled"
+    #: A newer request of the same client took its place.
+    SUPERSEDED = "superseded"
     #: Refused before it ran: `reason` says why, `retry_after_ns` when to come again.
     REJECTED = "rejected"
     #: It ran, or its model was to load, and that failed.
@@ -54,6 +56,17 @@ class Dispatch:
     attempt: int
     replica_id: str
     epoch: int
+    #: For engines that heed one: the smaller the more urgent.
+    priority: int = 0
+    #: Clamp of the whole answer's length, tokens; 0 leaves what the client asked for.
+    max_tokens: int = 0
+    #: Tokens of the answer that the client has got: the attempt goes on behind them.
+    resumed_tokens: int = 0
+    #: What the planner expects: first token and end (ns, -1 unknown), probability of being good
+    #: (-1 unknown).
+    expected_first_ns: int = -1
+    expected_end_ns: int = -1
+    chance: float = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,14 @@ class EndRequest:
     retry_after_ns: int = 0
     #: For people; empty where `reason` says it all.
     detail: str = ""
+    #: How often it was paused for others.
+    pauses: int = 0
+    #: Clamp of its length, tokens; 0 if there was none.
+    clamped_tokens: int = 0
+    #: What was expected at its first dispatch, as in `Dispatch`.
+    expected_first_ns: int = -1
+    expected_end_ns: int = -1
+    chance: float = -1.0
 
 
 @dataclass(frozen=True, slots=True)

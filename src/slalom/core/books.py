@@ -4,8 +4,9 @@ Owns the only functions that change places, states and the indices over them. De
 Called by transitions and by the reconcile passes.
 """
 
+from slalom.core.entities import Attempt, Replica
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Attempt, Replica, State
+from slalom.core.state import State
 
 
 def occupy(state: State, attempt: Attempt) -> None:

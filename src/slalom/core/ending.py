@@ -7,8 +7,10 @@ it again here. Called by transitions and by the reconcile passes.
 import heapq
 
 from slalom.core.actions import AbortAttempt, Action, EndRequest, Outcome, Reason
+from slalom.core.entities import Attempt, RequestRecord
+from slalom.core.planning import Moment, Observation
 from slalom.core.request import Request
-from slalom.core.state import Attempt, Model, RequestRecord, State
+from slalom.core.state import Model, State
 
 
 def touch(state: State, model: Model) -> None:
@@ -20,12 +22,15 @@ def touch(state: State, model: Model) -> None:
     if head is None:
         return
     device = model.device
-    if model.most_free() is not None:
-        if model.offered != head[0]:
-            model.offered = head[0]
-            heapq.heappush(device.runnable, (head[0], model.spec.id))
-            state.offering[device.spec.id] = device
-    elif not model.is_resident():
+    has_place = model.most_free() is not None
+    may_run = has_place or (state.planner is not None and model.has_ready())
+    if may_run and model.offered != head.key:
+        model.offered = head.key
+        heapq.heappush(device.runnable, (head.key, model.spec.id))
+        state.offering[device.spec.id] = device
+    if has_place:
+        return
+    if not model.is_resident():
         if model.spec.id not in device.wanting:
             device.wanting[model.spec.id] = model
             if model.bytes_needed == 0:
@@ -37,10 +42,24 @@ def touch(state: State, model: Model) -> None:
         state.dirty[device.spec.id] = device
 
 
+def tell(
+    state: State,
+    moment: Moment,
+    record: RequestRecord,
+    attempt: Attempt | None = None,
+    *,
+    finished: bool = False,
+) -> None:
+    """Let the planner learn from what happened, if there is one."""
+    if state.planner is not None:
+        seen = Observation(moment, record.request, attempt, finished)
+        state.planner.observe(seen, state.models[record.request.model], state.now_ns)
+
+
 def enqueue(state: State, record: RequestRecord) -> None:
     """Let a request wait for its model; one that ran before keeps its old place in line."""
     model = state.models[record.request.model]
-    model.queue.push(record.key, record)
+    model.queue.push(record)
     record.waits_since_ns = state.now_ns
     state.waiting[record.request.id] = record
     touch(state, model)
@@ -82,7 +101,9 @@ def end(
         abort(running, actions)
     del state.requests[record.request.id]
     request = record.request
-    tokens = attempt.output_tokens if attempt else 0
+    _forget_newest(state, request)
+    tokens = record.produced_tokens + (attempt.output_tokens if attempt else 0)
+    first = record.first_dispatch
     good = outcome is Outcome.DONE and request.sla.held(
         arrived_ns=request.arrived_ns,
         first_token_ns=record.first_token_ns,
@@ -110,8 +131,20 @@ def end(
             good=good,
             retry_after_ns=retry_after_ns,
             detail=detail,
+            pauses=record.pauses,
+            clamped_tokens=first.max_tokens if first else 0,
+            expected_first_ns=first.expected_first_ns if first else -1,
+            expected_end_ns=first.expected_end_ns if first else -1,
+            chance=first.chance if first else -1.0,
         )
     )
+
+
+def _forget_newest(state: State, request: Request) -> None:
+    if request.supersedes:
+        name = (request.key, request.model, request.supersedes)
+        if state.newest.get(name) == request.id:
+            del state.newest[name]
 
 
 def refuse(

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from slalom.core.actions import Reason
+from slalom.core.planning import Planning
 from slalom.core.request import ModelSpec, Request
 
 
@@ -149,7 +150,8 @@ class Routing(Protocol):
 class Policies:
     """One policy for each slot."""
 
-    admission: Admission
+    #: Heads one by one, or a planner for all that waits; a planner orders and routes by itself.
+    admission: Admission | Planning
     ordering: Ordering
     residency: Residency
     routing: Routing

@@ -69,6 +69,11 @@ class Request:
     predicted_tokens: int
     #: The caller's key (an opaque name, never the secret), for accounting.
     key: str = ""
+    #: Of requests of one key for one model that share this name, the newest replaces the others:
+    #: a client that types on in one document. Empty for a request that replaces none.
+    supersedes: str = ""
+    #: Whether its answer can be broken off and continued behind the tokens produced so far.
+    resumable: bool = False
 
     def __post_init__(self) -> None:
         """Reject impossible sizes at the door, so that no policy needs to.
@@ -82,6 +87,34 @@ class Request:
                 f"(prompt {self.prompt_tokens}, max {self.max_tokens})",
                 param="max_tokens",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """What a step of an engine takes: the sum of these times their counts, ns.
+
+    A step gives every decoding sequence one token and reads some prompt tokens.
+    """
+
+    #: Every step.
+    step_ns: float
+    #: For each decoding sequence.
+    sequence_ns: float = 0.0
+    #: For each token of context that the decoding sequences hold.
+    context_ns: float = 0.0
+    #: For each prompt token read.
+    prompt_ns: float = 0.0
+    #: For each request, before its prompt is read: parsing, tokenising.
+    request_ns: float = 0.0
+
+    def of(self, sequences: float, context_tokens: float, prompt_tokens: float) -> float:
+        """Duration of one step, ns."""
+        return (
+            self.step_ns
+            + self.sequence_ns * sequences
+            + self.context_ns * context_tokens
+            + self.prompt_ns * prompt_tokens
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +132,8 @@ class ModelSpec:
     replicas: int = 1
     #: Loaded at start and never evicted.
     pinned: bool = False
+    #: What a calibration of its engine says, for planners to start from; None where there is none.
+    step_cost: StepCost | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause
 from slalom.core.books import close_for_work, enter, open_for_work
 from slalom.core.ending import end, touch
+from slalom.core.entities import Replica
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device, Model, Replica
+from slalom.core.state import Device, Model
 from slalom.core.transitions import Step, does_not_fit, room_for, unload
 
 #: Needs for which room is made at a time on one device: enough to keep its link busy.
@@ -165,7 +166,7 @@ def _still_wants(step: Step, model: Model) -> bool:
 def _refuse_waiting(step: Step, model: Model) -> None:
     """The model turned out larger than its device: waiting cannot help."""
     detail = does_not_fit(model, room_for(model))
-    for record in sorted(model.queue.entries(), key=lambda waiting: waiting.key):
+    for record in model.queue.entries():
         end(
             step.state,
             record,

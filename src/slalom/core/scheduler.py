@@ -12,8 +12,9 @@ from slalom.core.dispatching import dispatch_all
 from slalom.core.events import Event
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
+from slalom.core.planning import Estimator, Expectation, Planning
 from slalom.core.policy import Policies
-from slalom.core.request import DeviceSpec, ModelSpec
+from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
 from slalom.core.snapshot import ModelSnapshot, Snapshot
 from slalom.core.state import State
@@ -43,6 +44,8 @@ class Scheduler:
         self.params = params or SchedulerParams()
         self.policies = policies
         self.state = State(tuple(models), tuple(devices))
+        if isinstance(policies.admission, Planning):
+            self.state.planner = policies.admission.begin(tuple(models))
 
     def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
         """Apply events in order, reconcile once, and return what to do.
@@ -75,6 +78,14 @@ class Scheduler:
         complete_drain(step)
         arm(step)
         return step.actions
+
+    def estimate(self, request: Request) -> Expectation | None:
+        """What is to be expected if a request came now; None where no planner can tell."""
+        model = self.state.models.get(request.model)
+        planner: object = self.state.planner
+        if model is None or not isinstance(planner, Estimator) or not model.has_ready():
+            return None
+        return planner.estimate(request, model, self.state.now_ns)
 
     def snapshot(self) -> Snapshot:
         """A copy of what there is to see, as of the last `handle`."""

@@ -1,4 +1,4 @@
-"""The scheduler's mutable state: requests, attempts, replicas, models, devices.
+"""The scheduler's mutable state: models, devices, and all that is known by name.
 
 Owns the data; `books` keeps its parts consistent. Decides nothing: transitions and the reconcile
 passes do. Mutated only inside `Scheduler.handle`.
@@ -7,120 +7,11 @@ passes do. Mutated only inside `Scheduler.handle`.
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
-from slalom.core.queue import Key, LazyQueue
-from slalom.core.request import DeviceSpec, ModelSpec, Request
+from slalom.core.entities import Attempt, Replica, RequestRecord
+from slalom.core.planning import Planner
+from slalom.core.queue import Key, SortedQueue
+from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.snapshot import ReplicaState
-
-
-class RequestRecord:
-    """A request that has not ended."""
-
-    __slots__ = (
-        "attempt",
-        "attempts",
-        "dispatch_ns",
-        "first_dispatch_ns",
-        "first_token_ns",
-        "in_queue",
-        "key",
-        "number",
-        "queued_ns",
-        "request",
-        "waits_since_ns",
-    )
-
-    def __init__(self, request: Request, key: Key, queued_ns: int) -> None:
-        self.request = request
-        self.key = key
-        self.queued_ns = queued_ns
-        #: When its present wait began; a request that is tried again begins a new one.
-        self.waits_since_ns = queued_ns
-        self.in_queue = False
-        #: Dispatches so far.
-        self.attempts = 0
-        #: Number of the last one; beyond those that an earlier request of this id left behind.
-        self.number = 0
-        #: The running attempt, if any.
-        self.attempt: Attempt | None = None
-        self.first_dispatch_ns = -1
-        self.dispatch_ns = -1
-        self.first_token_ns = -1
-
-    def __repr__(self) -> str:
-        return f"RequestRecord({self.request.id}, attempts={self.attempts}, {self.in_queue=})"
-
-
-class Attempt:
-    """One dispatch that has not been reported over; it holds a place on its replica."""
-
-    __slots__ = ("aborting", "heard_ns", "number", "output_tokens", "replica", "request_id")
-
-    def __init__(self, request_id: str, number: int, replica: "Replica", now_ns: int) -> None:
-        self.request_id = request_id
-        self.number = number
-        self.replica = replica
-        self.aborting = False
-        self.output_tokens = 0
-        #: Time of its last event.
-        self.heard_ns = now_ns
-
-    @property
-    def fence(self) -> tuple[str, int]:
-        """Its name."""
-        return (self.request_id, self.number)
-
-
-class Replica:
-    """One life of one replica, from the booking of its bytes to their return."""
-
-    __slots__ = (
-        "booked_bytes",
-        "epoch",
-        "id",
-        "last_used_ns",
-        "load_fraction",
-        "measured_bytes",
-        "measured_ns",
-        "model",
-        "ready_ns",
-        "running",
-        "since_ns",
-        "state",
-        "unload_asked_ns",
-    )
-
-    def __init__(self, replica_id: str, epoch: int, model: "Model", now_ns: int) -> None:
-        self.id = replica_id
-        self.epoch = epoch
-        self.model = model
-        self.state = ReplicaState.LOADING
-        self.booked_bytes = 0
-        self.measured_bytes = 0
-        self.measured_ns = -1
-        self.load_fraction = 0.0
-        self.since_ns = now_ns
-        self.ready_ns = -1
-        self.last_used_ns = now_ns
-        self.unload_asked_ns = -1
-        self.running: dict[tuple[str, int], Attempt] = {}
-
-    @property
-    def model_id(self) -> str:
-        """The model it holds."""
-        return self.model.spec.id
-
-    @property
-    def running_count(self) -> int:
-        """Attempts it holds."""
-        return len(self.running)
-
-    @property
-    def free_places(self) -> int:
-        """Attempts it could take now."""
-        return self.model.spec.places - len(self.running)
-
-    def __repr__(self) -> str:
-        return f"Replica({self.id}@{self.epoch}, {self.state}, running={len(self.running)})"
 
 
 class Model:
@@ -134,6 +25,7 @@ class Model:
         "last_failure",
         "last_load_ns",
         "learned_bytes",
+        "look_ns",
         "offered",
         "queue",
         "replicas",
@@ -144,7 +36,7 @@ class Model:
     def __init__(self, spec: ModelSpec, device: "Device") -> None:
         self.spec = spec
         self.device = device
-        self.queue: LazyQueue[RequestRecord] = LazyQueue()
+        self.queue: SortedQueue[RequestRecord] = SortedQueue()
         self.replicas: dict[str, Replica] = {}
         #: Ready replicas by number of free places: the routing index.
         self._by_free: list[OrderedDict[str, Replica]] = [
@@ -162,6 +54,8 @@ class Model:
         self.wanted_ns = 0
         #: Key under which it stands in its device's runnable heap, if it does.
         self.offered: Key | None = None
+        #: When its planner wants to be asked again, or -1.
+        self.look_ns = -1
 
     @property
     def waiting_count(self) -> int:
@@ -187,6 +81,30 @@ class Model:
                 return next(iter(bucket.values()))
         return None
 
+    def has_ready(self) -> bool:
+        """Whether a replica is ready, be it full."""
+        return any(self._by_free)
+
+    def ready(self) -> list[Replica]:
+        """Its ready replicas, by name."""
+        found = [replica for bucket in self._by_free for replica in bucket.values()]
+        found.sort(key=lambda replica: replica.id)
+        return found
+
+    def waiting(self, limit: int) -> list[RequestRecord]:
+        """Up to `limit` waiting requests, in order."""
+        return self.queue.first(limit)
+
+    @property
+    def room(self) -> int:
+        """Attempts that the device's window still admits."""
+        return self.device.room
+
+    @property
+    def beside(self) -> int:
+        """Attempts of other models that run on the same device."""
+        return self.device.running - self.running_count()
+
     def in_state(self, *states: ReplicaState) -> bool:
         """Whether any replica is in one of the states."""
         return any(replica.state in states for replica in self.replicas.values())
@@ -211,6 +129,8 @@ class Model:
         return f"Model({self.spec.id}, waiting={len(self.queue)}, replicas={len(self.replicas)})"
 
 
+#: Room of a device without a window.
+_UNBOUNDED = 1 << 30
 #: States that a replica should leave by itself within a bounded time.
 _TIMED_STATES = (ReplicaState.LOADING, ReplicaState.DRAINING, ReplicaState.UNLOADING)
 
@@ -278,6 +198,11 @@ class Device:
         """Whether another attempt may start."""
         return self.spec.window == 0 or self.running < self.spec.window
 
+    @property
+    def room(self) -> int:
+        """How many more attempts may start; a large number where nothing bounds them."""
+        return self.spec.window - self.running if self.spec.window else _UNBOUNDED
+
     def book(self, replica: Replica, count: int) -> None:
         """Set what the ledger pays for a replica."""
         self.booked_bytes += count - replica.booked_bytes
@@ -305,6 +230,12 @@ class State:
                 model.device.pinned.append(model)
                 model.device.wanting[model.spec.id] = model
         self.requests: dict[str, RequestRecord] = {}
+        #: (key, model, name) -> the newest request of those that replace each other.
+        self.newest: dict[tuple[str, str, str], str] = {}
+        #: What plans, or None where heads are admitted one by one.
+        self.planner: Planner | None = None
+        #: Heap of (time, model id) at which planners want to be asked; stale ones are dropped.
+        self.looks: list[tuple[int, str]] = []
         #: Waiting requests, longest present wait first (expiry).
         self.waiting: OrderedDict[str, RequestRecord] = OrderedDict()
         #: Attempts that hold a place, longest silent first.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, UnloadCause, UnloadReplica
 from slalom.core.ending import abort, end
 from slalom.core.events import FailureKind
+from slalom.core.planned import ask_due_planners
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Device
 from slalom.core.transitions import Step, fail_attempt, fail_replica
@@ -16,6 +17,7 @@ from slalom.core.transitions import Step, fail_attempt, fail_replica
 
 def fire_due(step: Step) -> None:
     """Apply every time-out that is due now."""
+    ask_due_planners(step)
     _expire_waiting(step)
     _fail_silent_attempts(step)
     for device in sorted(step.state.timed.values(), key=lambda device: device.rank):
@@ -117,6 +119,8 @@ def _due_times(step: Step) -> Iterator[int]:
         yield next(iter(state.attempts.values())).heard_ns + params.attempt_silence_ns
     if state.drain_deadline_ns > state.now_ns:
         yield state.drain_deadline_ns
+    if state.looks:
+        yield state.looks[0][0]
     for device in state.timed.values():
         for replica in device.in_state[ReplicaState.LOADING].values():
             yield replica.since_ns + params.load_timeout_ns

@@ -11,7 +11,8 @@ from typing import Any
 
 from slalom.core.actions import Action, Outcome, Reason, UnloadCause, UnloadReplica
 from slalom.core.books import close_for_work, forget, open_for_work, vacate
-from slalom.core.ending import end, enqueue, refuse, touch
+from slalom.core.ending import end, enqueue, refuse, tell, touch
+from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
@@ -29,10 +30,11 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.params import SchedulerParams
+from slalom.core.planning import Moment
 from slalom.core.policy import Policies
 from slalom.core.request import Request
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Attempt, Model, Replica, RequestRecord, State
+from slalom.core.state import Model, State
 from slalom.units import format_bytes
 
 
@@ -52,6 +54,7 @@ def on_request_arrived(step: Step, event: RequestArrived) -> None:
     if request.id in state.requests:
         state.counters["duplicate_events"] += 1
         return
+    _supersede(step, request)
     refusal = _refusal(step, request)
     if refusal is not None:
         reason, retry_after_ns, detail = refusal
@@ -60,7 +63,19 @@ def on_request_arrived(step: Step, event: RequestArrived) -> None:
     order = step.policies.ordering.key(request, step.params.default_deadline_ns)
     record = RequestRecord(request, (order, request.arrived_ns, request.id), state.now_ns)
     state.requests[request.id] = record
+    if request.supersedes:
+        state.newest[request.key, request.model, request.supersedes] = request.id
     enqueue(state, record)
+    tell(state, Moment.ARRIVED, record)
+
+
+def _supersede(step: Step, request: Request) -> None:
+    """End the request that this one replaces, waiting or running."""
+    if request.supersedes:
+        name = (request.key, request.model, request.supersedes)
+        older = step.state.requests.get(step.state.newest.get(name, ""))
+        if older is not None:
+            end(step.state, older, Outcome.SUPERSEDED, step.actions)
 
 
 def _refusal(step: Step, request: Request) -> tuple[Reason, int, str] | None:
@@ -131,9 +146,12 @@ def on_first_token(step: Step, event: FirstToken) -> None:
     record = step.state.requests.get(event.request_id)
     if attempt is None or record is None or record.attempt is not attempt:
         return
+    if attempt.first_ns < 0:
+        attempt.first_ns = step.state.now_ns
+        attempt.output_tokens = max(attempt.output_tokens, 1)
     if record.first_token_ns < 0:
         record.first_token_ns = step.state.now_ns
-        attempt.output_tokens = max(attempt.output_tokens, 1)
+    tell(step.state, Moment.TOLD, record, attempt)
 
 
 def on_progress(step: Step, event: Progress) -> None:
@@ -141,6 +159,7 @@ def on_progress(step: Step, event: Progress) -> None:
     attempt = _heard(step, event.request_id, event.attempt)
     if attempt is not None:
         attempt.output_tokens = max(attempt.output_tokens, event.output_tokens)
+        tell(step.state, Moment.TOLD, attempt.record, attempt)
 
 
 def on_attempt_finished(step: Step, event: AttemptFinished) -> None:
@@ -149,7 +168,7 @@ def on_attempt_finished(step: Step, event: AttemptFinished) -> None:
     if attempt is None:
         return
     attempt.output_tokens = event.output_tokens
-    record = _release(step, attempt)
+    record = _release(step, attempt, finished=True)
     if record is not None:
         end(step.state, record, Outcome.DONE, step.actions, attempt=attempt)
 
@@ -171,18 +190,27 @@ def fail_attempt(step: Step, attempt: Attempt, kind: FailureKind, *, delivered: 
     record = _release(step, attempt)
     if record is None:
         return
+    pausing, record.pausing = record.pausing, False
+    if pausing and kind is FailureKind.ABORTED:
+        record.pauses += 1
+        record.produced_tokens += attempt.output_tokens
+        state.counters["pauses"] += 1
+        enqueue(state, record)
+        return
     final = delivered or kind is FailureKind.REFUSED
-    if final or record.attempts >= step.params.attempts_max:
+    if final or record.attempts - record.pauses >= step.params.attempts_max:
         end(state, record, Outcome.FAILED, step.actions, reason=kind, attempt=attempt)
         return
     state.counters["retries"] += 1
-    record.first_token_ns = -1
+    if not record.produced_tokens:
+        record.first_token_ns = -1
     enqueue(state, record)
 
 
-def _release(step: Step, attempt: Attempt) -> RequestRecord | None:
+def _release(step: Step, attempt: Attempt, *, finished: bool = False) -> RequestRecord | None:
     """Free an attempt's place; its request if that still lives and this was its attempt."""
     vacate(step.state, attempt)
+    tell(step.state, Moment.OVER, attempt.record, attempt, finished=finished)
     model = attempt.replica.model
     touch(step.state, model)
     while model.device.held:
@@ -274,7 +302,7 @@ def _fail_load(step: Step, model: Model, kind: FailureKind, detail: str) -> None
         model.failures = max(model.failures, params.load_failures_max)
     if model.failures < params.load_failures_max or model.is_resident():
         return
-    for record in sorted(model.queue.entries(), key=lambda waiting: waiting.key):
+    for record in model.queue.entries():
         end(
             state,
             record,

@@ -182,7 +182,11 @@ class TwinWorld:
             self._agenda.at(now_ns + self._host.refuse_ns, refused)
             return
         arrival = self._live[action.request_id]
-        prompt_tokens, output_tokens = arrival.request.prompt_tokens, arrival.output_tokens
+        prompt_tokens = arrival.request.prompt_tokens + action.resumed_tokens
+        output_tokens = arrival.output_tokens
+        if action.max_tokens:
+            output_tokens = min(output_tokens, action.max_tokens)
+        output_tokens = max(output_tokens - action.resumed_tokens, 1)
         self._where[fence] = process
         if process.hung:
             return

@@ -1,0 +1,187 @@
+"""What the scheduler's state is made of: a live request, an attempt, one life of a replica.
+
+Owns their data. `state` joins them, `books` keeps them consistent, and nothing here decides.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from slalom.core.actions import Dispatch
+from slalom.core.queue import Key
+from slalom.core.request import Request
+from slalom.core.snapshot import ReplicaState
+
+if TYPE_CHECKING:
+    from slalom.core.state import Model
+
+
+class RequestRecord:
+    """A request that has not ended."""
+
+    __slots__ = (
+        "attempt",
+        "attempts",
+        "demoted",
+        "dispatch_ns",
+        "first_dispatch",
+        "first_dispatch_ns",
+        "first_token_ns",
+        "in_queue",
+        "key",
+        "number",
+        "pauses",
+        "pausing",
+        "produced_tokens",
+        "queued_ns",
+        "request",
+        "waits_since_ns",
+    )
+
+    def __init__(self, request: Request, key: Key, queued_ns: int) -> None:
+        self.request = request
+        self.key = key
+        self.queued_ns = queued_ns
+        #: When its present wait began; a request that is tried again begins a new one.
+        self.waits_since_ns = queued_ns
+        self.in_queue = False
+        #: Dispatches so far.
+        self.attempts = 0
+        #: Number of the last one; beyond those that an earlier request of this id left behind.
+        self.number = 0
+        #: The running attempt, if any.
+        self.attempt: Attempt | None = None
+        self.first_dispatch_ns = -1
+        self.dispatch_ns = -1
+        self.first_token_ns = -1
+        #: Its first dispatch, with what was expected then.
+        self.first_dispatch: Dispatch | None = None
+        #: Whether a plan has put it behind those that can still be on time.
+        self.demoted = False
+        #: Whether its attempt was told to stop so that it waits and goes on later.
+        self.pausing = False
+        self.pauses = 0
+        #: Tokens its client got before it was paused.
+        self.produced_tokens = 0
+
+    def __repr__(self) -> str:
+        return f"RequestRecord({self.request.id}, attempts={self.attempts}, {self.in_queue=})"
+
+
+class Attempt:
+    """One dispatch that has not been reported over; it holds a place on its replica."""
+
+    __slots__ = (
+        "aborting",
+        "first_ns",
+        "heard_ns",
+        "number",
+        "output_tokens",
+        "record",
+        "replica",
+        "resumed_tokens",
+        "started_ns",
+    )
+
+    def __init__(self, record: RequestRecord, number: int, replica: "Replica", now_ns: int) -> None:
+        self.record = record
+        self.number = number
+        self.replica = replica
+        self.aborting = False
+        self.output_tokens = 0
+        self.resumed_tokens = record.produced_tokens
+        self.started_ns = now_ns
+        self.first_ns = -1
+        #: Time of its last event.
+        self.heard_ns = now_ns
+
+    @property
+    def request_id(self) -> str:
+        """Id of the request it answers."""
+        return self.record.request.id
+
+    @property
+    def request(self) -> Request:
+        """What it answers."""
+        return self.record.request
+
+    @property
+    def replica_id(self) -> str:
+        """Where it runs."""
+        return self.replica.id
+
+    @property
+    def client_first_ns(self) -> int:
+        """When the client got the first token of all; -1 before."""
+        return self.record.first_token_ns
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was told to stop, or its request has ended."""
+        return self.aborting or self.record.attempt is not self
+
+    @property
+    def pauses(self) -> int:
+        """How often its request was paused before."""
+        return self.record.pauses
+
+    @property
+    def fence(self) -> tuple[str, int]:
+        """Its name."""
+        return (self.request_id, self.number)
+
+
+class Replica:
+    """One life of one replica, from the booking of its bytes to their return."""
+
+    __slots__ = (
+        "booked_bytes",
+        "epoch",
+        "id",
+        "last_used_ns",
+        "load_fraction",
+        "measured_bytes",
+        "measured_ns",
+        "model",
+        "ready_ns",
+        "running",
+        "since_ns",
+        "state",
+        "unload_asked_ns",
+    )
+
+    def __init__(self, replica_id: str, epoch: int, model: "Model", now_ns: int) -> None:
+        self.id = replica_id
+        self.epoch = epoch
+        self.model = model
+        self.state = ReplicaState.LOADING
+        self.booked_bytes = 0
+        self.measured_bytes = 0
+        self.measured_ns = -1
+        self.load_fraction = 0.0
+        self.since_ns = now_ns
+        self.ready_ns = -1
+        self.last_used_ns = now_ns
+        self.unload_asked_ns = -1
+        self.running: dict[tuple[str, int], Attempt] = {}
+
+    @property
+    def model_id(self) -> str:
+        """The model it holds."""
+        return self.model.spec.id
+
+    @property
+    def running_count(self) -> int:
+        """Attempts it holds."""
+        return len(self.running)
+
+    @property
+    def free_places(self) -> int:
+        """Attempts it could take now."""
+        return self.model.spec.places - len(self.running)
+
+    def active(self) -> Collection[Attempt]:
+        """What holds a place, in the order of the starts."""
+        return self.running.values()
+
+    def __repr__(self) -> str:
+        return f"Replica({self.id}@{self.epoch}, {self.state}, running={len(self.running)})"

@@ -1,0 +1,122 @@
+"""Reconcile pass where a planner admits: ask it, model by model, and apply what it answers.
+
+Owns the asking, and the rules that no plan can break: a start needs a waiting request and a free
+place, a pause an answer that can be continued. What no longer fits is left out and counted.
+Called by `dispatching` and by `timing`.
+"""
+
+import heapq
+
+from slalom.core.actions import Outcome
+from slalom.core.ending import abort, end, touch
+from slalom.core.planning import Plan, Planner, Start
+from slalom.core.snapshot import ReplicaState
+from slalom.core.starting import start_attempt
+from slalom.core.state import Device, Model, State
+from slalom.core.transitions import Step
+
+#: Added to the order of a demoted request: behind every other, whatever its deadline.
+DEMOTED = 1 << 62
+#: Stale looks below this number are never worth a rebuild.
+_LOOKS_SLACK = 64
+
+
+def plan_for(step: Step, device: Device, model: Model, planner: Planner) -> None:
+    """Ask the planner about a model with waiting requests and a ready replica, and obey it.
+
+    The model is then left alone until something happens to it, or its look is due.
+    """
+    device.held[model.spec.id] = model
+    _apply(step, model, planner.plan(model, step.state.now_ns))
+    model.offered = None
+    if not model.waiting_count:
+        device.held.pop(model.spec.id, None)
+
+
+def ask_due_planners(step: Step) -> None:
+    """Offer the models whose planner wanted to be asked by now."""
+    state = step.state
+    while state.looks and state.looks[0][0] <= state.now_ns:
+        at_ns, model_id = heapq.heappop(state.looks)
+        model = state.models[model_id]
+        if model.look_ns == at_ns:
+            model.look_ns = -1
+            touch(state, model)
+
+
+def _apply(step: Step, model: Model, plan: Plan) -> None:
+    state = step.state
+    for refusal in plan.refusals:
+        record = state.requests.get(refusal.request_id)
+        if record is None or record.first_token_ns >= 0:
+            state.counters["plan_misfits"] += 1
+            continue
+        end(
+            state,
+            record,
+            Outcome.REJECTED,
+            step.actions,
+            reason=refusal.reason,
+            retry_after_ns=refusal.retry_after_ns,
+            detail=refusal.detail,
+        )
+    for request_id in plan.demotions:
+        _demote(step, model, request_id)
+    for request_id in plan.pauses:
+        _pause(step, request_id)
+    for start in plan.starts:
+        _start(step, model, start)
+    _look_later(state, model, plan.look_ns)
+
+
+def _demote(step: Step, model: Model, request_id: str) -> None:
+    record = step.state.requests.get(request_id)
+    if record is None or not record.in_queue or record.demoted:
+        step.state.counters["plan_misfits"] += 1
+        return
+    model.queue.remove(record)
+    record.demoted = True
+    record.key = (record.key[0] + DEMOTED, *record.key[1:])
+    model.queue.push(record)
+    step.state.counters["demotions"] += 1
+
+
+def _pause(step: Step, request_id: str) -> None:
+    """Tell an attempt to stop; once it has, its request waits and goes on later."""
+    record = step.state.requests.get(request_id)
+    attempt = record.attempt if record else None
+    if record is None or attempt is None or attempt.aborting or not record.request.resumable:
+        step.state.counters["plan_misfits"] += 1
+        return
+    record.pausing = True
+    abort(attempt, step.actions)
+
+
+def _start(step: Step, model: Model, start: Start) -> None:
+    record = step.state.requests.get(start.request_id)
+    replica = model.replicas.get(start.replica_id)
+    fits = (
+        record is not None
+        and record.in_queue
+        and record.request.model == model.spec.id
+        and replica is not None
+        and replica.state is ReplicaState.READY
+        and replica.free_places > 0
+        and model.device.has_room()
+    )
+    if not fits or record is None or replica is None:
+        step.state.counters["plan_misfits"] += 1
+        return
+    start_attempt(step, record, model, replica, start)
+
+
+def _look_later(state: State, model: Model, look_ns: int) -> None:
+    if look_ns <= state.now_ns or look_ns == model.look_ns:
+        return
+    model.look_ns = look_ns
+    heapq.heappush(state.looks, (look_ns, model.spec.id))
+    if len(state.looks) > _LOOKS_SLACK + 2 * len(state.models):
+        state.looks = [
+            (model.look_ns, name) for name, model in state.models.items() if model.look_ns >= 0
+        ]
+        heapq.heapify(state.looks)

@@ -1,0 +1,260 @@
+"""The seam of planners: policies that look at all that runs and waits for a model, not at one head.
+
+Owns the view a planner gets, the plan it answers with, and what it is told so that it can learn.
+Implementations live in `slalom.policies`; `dispatching` asks and applies, and leaves out what
+has become impossible. A planner keeps what it learned, and nothing else: two that were told the
+same give the same plans, which is what makes a journal replay.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from slalom.core.actions import Reason
+from slalom.core.request import ModelSpec, Request
+
+
+class WaitingView(Protocol):
+    """A waiting request."""
+
+    @property
+    def request(self) -> Request:
+        """Its sizes, task and objectives."""
+        ...
+
+    @property
+    def queued_ns(self) -> int:
+        """When the scheduler first heard of it."""
+        ...
+
+    @property
+    def demoted(self) -> bool:
+        """Whether a plan has put it behind those that can still be on time."""
+        ...
+
+    @property
+    def first_token_ns(self) -> int:
+        """When the client got its first token; -1 before. Set for one that was paused."""
+        ...
+
+    @property
+    def produced_tokens(self) -> int:
+        """Tokens its client has got before it was paused; it goes on behind them."""
+        ...
+
+    @property
+    def pauses(self) -> int:
+        """How often it was paused."""
+        ...
+
+
+class ActiveView(Protocol):
+    """An attempt that holds a place."""
+
+    @property
+    def request(self) -> Request:
+        """What it answers."""
+        ...
+
+    @property
+    def replica_id(self) -> str:
+        """Where it runs."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """Its number among the request's attempts; with the request's id its name."""
+        ...
+
+    @property
+    def started_ns(self) -> int:
+        """When it was dispatched."""
+        ...
+
+    @property
+    def first_ns(self) -> int:
+        """When it produced its own first token; -1 before."""
+        ...
+
+    @property
+    def resumed_tokens(self) -> int:
+        """Tokens that earlier attempts had produced; it reads them as part of its prompt."""
+        ...
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that it was last known to have produced itself."""
+        ...
+
+    @property
+    def heard_ns(self) -> int:
+        """When that was known."""
+        ...
+
+    @property
+    def client_first_ns(self) -> int:
+        """When the client got the first token of all; -1 before."""
+        ...
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was told to stop, or its request has ended: its place comes free."""
+        ...
+
+    @property
+    def pauses(self) -> int:
+        """How often its request was paused before."""
+        ...
+
+
+class RunningView(Protocol):
+    """A ready replica with what runs on it."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def free_places(self) -> int:
+        """Attempts it could take now."""
+        ...
+
+    def active(self) -> Collection[ActiveView]:
+        """What holds a place, in the order of the starts."""
+        ...
+
+
+class PlanView(Protocol):
+    """A model with its queue, its ready replicas, and what its device leaves it."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What a replica needs and takes."""
+        ...
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait for it."""
+        ...
+
+    def waiting(self, limit: int) -> Sequence[WaitingView]:
+        """Up to `limit` waiting requests, by the ordering's key; demoted ones come last."""
+        ...
+
+    def ready(self) -> Sequence[RunningView]:
+        """Its ready replicas, by name."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Attempts that the device's window still admits, for all its models together."""
+        ...
+
+    @property
+    def beside(self) -> int:
+        """Attempts of other models that run on the same device."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a planner expects of a request, for its client and for the planner's own report card."""
+
+    #: First token and end, ns of the scheduler's clock.
+    first_ns: int
+    end_ns: int
+    #: Probability that every objective holds, 0 to 1.
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Let a waiting request run."""
+
+    request_id: str
+    replica_id: str
+    #: For engines that heed one: the smaller the more urgent.
+    priority: int = 0
+    #: Clamp of the answer's length, tokens; 0 leaves what the client asked for.
+    max_tokens: int = 0
+    expected: Expectation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """End a waiting request, or one that runs and has produced nothing yet."""
+
+    request_id: str
+    reason: Reason = Reason.SLA_INFEASIBLE
+    retry_after_ns: int = 0
+    #: For people: why, and what would have had to be different.
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now; whatever is not named stays as it is."""
+
+    starts: Sequence[Start] = ()
+    refusals: Sequence[Refuse] = ()
+    #: Waiting requests that can be on time no more: behind all others, but still served.
+    demotions: Sequence[str] = ()
+    #: Running requests whose place others need: they wait and go on later.
+    pauses: Sequence[str] = ()
+    #: Ask again then, if nothing has happened before; -1 for no need.
+    look_ns: int = -1
+
+
+class Moment(StrEnum):
+    """What a planner is told of."""
+
+    ARRIVED = "arrived"
+    STARTED = "started"
+    #: An attempt has produced tokens: its first ones, or some more.
+    TOLD = "told"
+    #: An attempt has given its place back.
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something that happened, after the books were changed."""
+
+    moment: Moment
+    request: Request
+    #: The attempt; None for an arrival.
+    attempt: ActiveView | None = None
+    #: `OVER` with the whole answer.
+    finished: bool = False
+
+
+class Planner(Protocol):
+    """Plans for one scheduler."""
+
+    def observe(self, seen: Observation, model: PlanView, now_ns: int) -> None:
+        """Learn from what happened."""
+        ...
+
+    def plan(self, model: PlanView, now_ns: int) -> Plan:
+        """What to do for a model with waiting requests and a ready replica."""
+        ...
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A planner's options: what stands in the `admission` slot."""
+
+    def begin(self, models: Sequence[ModelSpec]) -> Planner:
+        """A planner that has seen nothing yet."""
+        ...
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A planner that can say what it would do."""
+
+    def estimate(self, request: Request, model: PlanView, now_ns: int) -> Expectation | None:
+        """What is to be expected if the request came now; None where nothing is known."""
+        ...

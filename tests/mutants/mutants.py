@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "cancelled while it runs, but never aborted",
         "core/ending.py",
-        "        abort(running, actions)\n",
+        "        abort(attempt, actions)\n",
         "",
     ),
     Mutant(

@@ -6,11 +6,15 @@ it again here. Called by transitions and by the reconcile passes.
 
 import heapq
 
-from slalom.core.actions import AbortAttempt, Action, EndRequest, Outcome, Reason
+from slalom.core.actions import AbortAttempt, Action, Dispatch, EndRequest, Outcome, Reason
 from slalom.core.entities import Attempt, RequestRecord
 from slalom.core.planning import Moment, Observation
 from slalom.core.request import Request
 from slalom.core.state import Model, State
+
+
+#: Stands for the dispatch of a request that never had one.
+_NEVER = Dispatch("", 0, "", 0)
 
 
 def touch(state: State, model: Model) -> None:
@@ -94,16 +98,14 @@ def end(
     """
     if record.in_queue:
         leave_queue(state, record)
-    running = record.attempt
-    if running is not None:
-        attempt = running
-        record.attempt = None
-        abort(running, actions)
+    if record.attempt is not None:
+        attempt, record.attempt = record.attempt, None
+        abort(attempt, actions)
     del state.requests[record.request.id]
     request = record.request
     _forget_newest(state, request)
     tokens = record.produced_tokens + (attempt.output_tokens if attempt else 0)
-    first = record.first_dispatch
+    first = record.first_dispatch or _NEVER
     good = outcome is Outcome.DONE and request.sla.held(
         arrived_ns=request.arrived_ns,
         first_token_ns=record.first_token_ns,
@@ -132,10 +134,10 @@ def end(
             retry_after_ns=retry_after_ns,
             detail=detail,
             pauses=record.pauses,
-            clamped_tokens=first.max_tokens if first else 0,
-            expected_first_ns=first.expected_first_ns if first else -1,
-            expected_end_ns=first.expected_end_ns if first else -1,
-            chance=first.chance if first else -1.0,
+            clamped_tokens=first.max_tokens,
+            expected_first_ns=first.expected_first_ns,
+            expected_end_ns=first.expected_end_ns,
+            chance=first.chance,
         )
     )
 

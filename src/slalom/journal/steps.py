@@ -189,6 +189,8 @@ def _ending(end: EndRequest) -> str:
             return f"done after {took} with {end.output_tokens} tokens"
         case Outcome.CANCELLED:
             return f"cancelled by the client after {took}"
+        case Outcome.SUPERSEDED:
+            return f"replaced after {took} by a newer request of the same client"
         case Outcome.REJECTED:
             return f"refused: {end.reason}" + _detail(end.detail)
         case Outcome.FAILED:

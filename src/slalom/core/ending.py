@@ -12,7 +12,6 @@ from slalom.core.planning import Moment, Observation
 from slalom.core.request import Request
 from slalom.core.state import Model, State
 
-
 #: Stands for the dispatch of a request that never had one.
 _NEVER = Dispatch("", 0, "", 0)
 

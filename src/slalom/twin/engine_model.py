@@ -65,7 +65,16 @@ class Milestone(Generic[J]):
 class _Job(Generic[J]):
     """One generation. Token k >= `known` is due at `known_ns + (k - known) * step_ns`."""
 
-    __slots__ = ("known", "known_ns", "name", "output_tokens", "report_ns", "step_ns", "told")
+    __slots__ = (
+        "known",
+        "known_ns",
+        "name",
+        "next_ns",
+        "output_tokens",
+        "report_ns",
+        "step_ns",
+        "told",
+    )
 
     def __init__(self, name: J, output_tokens: int, first_ns: int, step_ns: int) -> None:
         self.name = name
@@ -77,6 +86,8 @@ class _Job(Generic[J]):
         self.told = False
         #: The first token at or after this is reported; -1 for none.
         self.report_ns = -1
+        #: Time of its next milestone, kept because everybody's is asked for at each event.
+        self.next_ns = first_ns
 
     def due_ns(self, token: int) -> int:
         """When a token that was not due at the last change is due."""
@@ -95,6 +106,13 @@ class _Job(Generic[J]):
             self.known_ns += ahead * self.step_ns
             self.known += ahead
         self.step_ns = step_ns
+        self.next_ns = self.next_report()[0]
+
+    def tell(self, report_ns: int) -> None:
+        """A milestone was told of; the next report is due at the first token from then on."""
+        self.told = True
+        self.report_ns = report_ns
+        self.next_ns = self.next_report()[0]
 
     def next_report(self) -> tuple[int, Stage, int]:
         """(time, stage, tokens) of its next milestone."""
@@ -186,14 +204,14 @@ class EngineModel(Generic[J]):
 
     def next_ns(self) -> int | None:
         """When the next milestone is reached if nothing else happens."""
-        return min((job.next_report()[0] for job in self._jobs.values()), default=None)
+        return min([job.next_ns for job in self._jobs.values()], default=None)
 
     def take_due(self, now_ns: int) -> list[tuple[int, Milestone[J]]]:
         """The milestones reached up to now with their times, in order; the finished are gone."""
         reached: list[tuple[int, Milestone[J]]] = []
         while (at_ns := self.next_ns()) is not None and at_ns <= now_ns:
             running = len(self._jobs)
-            for job in list(self._jobs.values()):
+            for job in [job for job in self._jobs.values() if job.next_ns <= at_ns]:
                 reached.extend((at_ns, milestone) for milestone in self._reach(job, at_ns))
             if len(self._jobs) < running:
                 self._change_pace(len(self._jobs), at_ns)
@@ -210,9 +228,7 @@ class EngineModel(Generic[J]):
             if stage is Stage.FINISHED:
                 del self._jobs[job.name]
                 break
-            job.told = True
-            if self._report_every_ns:
-                job.report_ns = at_ns + self._report_every_ns
+            job.tell(at_ns + self._report_every_ns if self._report_every_ns else -1)
         return reached
 
     def _step_ns(self, running: int) -> int:

@@ -106,14 +106,65 @@ class StepCost:
     prompt_ns: float = 0.0
     #: For each request, before its prompt is read: parsing, tokenising.
     request_ns: float = 0.0
+    #: Times the square of the decoding sequences. May be negative: a step then grows up to the
+    #: turn of the parabola and stays as it is.
+    sequence_sq_ns: float = 0.0
+    #: For each pair of a prompt token and a token before it in its prompt.
+    prompt_pair_ns: float = 0.0
+    #: Prompt tokens and sequences that a step computes while it waits for memory: so many of
+    #: them, the sequences first, cost no `prompt_ns`.
+    free_tokens: float = 0.0
 
-    def of(self, sequences: float, context_tokens: float, prompt_tokens: float) -> float:
-        """Duration of one step, ns."""
-        return (
-            self.step_ns
-            + self.sequence_ns * sequences
-            + self.context_ns * context_tokens
-            + self.prompt_ns * prompt_tokens
+    def of(
+        self,
+        sequences: float,
+        context_tokens: float,
+        prompt_tokens: float,
+        prompt_pairs: float = 0.0,
+    ) -> float:
+        """Duration of one step, ns.
+
+        Args:
+            sequences: That each get a token.
+            context_tokens: That these hold, summed.
+            prompt_tokens: Read in this step.
+            prompt_pairs: Tokens looked at, summed over those prompt tokens.
+        """
+        ns = self.step_ns + self.context_ns * context_tokens
+        square = self.sequence_sq_ns
+        if square:
+            if square < 0.0 and sequences > (turn := -0.5 * self.sequence_ns / square):
+                ns += (self.sequence_ns + square * turn) * turn
+            else:
+                ns += (self.sequence_ns + square * sequences) * sequences
+        else:
+            ns += self.sequence_ns * sequences
+        if prompt_tokens:
+            free = self.free_tokens - sequences
+            if free > 0.0:
+                prompt_tokens -= free
+            if prompt_tokens > 0.0:
+                ns += self.prompt_ns * prompt_tokens
+            ns += self.prompt_pair_ns * prompt_pairs
+        return ns
+
+    def reading_ns(self, prompt_tokens: float, sequences: float = 0.0) -> float:
+        """What reading a whole prompt beside so many sequences adds to the steps, ns."""
+        paid = prompt_tokens - max(self.free_tokens - sequences, 0.0)
+        pairs_ns = self.prompt_pair_ns * prompt_tokens * prompt_tokens * 0.5
+        return (self.prompt_ns * paid if paid > 0.0 else 0.0) + pairs_ns
+
+    def scaled(self, factor: float) -> "StepCost":
+        """The same shape, so many times as long."""
+        return StepCost(
+            step_ns=self.step_ns * factor,
+            sequence_ns=self.sequence_ns * factor,
+            context_ns=self.context_ns * factor,
+            prompt_ns=self.prompt_ns * factor,
+            request_ns=self.request_ns * factor,
+            sequence_sq_ns=self.sequence_sq_ns * factor,
+            prompt_pair_ns=self.prompt_pair_ns * factor,
+            free_tokens=self.free_tokens,
         )
 
 

@@ -75,6 +75,9 @@ class AbortAttempt:
 
     request_id: str
     attempt: int
+    #: Only its place is wanted: the request goes on later, behind what it has produced. An
+    #: attempt that cannot be continued, or is about to end, may run on to its end instead.
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class EndRequest:
     expected_first_ns: int = -1
     expected_end_ns: int = -1
     chance: float = -1.0
+    #: When a plan put it behind those that could still be on time; -1 if none did.
+    demoted_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,10 +133,11 @@ def end(
             retry_after_ns=retry_after_ns,
             detail=detail,
             pauses=record.pauses,
-            clamped_tokens=first.max_tokens,
+            clamped_tokens=record.clamped_tokens,
             expected_first_ns=first.expected_first_ns,
             expected_end_ns=first.expected_end_ns,
             chance=first.chance,
+            demoted_ns=record.demoted_ns,
         )
     )
 
@@ -171,8 +172,14 @@ def refuse(
     )
 
 
-def abort(attempt: Attempt, actions: list[Action]) -> None:
-    """Ask once for the end of an attempt; it keeps its place until that is confirmed."""
-    if not attempt.aborting:
-        attempt.aborting = True
-        actions.append(AbortAttempt(attempt.request_id, attempt.number))
+def abort(attempt: Attempt, actions: list[Action], *, pause: bool = False) -> None:
+    """Ask once for the end of an attempt; it keeps its place until that is confirmed.
+
+    One that was only to pause, and may have chosen to run on, can still be told to end.
+    """
+    record = attempt.record
+    if attempt.aborting and (pause or not record.pausing):
+        return
+    attempt.aborting = True
+    record.pausing = pause
+    actions.append(AbortAttempt(attempt.request_id, attempt.number, pause))

@@ -21,7 +21,9 @@ class RequestRecord:
     __slots__ = (
         "attempt",
         "attempts",
+        "clamped_tokens",
         "demoted",
+        "demoted_ns",
         "dispatch_ns",
         "first_dispatch",
         "first_dispatch_ns",
@@ -55,8 +57,11 @@ class RequestRecord:
         self.first_token_ns = -1
         #: Its first dispatch, with what was expected then.
         self.first_dispatch: Dispatch | None = None
+        #: Clamp of the last dispatch, tokens; 0 for none.
+        self.clamped_tokens = 0
         #: Whether a plan has put it behind those that can still be on time.
         self.demoted = False
+        self.demoted_ns = -1
         #: Whether its attempt was told to stop so that it waits and goes on later.
         self.pausing = False
         self.pauses = 0

@@ -9,6 +9,7 @@ import heapq
 
 from slalom.core.actions import Outcome
 from slalom.core.ending import abort, end, touch
+from slalom.core.entities import Attempt, RequestRecord
 from slalom.core.planning import Plan, Planner, Start
 from slalom.core.snapshot import ReplicaState
 from slalom.core.starting import start_attempt
@@ -17,6 +18,8 @@ from slalom.core.transitions import Step
 
 #: Added to the order of a demoted request: behind every other, whatever its deadline.
 DEMOTED = 1 << 62
+#: Pauses of one request; it then runs to its end, whatever plans say.
+PAUSES_MAX = 16
 #: Stale looks below this number are never worth a rebuild.
 _LOOKS_SLACK = 64
 
@@ -47,7 +50,7 @@ def ask_due_planners(step: Step) -> None:
 def _apply(step: Step, model: Model, plan: Plan) -> None:
     state = step.state
     for refusal in plan.refusals:
-        record = state.requests.get(refusal.request_id)
+        record = _its(state, model, refusal.request_id)
         if record is None or record.first_token_ns >= 0:
             state.counters["plan_misfits"] += 1
             continue
@@ -63,42 +66,53 @@ def _apply(step: Step, model: Model, plan: Plan) -> None:
     for request_id in plan.demotions:
         _demote(step, model, request_id)
     for request_id in plan.pauses:
-        _pause(step, request_id)
+        _pause(step, model, request_id)
     for start in plan.starts:
         _start(step, model, start)
     _look_later(state, model, plan.look_ns)
 
 
+def _its(state: State, model: Model, request_id: str) -> RequestRecord | None:
+    """A live request of the model that was planned for; a plan cannot touch others."""
+    record = state.requests.get(request_id)
+    return record if record and record.request.model == model.spec.id else None
+
+
 def _demote(step: Step, model: Model, request_id: str) -> None:
-    record = step.state.requests.get(request_id)
+    record = _its(step.state, model, request_id)
     if record is None or not record.in_queue or record.demoted:
         step.state.counters["plan_misfits"] += 1
         return
     model.queue.remove(record)
     record.demoted = True
+    record.demoted_ns = step.state.now_ns
     record.key = (record.key[0] + DEMOTED, *record.key[1:])
     model.queue.push(record)
     step.state.counters["demotions"] += 1
 
 
-def _pause(step: Step, request_id: str) -> None:
+def _pause(step: Step, model: Model, request_id: str) -> None:
     """Tell an attempt to stop; once it has, its request waits and goes on later."""
-    record = step.state.requests.get(request_id)
+    record = _its(step.state, model, request_id)
     attempt = record.attempt if record else None
-    if record is None or attempt is None or attempt.aborting or not record.request.resumable:
+    if record is None or attempt is None or not _may_pause(record, attempt):
         step.state.counters["plan_misfits"] += 1
         return
-    record.pausing = True
-    abort(attempt, step.actions)
+    abort(attempt, step.actions, pause=True)
+
+
+def _may_pause(record: RequestRecord, attempt: Attempt) -> bool:
+    resumable = record.request.resumable and record.pauses < PAUSES_MAX
+    return resumable and not attempt.aborting
 
 
 def _start(step: Step, model: Model, start: Start) -> None:
-    record = step.state.requests.get(start.request_id)
+    record = _its(step.state, model, start.request_id)
     replica = model.replicas.get(start.replica_id)
     fits = (
         record is not None
         and record.in_queue
-        and record.request.model == model.spec.id
+        and (start.max_tokens == 0 or start.max_tokens > record.produced_tokens)
         and replica is not None
         and replica.state is ReplicaState.READY
         and replica.free_places > 0

@@ -167,6 +167,9 @@ class Expectation:
     end_ns: int
     #: Probability that every objective holds, 0 to 1.
     chance: float
+    #: When and where it would begin to run; -1 and empty where that is not told.
+    start_ns: int = -1
+    replica_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

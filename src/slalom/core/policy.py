@@ -7,7 +7,7 @@ function of its view and `now_ns`: it never logs, mutates or keeps hidden state.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from slalom.core.actions import Reason
 from slalom.core.planning import Planning
@@ -109,8 +109,12 @@ class Admission(Protocol):
         ...
 
 
+@runtime_checkable
 class Ordering(Protocol):
-    """Orders the queue of each model, and models that share a device."""
+    """Orders the queue of each model, and models that share a device.
+
+    A planner that has this method too orders the queue by itself, whatever the slot holds.
+    """
 
     def key(self, request: Request, default_deadline_ns: int) -> int:
         """Smaller runs first; computed once, when the request is queued.

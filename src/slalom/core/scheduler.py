@@ -6,6 +6,7 @@ clock. Live, `runtime.driver` calls it; in virtual time, `twin.kernel` does.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from slalom.core.actions import Action
 from slalom.core.dispatching import dispatch_all
@@ -13,7 +14,7 @@ from slalom.core.events import Event
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
 from slalom.core.planning import Estimator, Expectation, Planning
-from slalom.core.policy import Policies
+from slalom.core.policy import Ordering, Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
 from slalom.core.snapshot import ModelSnapshot, Snapshot
@@ -44,8 +45,12 @@ class Scheduler:
         self.params = params or SchedulerParams()
         self.policies = policies
         self.state = State(tuple(models), tuple(devices))
+        #: Those that decide: a planner with an order of its own replaces the configured one.
+        self._deciding = policies
         if isinstance(policies.admission, Planning):
-            self.state.planner = policies.admission.begin(tuple(models))
+            planner = self.state.planner = policies.admission.begin(tuple(models))
+            if isinstance(planner, Ordering):
+                self._deciding = replace(policies, ordering=planner)
 
     def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
         """Apply events in order, reconcile once, and return what to do.
@@ -63,7 +68,7 @@ class Scheduler:
                 f"time must not run backwards: {now_ns} ns after {state.now_ns} ns"
             )
         state.now_ns = now_ns
-        step = Step(state, self.params, self.policies, [])
+        step = Step(state, self.params, self._deciding, [])
         for event in events:
             TRANSITIONS[type(event)](step, event)
         fire_due(step)

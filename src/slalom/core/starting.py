@@ -32,6 +32,7 @@ def start_attempt(
     record.attempt = attempt
     record.dispatch_ns = state.now_ns
     dispatch = _dispatch(attempt, chosen)
+    record.clamped_tokens = dispatch.max_tokens
     if record.first_dispatch is None:
         record.first_dispatch_ns = state.now_ns
         record.first_dispatch = dispatch

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, UnloadCause, UnloadReplica
 from slalom.core.ending import abort, end
+from slalom.core.entities import RequestRecord
 from slalom.core.events import FailureKind
 from slalom.core.planned import ask_due_planners
 from slalom.core.snapshot import ReplicaState
@@ -39,7 +40,7 @@ def _expire_waiting(step: Step) -> None:
         end(
             step.state,
             record,
-            Outcome.REJECTED,
+            _unserved(record),
             step.actions,
             reason=Reason.QUEUE_TIMEOUT,
             retry_after_ns=step.params.swap_patience_ns,
@@ -53,8 +54,7 @@ def _fail_silent_attempts(step: Step) -> None:
         attempt = next(iter(step.state.attempts.values()))
         if attempt.heard_ns > limit_ns:
             return
-        record = step.state.requests.get(attempt.request_id)
-        delivered = record is not None and record.first_token_ns >= 0
+        delivered = attempt.first_ns >= 0
         fail_attempt(step, attempt, FailureKind.STALLED, delivered=delivered)
 
 
@@ -86,8 +86,13 @@ def _enforce_drain_deadline(step: Step) -> None:
         return
     for record in list(state.requests.values()):
         state.counters["drain_unfinished"] += 1
-        outcome = Outcome.REJECTED if record.in_queue else Outcome.FAILED
-        end(state, record, outcome, step.actions, reason=Reason.DRAINING)
+        end(state, record, _unserved(record), step.actions, reason=Reason.DRAINING)
+
+
+def _unserved(record: RequestRecord) -> Outcome:
+    """How a request ends whose time is up: refused, unless it runs or its client got a part."""
+    begun = record.first_token_ns >= 0 or not record.in_queue
+    return Outcome.FAILED if begun else Outcome.REJECTED
 
 
 def complete_drain(step: Step) -> None:

@@ -337,8 +337,7 @@ def on_replica_gone(step: Step, event: ReplicaGone) -> None:
     if was_loading:
         _fail_load(step, model, FailureKind.CRASHED, "its process ended while it loaded")
     for attempt in list(replica.running.values()):
-        record = state.requests.get(attempt.request_id)
-        delivered = record is not None and record.first_token_ns >= 0
+        delivered = attempt.first_ns >= 0
         fail_attempt(step, attempt, FailureKind.CRASHED, delivered=delivered)
     forget(replica)
     state.dirty[device.spec.id] = device

@@ -119,6 +119,13 @@ class ScenarioModel(Section):
     replicas: int = Field(1, ge=1, le=100_000, description="Replicas while there is demand.")
     pinned: bool = Field(default=False, description="Loaded at the start, never evicted.")
     engine: Engine = Field(description="How fast it is.")
+    calibrated: bool | Annotated[float, Field(gt=0, le=100)] = Field(
+        default=True,
+        description=(
+            "Whether planners know its step times at the start, or the factor by which what they "
+            "are told is wrong."
+        ),
+    )
     load: LoadTimeSection = Field(
         default_factory=LoadTimeSection, description="How long it takes to come up."
     )

@@ -4,9 +4,10 @@ Owns the translation and the reading of `--policy`. Owns no law: engines come fr
 `from_file_engine`, loads from `slalom.workload`. Called by `compare`, which the commands run on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from slalom.config.nearest import nearest
 from slalom.config.params import policies as built_policies
@@ -14,12 +15,15 @@ from slalom.config.params import scheduler_params
 from slalom.config.scenario_file import ScenarioModel
 from slalom.config.scenario_load import LoadedScenario
 from slalom.core.policy import Policies
-from slalom.core.request import DeviceSpec, ModelSpec, Request
+from slalom.core.request import DeviceSpec, ModelSpec, Request, StepCost
 from slalom.errors import ConfigError
 from slalom.policies.registry import DEFAULT_KINDS, POLICIES, Slot, build
+from slalom.twin.engine_model import StepLaw
+from slalom.twin.engine_specs import EngineSpec
 from slalom.twin.faults import FaultPlan
 from slalom.twin.from_file_engine import engine_laws
 from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, TwinModel
+from slalom.twin.step_costs import step_cost_of
 from slalom.units import seconds_to_ns
 from slalom.workload.load import LoadItem, draw_load
 
@@ -110,6 +114,7 @@ def scenario_of(
 
 def _model(section: ScenarioModel, folder: Path) -> TwinModel:
     load = section.load
+    laws = engine_laws(section, folder)
     return TwinModel(
         spec=ModelSpec(
             id=section.id,
@@ -118,10 +123,20 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
             places=section.places,
             replicas=section.replicas,
             pinned=section.pinned,
+            step_cost=_known_cost(section, laws),
         ),
-        **engine_laws(section, folder),
+        **laws,
         load=LoadLaw(seconds_to_ns(load.fixed_seconds), load.bytes_per_second, links=load.links),
     )
+
+
+def _known_cost(section: ScenarioModel, laws: Mapping[str, Any]) -> StepCost | None:
+    """What planners are told of a model's step times."""
+    if section.calibrated is False:
+        return None
+    engine: EngineSpec | StepLaw = laws.get("engine") or laws["step"]
+    cost = step_cost_of(engine, places=section.places)
+    return cost if section.calibrated is True else cost.scaled(section.calibrated)
 
 
 def _arrival(item: LoadItem) -> Arrival:

@@ -20,9 +20,16 @@ name: one
 requests: 1
 clients:
   - arrivals: {kind: poisson, rate_per_s: 1}
-    mix: [{task: chat, model: m, prompt: {kind: fixed, tokens: 10}}]
+    mix:
+      - task: chat
+        model: m
+        prompt: {kind: fixed, tokens: 10}
+        output: {kind: fixed, tokens: 10}
 models:
-  - {id: m, bytes: 1GiB, engine: {kind: usl, a: 100, s: 0.1, k: 0}, calibrated: CALIBRATED}
+  - id: m
+    bytes: 1GiB
+    calibrated: XX
+    engine: {kind: usl, a: 100, s: 0.1, k: 0}
 devices: [{id: gpu, budget: 2GiB}]
 """
 
@@ -86,7 +93,7 @@ def test_a_scenario_says_what_planners_know(
     tmp_path: Path, written: str, factor: float | None
 ) -> None:
     path = tmp_path / "one.yaml"
-    path.write_text(_SCENARIO.replace("CALIBRATED", written), encoding="utf-8")
+    path.write_text(_SCENARIO.replace("XX", written), encoding="utf-8")
     scenario = scenario_of(load_scenario(path), policies(), seed=0)
     told = scenario.models[0].spec.step_cost
     if factor is None:

@@ -12,16 +12,31 @@ from typing import Any, Literal, cast
 from slalom.core.policy import Admission, Ordering, Policies, Residency, Routing
 from slalom.errors import ConfigError
 from slalom.policies.admission import DropLate, OpenAdmission
+from slalom.policies.class_priority import ClassPriority
+from slalom.policies.edf_drop import EdfDrop
+from slalom.policies.niyama import Niyama
 from slalom.policies.ordering import Edf, Fcfs
 from slalom.policies.residency import Lru
 from slalom.policies.routing import MostFree, Pack
+from slalom.policies.saber import Saber
+from slalom.policies.static import Static
+from slalom.policies.velocity import Velocity
 
 Slot = Literal["admission", "ordering", "residency", "routing"]
 
 #: slot -> kind -> the policy's dataclass.
 POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
     {
-        "admission": {"open": OpenAdmission, "drop-late": DropLate},
+        "admission": {
+            "open": OpenAdmission,
+            "drop-late": DropLate,
+            "static": Static,
+            "saber": Saber,
+            "edf-drop": EdfDrop,
+            "class-priority": ClassPriority,
+            "niyama": Niyama,
+            "velocity": Velocity,
+        },
         "ordering": {"fcfs": Fcfs, "edf": Edf},
         "residency": {"lru": Lru},
         "routing": {"most-free": MostFree, "pack": Pack},

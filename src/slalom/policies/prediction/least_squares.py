@@ -54,9 +54,16 @@ class Sums:
                 matrix[at] = matrix[at] * keep + part * other
                 at += 1
 
-    def scale(self, factor: float) -> None:
-        """Take all that was wanted so far for so many times as much."""
-        self.vector = [value * factor for value in self.vector]
+    def scale(self, factor: float, share: float = 1.0) -> None:
+        """Take all that was wanted so far for so many times as much, and count it less.
+
+        Args:
+            factor: Of what was wanted.
+            share: Of the weight that remains.
+        """
+        self.weight *= share
+        self.matrix = [value * share for value in self.matrix]
+        self.vector = [value * (factor * share) for value in self.vector]
 
 
 def join(parts: Sequence[Sums], weight_max: float) -> Sums:

@@ -7,14 +7,9 @@ only, the same ones that its planner is told. Owns no decision. Called by planne
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slalom.core.planning import Observation, PlanView
+from slalom.core.planning import Moment, Observation, PlanView
 from slalom.core.request import ModelSpec, Request, StepCost
-from slalom.units import MS, US
-
-#: Of an engine of which nothing is known: a small model on a slow device.
-DEFAULT_COST = StepCost(
-    step_ns=15.0 * MS, sequence_ns=0.5 * MS, prompt_ns=200.0 * US, request_ns=2.0 * MS
-)
+from slalom.policies.prediction.step_cost import StepTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +36,27 @@ class Predictor:
         self, models: Sequence[ModelSpec], options: PredictorOptions | None = None
     ) -> None:
         self.options = options or PredictorOptions()
-        self._costs = {model.id: model.step_cost or DEFAULT_COST for model in models}
+        self._steps = {
+            model.id: StepTimes(model, learns=self.options.calibrate) for model in models
+        }
 
     def observe(self, seen: Observation, model: PlanView, now_ns: int) -> None:
         """Learn from what happened; a few microseconds."""
+        attempt = seen.attempt
+        if attempt is None:
+            return
+        steps = self._steps[model.spec.id]
+        moment = seen.moment
+        if moment is Moment.TOLD:
+            steps.told(attempt, model.beside, now_ns)
+        elif moment is Moment.STARTED:
+            steps.start(attempt, model.beside, now_ns)
+        elif moment is Moment.OVER:
+            steps.over(attempt, model.beside, now_ns, finished=seen.finished)
 
     def cost(self, model_id: str) -> StepCost:
         """What a step of a replica of this model takes."""
-        return self._costs[model_id]
+        return self._steps[model_id].cost
 
     def remaining_tokens(self, request: Request, produced_tokens: int = 0) -> float:
         """Tokens a request has still to write as a planner should count them; at least 1.

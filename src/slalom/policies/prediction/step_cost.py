@@ -1,0 +1,314 @@
+"""How long the steps of a model's engine take, learned from what its attempts tell.
+
+Owns the fit of one model: non-negative least squares over spans, with a memory for each kind of
+step (how many sequences, with a prompt or without), so that plenty of one kind drowns no other.
+Starts from a prior, whose common scale is learned first. Called by `predictor`.
+
+A kind of step forgets only when it is seen again. When one that is well known suddenly takes
+another time, all kinds are taken to have changed by the same factor: a slow-down shows in what
+runs now, and holds for what does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import exp, log
+from operator import mul
+
+from slalom.core.planning import ActiveView
+from slalom.core.request import ModelSpec, StepCost
+from slalom.policies.prediction.least_squares import Sums, join, product, solve
+from slalom.policies.prediction.replica_path import Reading, ReplicaPath, Run, Span
+from slalom.units import MS, US
+
+#: Of an engine of which nothing is known: a small model on a slow device.
+DEFAULT_COST = StepCost(
+    step_ns=15.0 * MS, sequence_ns=0.5 * MS, prompt_ns=200.0 * US, request_ns=2.0 * MS
+)
+
+#: The terms of a span's time: steps, sequences, the bending part of sequences, context, prompt
+#: tokens, pairs of these, what runs beside, first tokens, and waits for the step before those.
+_TERMS = 9
+#: Who comes while others write waits for half a step on average, if the engine works in steps.
+_WAIT_SHARE = 0.5
+#: Weight of the newer spans of a kind after which an old one counts 1/e: half a minute.
+_MEMORY = 60.0
+#: No kind of step counts more than this.
+_KIND_MAX = 20.0
+#: How much the shape of a prior counts against spans: of a calibration, of a mere default.
+_RIDGE_TOLD, _RIDGE_DEFAULT = 0.5, 0.02
+#: How much a prior's scale counts.
+_SCALE_RIDGE = 0.1
+#: Typical use, at which a term of no known size is taken for a share of a step.
+_TYPICAL_CONTEXT, _TYPICAL_PROMPT = 500.0, 500.0
+#: A fit is made at most so often, but for the first ones.
+_FIT_EVERY_NS = 250 * MS
+_FIRST_FITS = 20
+#: A span that is off by more than this, and by more than the kind's usual noise, loses weight.
+_OUTLIER, _OUTLIER_SPREADS = 0.1, 3.0
+#: A known kind that is off by so much (a logarithm), against its own past, has changed.
+_CHANGE, _CHANGE_SPREADS = 0.25, 4.0
+_KNOWN_WEIGHT, _RECENT_WEIGHT = 8.0, 3.0
+#: What spans from before a change count after it.
+_AFTER_CHANGE = 0.25
+#: Memory of the errors: of late, and as a rule; of what is shown.
+_LATE, _RULE, _SHOWN = 3.0, 40.0, 20.0
+#: Observed and expected times are compared within this factor.
+_FACTOR_MAX = 8.0
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What is known of one kind of step."""
+
+    sums: Sums = field(default_factory=lambda: Sums(_TERMS))
+    #: Logarithm of observed over expected: of late, as a rule, and how far it strays.
+    late: float = 0.0
+    rule: float = 0.0
+    spread: float = 0.1
+    #: Weight seen since the last change.
+    known: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """An attempt that ended with the whole answer."""
+
+    run: Run
+    took_ns: int
+    #: What the fit, as it was all along, says of what happened.
+    expected_ns: float
+
+
+class StepTimes:
+    """The fit of one model.
+
+    Args:
+        spec: The model; its step cost is the prior, if it has one.
+        learns: Whether spans change anything.
+    """
+
+    def __init__(self, spec: ModelSpec, *, learns: bool = True) -> None:
+        self.learns = learns
+        prior = spec.step_cost or DEFAULT_COST
+        self._free_tokens = prior.free_tokens
+        self._bend = _bend(prior, spec.places)
+        self._scales = _scales(prior, self._bend)
+        terms = _terms_of(prior, self._bend)
+        self._prior = [term / scale for term, scale in zip(terms, self._scales, strict=True)]
+        self._ridge = [_RIDGE_TOLD if spec.step_cost else _RIDGE_DEFAULT] * _TERMS
+        self._fit = list(self._prior)
+        self._terms = terms
+        self._kinds: dict[tuple[int, int], _Kind] = {}
+        self._paths: dict[str, ReplicaPath] = {}
+        self._fits = 0
+        self._fit_ns = -1
+        self._is_stale = False
+        #: The present answer; with what each attempt beside adds to a step.
+        self.cost = prior
+        self.beside_ns = 0.0
+        #: Mean relative error of what was expected of spans, lately; -1 before there were any.
+        self.error = -1.0
+        #: Spans seen, by weight.
+        self.seen = 0.0
+        #: Times that all kinds of step were found changed.
+        self.changes = 0
+
+    # -- what happens ---------------------------------------------------------------------
+
+    def start(self, attempt: ActiveView, beside: int, now_ns: int) -> list[Lived]:
+        """An attempt was dispatched; what ended before is settled now."""
+        path = self._path(attempt.replica_id)
+        return self._read(path.start(attempt, self._beside(path, beside), self.cost, now_ns))
+
+    def told(self, attempt: ActiveView, beside: int, now_ns: int) -> list[Lived]:
+        """An attempt has produced tokens."""
+        path = self._path(attempt.replica_id)
+        return self._read(path.told(attempt, self._beside(path, beside), self.cost, now_ns))
+
+    def over(self, attempt: ActiveView, beside: int, now_ns: int, *, finished: bool) -> list[Lived]:
+        """An attempt has given its place back."""
+        path = self._path(attempt.replica_id)
+        others = self._beside(path, beside)
+        return self._read(path.over(attempt, others, self.cost, now_ns, finished=finished))
+
+    def _path(self, replica_id: str) -> ReplicaPath:
+        path = self._paths.get(replica_id)
+        if path is None:
+            most = self._bend if self.cost.sequence_sq_ns < 0 else float("inf")
+            path = self._paths[replica_id] = ReplicaPath(most, self._free_tokens)
+        return path
+
+    def _beside(self, path: ReplicaPath, beside: int) -> int:
+        if len(self._paths) == 1:
+            return beside
+        return beside + sum(len(other) for other in self._paths.values() if other is not path)
+
+    def _read(self, readings: list[Reading]) -> list[Lived]:
+        if not readings:
+            return []
+        lived = []
+        for reading in readings:
+            run = reading.run
+            if reading.span is not None:
+                run.expected_ns += self._learn(reading.span)
+            if reading.is_end:
+                lived.append(Lived(run, reading.at_ns - run.started_ns, run.expected_ns))
+        if self.learns and self._is_stale:
+            now_ns = readings[-1].at_ns
+            if self._fits < _FIRST_FITS or now_ns >= self._fit_ns + _FIT_EVERY_NS:
+                self._refit(now_ns)
+        return lived
+
+    # -- the fit --------------------------------------------------------------------------
+
+    def _learn(self, span: Span) -> float:
+        """Take a span in; what it should have taken."""
+        row = self._row(span)
+        known_ns = 0.0
+        if span.is_first:
+            # First tokens tell of prompts and waits; what a step takes is seen better later.
+            known_ns = _dot(row[:4], self._terms) + row[6] * self._terms[6]
+            waited = min(span.thought_steps, 1.0) * known_ns
+            row = (0.0, 0.0, 0.0, 0.0, row[4], row[5], 0.0, 1.0, waited)
+        expected_ns = known_ns + _dot(row, self._terms)
+        if span.weight <= 0.0:
+            return expected_ns
+        took_ns = float(span.took_ns)
+        self.seen += span.weight
+        self._keep_error(min(abs(took_ns / expected_ns - 1.0), 1.0), span.weight)
+        if not self.learns:
+            return expected_ns
+        scale = min(max(expected_ns, took_ns / _FACTOR_MAX), took_ns * _FACTOR_MAX)
+        what = 2 if span.is_first else 1 if span.prompt_tokens > 0.0 else 0
+        key = (int(span.sequences + 0.5).bit_length(), what)
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = _Kind()
+        weight = span.weight * self._trust(kind, log(took_ns / scale), span.weight)
+        normed = [value * size / scale for value, size in zip(row, self._scales, strict=True)]
+        kind.sums.add(normed, (took_ns - known_ns) / scale, weight, _MEMORY)
+        if not span.is_first:
+            self._look_for_change(kind)
+        self._is_stale = True
+        return expected_ns
+
+    def _row(self, span: Span) -> tuple[float, ...]:
+        steps = span.steps
+        bent = span.sequences_sq / self._bend
+        return (
+            steps,
+            steps * (2.0 * span.sequences - bent),
+            steps * bent,
+            steps * span.context_tokens,
+            span.prompt_tokens,
+            span.prompt_pairs,
+            steps * span.beside,
+            0.0,
+            0.0,
+        )
+
+    def _keep_error(self, share: float, weight: float) -> None:
+        if self.error < 0.0:
+            self.error = share
+        self.error += (share - self.error) * min(weight / _SHOWN, 1.0)
+
+    def _trust(self, kind: _Kind, off: float, weight: float) -> float:
+        """Share of a span's weight that counts; keeps the kind's errors."""
+        stray = abs(off - kind.late)
+        bound = max(_OUTLIER, _OUTLIER_SPREADS * kind.spread)
+        kind.late += (off - kind.late) * min(weight / min(_LATE, kind.known + weight), 1.0)
+        kind.rule += (off - kind.rule) * min(weight / min(_RULE, kind.known + weight), 1.0)
+        kind.spread += (min(stray, 3 * bound) - kind.spread) * min(weight / _RULE, 1.0)
+        kind.known += weight
+        return min(1.0, bound / stray) if stray > 0.0 else 1.0
+
+    def _look_for_change(self, kind: _Kind) -> None:
+        moved = kind.late - kind.rule
+        if kind.known < _KNOWN_WEIGHT + _RECENT_WEIGHT:
+            return
+        if abs(moved) < max(_CHANGE, _CHANGE_SPREADS * kind.spread):
+            return
+        factor = exp(kind.late)
+        self.changes += 1
+        for other in self._kinds.values():
+            other.sums.scale(factor, _AFTER_CHANGE)
+            other.late = other.rule = 0.0
+            other.known = 0.0
+        self._fit_ns = -1
+
+    def _refit(self, now_ns: int) -> None:
+        sums = join([kind.sums for kind in self._kinds.values()], _KIND_MAX)
+        along = _dot(self._prior, sums.vector)
+        square = product(sums, self._prior, self._prior)
+        scale = (along + _SCALE_RIDGE) / (square + _SCALE_RIDGE)
+        self._fit = solve(sums, self._ridge, [scale * value for value in self._prior])
+        self._terms = [value * size for value, size in zip(self._fit, self._scales, strict=True)]
+        self._fits += 1
+        self._fit_ns = now_ns
+        self._is_stale = False
+        self._publish()
+
+    def _publish(self) -> None:
+        step, rising, bending, context, prompt, pair, beside, request, _ = self._terms
+        self.beside_ns = beside
+        self.cost = StepCost(
+            step_ns=max(step, 1.0 * US),
+            sequence_ns=2.0 * rising,
+            context_ns=context,
+            prompt_ns=prompt,
+            request_ns=request,
+            sequence_sq_ns=(bending - rising) / self._bend,
+            prompt_pair_ns=pair,
+            free_tokens=self._free_tokens,
+        )
+
+
+def _bend(cost: StepCost, places: int) -> float:
+    """Sequences up to which more of them never make a step shorter."""
+    bend = float(max(places, 2))
+    if cost.sequence_sq_ns < 0.0:
+        bend = max(min(bend, -0.5 * cost.sequence_ns / cost.sequence_sq_ns), 2.0)
+    return bend
+
+
+def _terms_of(cost: StepCost, bend: float) -> list[float]:
+    """A step cost in our terms.
+
+    The part of the sequences n is a rising one, n(2 - n/bend), and a bending one, n²/bend: with
+    neither of them negative they make every parabola that does not fall up to `bend`.
+    """
+    rising = 0.5 * cost.sequence_ns
+    return [
+        cost.step_ns,
+        rising,
+        max(cost.sequence_sq_ns * bend + rising, 0.0),
+        cost.context_ns,
+        cost.prompt_ns,
+        cost.prompt_pair_ns,
+        0.0,
+        cost.request_ns,
+        _WAIT_SHARE,
+    ]
+
+
+def _scales(cost: StepCost, bend: float) -> list[float]:
+    """The size of each term that would make it as large as a typical step."""
+    count = max(bend / 4.0, 1.0)
+    context = count * _TYPICAL_CONTEXT
+    step_ns = cost.of(count, context, 0.0)
+    prompt = _TYPICAL_PROMPT
+    return [
+        step_ns,
+        step_ns / count,
+        step_ns * bend / (count * count),
+        step_ns / context,
+        step_ns / prompt,
+        step_ns / (prompt * prompt),
+        step_ns / 4.0,
+        step_ns,
+        1.0,
+    ]
+
+
+def _dot(left: Sequence[float], right: Sequence[float]) -> float:
+    return float(sum(map(mul, left, right)))

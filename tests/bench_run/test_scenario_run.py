@@ -174,7 +174,7 @@ def test_targets_alternate_and_the_slower_one_shows_in_the_ratios(loaded: Loaded
 
 
 def _run(policy: str, seed: int, good: int) -> RunResult:
-    summary = Summary(10, 10, good, 0, 0, 0, 10.0, None, None, None)
+    summary = Summary(10, 10, good, 0, 0, 0, 0, 10.0, None, None, None)
     return RunResult(policy, seed, summary, {"chat": summary})
 
 

@@ -74,7 +74,7 @@ def test_an_answer_without_a_token_has_neither_ttft_nor_tpot() -> None:
     assert record(first_ms=10, tokens=1).tpot_ns is None
 
 
-def test_errors_and_refusals_are_misses_and_cancellations_leave_the_denominator() -> None:
+def test_errors_and_refusals_are_misses_and_what_nobody_wants_leaves_the_denominator() -> None:
     rows = [
         record(good=True, first_ms=20, tokens=2),
         record(good=True, first_ms=40, tokens=2),
@@ -82,10 +82,12 @@ def test_errors_and_refusals_are_misses_and_cancellations_leave_the_denominator(
         record(Fate.REFUSED),
         record(Fate.FAILED),
         record(Fate.CANCELLED),
+        record(Fate.SUPERSEDED, first_ms=20, tokens=2),
     ]
     summary = summarise(rows, 4 * SECOND)
-    assert (summary.injected, summary.done, summary.good) == (6, 3, 2)
+    assert (summary.injected, summary.done, summary.good) == (7, 3, 2)
     assert (summary.refused, summary.failed, summary.cancelled) == (1, 1, 1)
+    assert summary.superseded == 1
     assert summary.attainment == pytest.approx(2 / 5)
     assert summary.goodput_per_s == pytest.approx(0.5)
     assert summary.ttft_ns is not None

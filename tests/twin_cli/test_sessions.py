@@ -52,7 +52,7 @@ def test_a_session_ends_with_a_request_that_fails() -> None:
 
 def metered(scenario: Scenario, **other: Any) -> Meter:
     meter = Meter(scenario, **other)
-    run(scenario, watch=meter.watch, keep=False)
+    run(scenario, observer=meter, keep=False)
     return meter
 
 
@@ -67,7 +67,7 @@ def test_records_are_those_of_the_ends() -> None:
 def test_requests_of_the_warm_up_leave_no_record_but_are_counted_as_good() -> None:
     meter = metered(a_scenario(an_arrival("a"), an_arrival("b", SECOND)), warm_up_ns=SECOND)
     assert [record.request_id for record in meter.records] == ["b"]
-    assert meter.good == 2
+    assert meter.good_whole == 2
 
 
 def test_device_time_is_shared_evenly_and_told_apart_by_use() -> None:

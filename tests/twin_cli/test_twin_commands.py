@@ -76,6 +76,7 @@ def test_run_shows_policies_side_by_side(scenario: Path) -> None:
         "E2E p50",
         "shed",
         "cancelled",
+        "superseded",
         "evictions",
         "loads",
         "cold starts",
@@ -100,7 +101,8 @@ def test_counts_add_up(scenario: Path) -> None:
     for policy in document("run", scenario)["policies"].values():
         for run in policy["runs"]:
             figures = run["figures"]
-            ends = sum(figures[name] for name in ("done", "refused", "failed", "cancelled"))
+            names = ("done", "refused", "failed", "cancelled", "superseded")
+            ends = sum(figures[name] for name in names)
             assert ends == figures["injected"]
             assert figures["cancelled"] > 0
             assert 0 < figures["busy_share"] <= 1
@@ -117,12 +119,17 @@ def test_a_bound_lies_above_every_policy(scenario: Path) -> None:
         assert 0 < figures["good_of_bound"] <= 1
 
 
-def test_sessions_have_no_bound(scenario: Path) -> None:
+def test_sessions_have_a_bound_too(scenario: Path) -> None:
     two = "{kind: fixed, tokens: 2}"
     steps = f"    steps: {{count: {two}, gap_seconds: 1, appended: {two}}}\n"
-    scenario.write_text(TEXT.replace("models:\n", f"{steps}models:\n", 1))
-    assert document("run", scenario)["policies"]["first-come"]["runs"][0]["figures"]["done"] > 120
-    assert "no bound for sessions" in invoke("run", scenario, "--bound").stderr
+    scenario.write_text(ROOMY.replace("models:\n", f"{steps}models:\n", 1))
+    for policy in document("run", scenario, "--bound", "--seeds", 1)["policies"].values():
+        figures = policy["runs"][0]["figures"]
+        assert 120 < figures["injected"] <= 240
+        assert figures["good"] / 240 <= figures["schedule_share"] <= figures["bound_share"] <= 1
+        assert 0 < figures["good_of_bound"] <= 1
+    shown = invoke("run", scenario, "--bound", "--seeds", 1).stdout
+    assert "good of what is possible" in shown
 
 
 def test_a_policy_can_be_written_on_the_command_line(scenario: Path) -> None:

@@ -53,7 +53,7 @@ def replayed(
     """
     scenario = scenario_of(header, entries, items, engine)
     meter = Meter(scenario)
-    run(scenario, watch=meter.watch)
+    run(scenario, observer=meter)
     return [record for record in meter.records if record.request_id in items]
 
 

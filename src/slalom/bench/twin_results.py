@@ -26,6 +26,7 @@ _COLUMNS: Mapping[str, tuple[str, float, int]] = {
     "e2e_ms.p95": ("E2E p95, ms", 1, 0),
     "refused": ("shed", 1, 0),
     "cancelled": ("cancelled", 1, 0),
+    "superseded": ("superseded", 1, 0),
     "loads": ("loads", 1, 0),
     "useful_token_share": ("useful tokens, %", 100, 0),
 }

@@ -77,6 +77,11 @@ class VllmBatching(Section):
     prefix_caching: bool = Field(
         default=True, description="Whether what was read serves later prompts of a session."
     )
+    by_priority: bool = Field(
+        default=False,
+        description="Whether it takes waiting requests by priority (a planner's, else the first "
+        "deadline) and lets the least urgent give way, as with vLLM's priority scheduling.",
+    )
 
 
 class LlamaCppSlots(Section):
@@ -118,6 +123,10 @@ class ScenarioModel(Section):
     places: int = Field(8, ge=1, le=100_000, description="Requests a replica runs at a time.")
     replicas: int = Field(1, ge=1, le=100_000, description="Replicas while there is demand.")
     pinned: bool = Field(default=False, description="Loaded at the start, never evicted.")
+    resumable: bool = Field(
+        default=True,
+        description="Whether its answers can be broken off and continued: planners may pause them.",
+    )
     engine: Engine = Field(description="How fast it is.")
     calibrated: bool | Annotated[float, Field(gt=0, le=100)] = Field(
         default=True,
@@ -157,6 +166,12 @@ class FaultSection(Section):
     error: float = Field(0, ge=0, le=1, description="Attempts answered with an error.")
     failed_load: float = Field(0, ge=0, le=1, description="Loads that fail.")
     slow_load: float = Field(0, ge=0, le=1, description="Loads that take ten times as long.")
+    foreign_memory: float = Field(
+        0, ge=0, le=1, description="Loads after which more memory is taken than was estimated."
+    )
+    lost: float = Field(0, ge=0, le=1, description="Events of engines that are never told.")
+    late: float = Field(0, ge=0, le=1, description="Events told up to two seconds late.")
+    duplicate: float = Field(0, ge=0, le=1, description="Events told twice.")
 
 
 class PolicySet(Section):

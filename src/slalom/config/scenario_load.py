@@ -26,11 +26,13 @@ from slalom.config.scenario_loads import (
     EvenGaps,
     FixedTokens,
     GammaGaps,
+    KeystrokesSection,
     Lengths,
     LogNormalTokens,
     MixEntrySection,
     PoissonArrivals,
     QuantileTokens,
+    RetriesSection,
     StepsSection,
     TraceReplay,
     UniformTokens,
@@ -39,6 +41,7 @@ from slalom.config.tree import KeyPath, path_text
 from slalom.errors import ConfigError
 from slalom.units import seconds_to_ns
 from slalom.workload.arrivals import ArrivalProcess, GammaArrivals
+from slalom.workload.clients import Keystrokes, Retries
 from slalom.workload.lengths import (
     FixedLength,
     LengthLaw,
@@ -137,8 +140,26 @@ def _group(
     steps = _steps(section.steps) if section.steps else None
     if isinstance(section.arrivals, TraceReplay):
         rows = _rows(section.arrivals, reading, (*at, "arrivals", "path"))
-        return Group(section.name, kinds, trace=rows)
-    return Group(section.name, kinds, arrivals=_process(section.arrivals), steps=steps)
+        return Group(section.name, kinds, trace=rows, retries=_retries(section.retries))
+    return Group(
+        section.name,
+        kinds,
+        arrivals=_process(section.arrivals),
+        steps=steps,
+        retries=_retries(section.retries),
+    )
+
+
+def _retries(section: RetriesSection | None) -> Retries | None:
+    if section is None:
+        return None
+    return Retries(section.tries, seconds_to_ns(section.backoff_seconds), section.jitter)
+
+
+def _keystrokes(section: KeystrokesSection | None) -> Keystrokes | None:
+    if section is None:
+        return None
+    return Keystrokes(section.share, section.after_ms, section.cancels, section.supersede)
 
 
 def _rows(section: TraceReplay, reading: _Reading, at: KeyPath) -> tuple[TraceRow, ...]:
@@ -180,6 +201,7 @@ def _kind(entry: MixEntrySection, tasks: Mapping[str, TaskSpec]) -> Kind:
         max_tokens=entry.max_tokens,
         typed_on_share=entry.typed_on_share,
         typed_on_ms=entry.typed_on_ms,
+        keystrokes=_keystrokes(entry.keystrokes),
     )
 
 

@@ -167,6 +167,35 @@ Lengths = Annotated[
 ]
 
 
+def _ascending(span: tuple[float, float]) -> tuple[float, float]:
+    low, high = span
+    if not 0 <= low <= high:
+        raise ValueError("must be two ascending times of 0 or more")
+    return span
+
+
+class KeystrokesSection(Section):
+    """Users who type on in one document and ask anew: each arrival is the first of a burst."""
+
+    share: float = Field(
+        ge=0, le=0.95, description="Share of requests that a further keystroke makes stale."
+    )
+    after_ms: Annotated[tuple[float, float], AfterValidator(_ascending)] = Field(
+        (100, 600), description="The next keystroke comes between these after a request, ms."
+    )
+    cancels: float = Field(
+        1,
+        ge=0,
+        le=1,
+        description="Share of documents whose editor cancels the stale request; the others leave "
+        "it to itself and only send the newer one.",
+    )
+    supersede: bool = Field(
+        default=False,
+        description="Requests name their document, so that the server ends the stale one itself.",
+    )
+
+
 class MixEntrySection(Section):
     """One kind of request among those a group of clients sends."""
 
@@ -192,15 +221,20 @@ class MixEntrySection(Section):
     typed_on_share: float = Field(
         0, ge=0, le=1, description="Share of requests whose user types on and takes them back."
     )
-    typed_on_ms: tuple[float, float] = Field(
+    typed_on_ms: Annotated[tuple[float, float], AfterValidator(_ascending)] = Field(
         (100, 600), description="When that happens: between these after the arrival, milliseconds."
+    )
+    keystrokes: KeystrokesSection | None = Field(
+        None, description="Users who type on and send a newer request each time."
     )
 
     @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        low, high = self.typed_on_ms
-        if not 0 <= low <= high:
-            raise ValueError("typed_on_ms must be two ascending times of 0 or more")
+    def _types_in_one_way(self) -> Self:
+        if self.keystrokes is not None and self.typed_on_share:
+            raise ValueError(
+                "typed_on_share and keystrokes both say that users type on: leave one out "
+                "(keystrokes sends a newer request, typed_on_share does not)"
+            )
         return self
 
 
@@ -214,6 +248,22 @@ class StepsSection(Section):
     gap_sigma: float = Field(0.8, ge=0, le=5, description="Spread of the pause's logarithm.")
     appended: Lengths = Field(
         description="Tokens a step adds to the prompt and the answer before it."
+    )
+
+
+class RetriesSection(Section):
+    """Clients that come again after a refusal (429, 503), as the SDKs of OpenAI do."""
+
+    tries: int = Field(2, ge=1, le=20, description="Further tries after the first one.")
+    backoff_seconds: float = Field(
+        0.5,
+        ge=0,
+        le=3600,
+        description="Wait before the first of them, doubled for each, up to sixteen times; longer "
+        "where the server says so.",
+    )
+    jitter: float = Field(
+        0.25, ge=0, le=1, description="Up to this share of the wait is added at random."
     )
 
 
@@ -235,6 +285,9 @@ class ClientsSection(Section):
     arrivals: Arrivals = Field(description="When requests, or sessions, begin.")
     mix: Annotated[tuple[MixEntrySection, ...], NOT_EMPTY] = Field(description="What they ask for.")
     steps: StepsSection | None = Field(None, description="Sessions of several steps.")
+    retries: RetriesSection | None = Field(
+        None, description="What refused clients do; without it they do not come again."
+    )
 
     @model_validator(mode="after")
     def _weights(self) -> Self:
@@ -242,4 +295,9 @@ class ClientsSection(Section):
             raise ValueError("the weights of the mix are all 0; give one a weight")
         if self.steps is not None and self.arrivals.kind == "trace":
             raise ValueError("a trace holds every request already: leave steps out")
+        if any(entry.keystrokes for entry in self.mix):
+            if self.arrivals.kind == "trace":
+                raise ValueError("a trace holds every request already: leave keystrokes out")
+            if self.steps is not None:
+                raise ValueError("steps and keystrokes do not go together: make two groups")
         return self

@@ -23,6 +23,9 @@ class Fate(StrEnum):
     FAILED = "failed"
     #: The client itself gave up, as it had planned; no fault of the server.
     CANCELLED = "cancelled"
+    #: Its client had sent a newer request in its place before the answer was whole, so that nobody
+    #: waited for it any more; whether the server knew or not.
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True)

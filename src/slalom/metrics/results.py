@@ -5,17 +5,18 @@ name says its unit; a task's or percentile's figure has it after a dot (`attainm
 `ttft_ms.p95`). Pure; filled by the twin and by `slalom bench run`, read by `slalom twin diff`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from slalom.metrics.confidence import Estimate, estimate
 from slalom.metrics.records import RequestRecord
-from slalom.metrics.summaries import Spread, Summary, summarise, summarise_tasks
+from slalom.metrics.summaries import Spread, Summary, Tallies
 from slalom.units import MS
 
 #: Raised when a figure changes its meaning; readers refuse others.
 RESULTS_VERSION = 1
+_COUNTS = ("injected", "done", "good", "refused", "failed", "cancelled", "superseded")
 #: Digits after the point, for equal text wherever the numbers are equal.
 _DIGITS = 6
 
@@ -32,8 +33,8 @@ class Usage:
     busy_share: float
     #: Output tokens of good answers among all that were written.
     useful_token_share: float
-    #: Device time given to requests of which no whole answer came, seconds. Requests that run
-    #: side by side share their device's time evenly.
+    #: Device time given to requests of which no whole answer came, or none that was still wanted,
+    #: seconds. Requests that run side by side share their device's time evenly.
     wasted_device_s: float
     #: The same for whole answers that were not good.
     late_device_s: float
@@ -56,15 +57,15 @@ class RunResult:
         cls,
         policy: str,
         seed: int,
-        records: Sequence[RequestRecord],
+        records: Iterable[RequestRecord] | Tallies,
         duration_ns: int,
         *,
         usage: Usage | None = None,
         more: Mapping[str, float] | None = None,
     ) -> "RunResult":
-        """Summarise the records of a run whose arrivals span a duration."""
-        total = summarise(records, duration_ns)
-        tasks = summarise_tasks(records, duration_ns, sorted({row.task for row in records}))
+        """Summarise a run whose arrivals span a duration."""
+        counted = records if isinstance(records, Tallies) else Tallies(records)
+        total, tasks = counted.total(duration_ns), counted.tasks(duration_ns)
         return cls(policy, seed, total, tasks, usage, more or {})
 
     def figures(self) -> dict[str, float]:
@@ -83,7 +84,7 @@ class RunResult:
             ("e2e_ms", total.e2e_ns),
         ):
             found.update(_percentiles(name, spread))
-        for name in ("injected", "done", "good", "refused", "failed", "cancelled"):
+        for name in _COUNTS:
             found[name] = getattr(total, name)
         found["throughput_per_s"] = total.done / total.duration_s if total.duration_s else 0.0
         if self.usage is not None:

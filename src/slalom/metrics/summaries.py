@@ -6,6 +6,7 @@ Pure; called by the demo, the benchmarks and the twin's reports.
 """
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,10 @@ class Summary:
     good: int
     refused: int
     failed: int
-    #: Ended by the client's own plan. Neither good nor a miss: they leave the denominator.
+    #: Ended by the client's own plan, and replaced by the client's newer request. Neither good nor
+    #: a miss: they leave the denominator.
     cancelled: int
+    superseded: int
     #: Span of the arrivals, seconds.
     duration_s: float
     #: Of whole answers, ns.
@@ -52,8 +55,8 @@ class Summary:
 
     @property
     def attainment(self) -> float:
-        """Good ones among the injected that their clients did not cancel; 1 if there are none."""
-        counted = self.injected - self.cancelled
+        """Good ones among the injected that were wanted to the end; 1 if there are none."""
+        counted = self.injected - self.cancelled - self.superseded
         return self.good / counted if counted else 1.0
 
     @property
@@ -80,6 +83,101 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
+class Tally:
+    """Counts and times of records without the records: 24 bytes for each whole answer."""
+
+    __slots__ = ("e2e_ns", "fates", "good", "tpot_ns", "ttft_ns")
+
+    def __init__(self) -> None:
+        self.fates = dict.fromkeys(Fate, 0)
+        self.good = 0
+        self.ttft_ns = array("q")
+        self.tpot_ns = array("d")
+        self.e2e_ns = array("q")
+
+    def __repr__(self) -> str:
+        return f"Tally({sum(self.fates.values())} records, {self.good} good)"
+
+    def add(self, row: RequestRecord) -> None:
+        """Count a record."""
+        self.fates[row.fate] += 1
+        if row.fate is not Fate.DONE:
+            return
+        self.good += row.good
+        self.e2e_ns.append(row.e2e_ns)
+        if (ttft_ns := row.ttft_ns) is not None:
+            self.ttft_ns.append(ttft_ns)
+        if (tpot_ns := row.tpot_ns) is not None:
+            self.tpot_ns.append(tpot_ns)
+
+    def merge(self, other: "Tally") -> None:
+        """Count all that another one has counted."""
+        for fate, count in other.fates.items():
+            self.fates[fate] += count
+        self.good += other.good
+        self.ttft_ns.extend(other.ttft_ns)
+        self.tpot_ns.extend(other.tpot_ns)
+        self.e2e_ns.extend(other.e2e_ns)
+
+    def summary(self, duration_ns: int) -> Summary:
+        """What it comes to.
+
+        Args:
+            duration_ns: Span of the arrivals; of several runs, the sum.
+        """
+        fates = self.fates
+        return Summary(
+            injected=sum(fates.values()),
+            done=fates[Fate.DONE],
+            good=self.good,
+            refused=fates[Fate.REFUSED],
+            failed=fates[Fate.FAILED],
+            cancelled=fates[Fate.CANCELLED],
+            superseded=fates[Fate.SUPERSEDED],
+            duration_s=duration_ns / SECOND,
+            ttft_ns=Spread.of(self.ttft_ns),
+            tpot_ns=Spread.of(self.tpot_ns),
+            e2e_ns=Spread.of(self.e2e_ns),
+        )
+
+
+class Tallies:
+    """A tally for each task."""
+
+    __slots__ = ("_by_task",)
+
+    def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
+        self._by_task: dict[str, Tally] = {}
+        for row in records:
+            self.add(row)
+
+    def __repr__(self) -> str:
+        return f"Tallies({self._by_task!r})"
+
+    def add(self, row: RequestRecord) -> None:
+        """Count a record."""
+        tally = self._by_task.get(row.task)
+        if tally is None:
+            tally = self._by_task[row.task] = Tally()
+        tally.add(row)
+
+    def total(self, duration_ns: int) -> Summary:
+        """Over all tasks."""
+        whole = Tally()
+        for tally in self._by_task.values():
+            whole.merge(tally)
+        return whole.summary(duration_ns)
+
+    def tasks(self, duration_ns: int, first: Sequence[str] = ()) -> dict[str, Summary]:
+        """One summary for each task there is: those named first, then the others by name."""
+        order = [*first, *sorted(set(self._by_task) - set(first))]
+        return {
+            task: self._by_task[task].summary(duration_ns)
+            for task in order
+            if task in self._by_task
+        }
+
+
 def summarise(records: Iterable[RequestRecord], duration_ns: int) -> Summary:
     """Summarise records.
 
@@ -87,29 +185,11 @@ def summarise(records: Iterable[RequestRecord], duration_ns: int) -> Summary:
         records: Of one or several runs.
         duration_ns: Span of their arrivals; of several runs, the sum.
     """
-    rows = list(records)
-    done = [row for row in rows if row.fate is Fate.DONE]
-    counts = {fate: sum(row.fate is fate for row in rows) for fate in Fate}
-    return Summary(
-        injected=len(rows),
-        done=len(done),
-        good=sum(row.good for row in rows),
-        refused=counts[Fate.REFUSED],
-        failed=counts[Fate.FAILED],
-        cancelled=counts[Fate.CANCELLED],
-        duration_s=duration_ns / SECOND,
-        ttft_ns=Spread.of(row.ttft_ns for row in done if row.ttft_ns is not None),
-        tpot_ns=Spread.of(row.tpot_ns for row in done if row.tpot_ns is not None),
-        e2e_ns=Spread.of(row.e2e_ns for row in done),
-    )
+    return Tallies(records).total(duration_ns)
 
 
 def summarise_tasks(
     records: Iterable[RequestRecord], duration_ns: int, tasks: Sequence[str]
 ) -> dict[str, Summary]:
     """One summary for each task, in the given order; tasks not named come last, by name."""
-    groups: dict[str, list[RequestRecord]] = {task: [] for task in tasks}
-    for row in records:
-        groups.setdefault(row.task, []).append(row)
-    order = [*tasks, *sorted(set(groups) - set(tasks))]
-    return {task: summarise(groups[task], duration_ns) for task in order if groups[task]}
+    return Tallies(records).tasks(duration_ns, tasks)

@@ -8,7 +8,7 @@ proved is in docs/explanation/bound.md. Called by whoever reports how far a poli
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from slalom.twin.bound_jobs import jobs_of, requests_of
+from slalom.twin.bound_jobs import PAUSES_MAX, jobs_of, requests_of
 from slalom.twin.bound_schedule import best_schedule
 from slalom.twin.bound_upper import upper_bound
 from slalom.twin.scenario import Scenario
@@ -56,7 +56,9 @@ class Bound:
         return replace(self, good_schedule=max(self.good_schedule, good))
 
 
-def bound(scenario: Scenario, *, achieved: Iterable[int] = ()) -> Bound:
+def bound(
+    scenario: Scenario, *, achieved: Iterable[int] = (), pauses_max: int = PAUSES_MAX
+) -> Bound:
     """Bracket the number of good requests of a scenario over all policies.
 
     The same scenario gives the same bracket. Takes seconds for 2,000 requests.
@@ -64,13 +66,14 @@ def bound(scenario: Scenario, *, achieved: Iterable[int] = ()) -> Bound:
     Args:
         scenario: What to bound; its arrivals must be re-iterable.
         achieved: Good requests of runs already made of this very scenario.
+        pauses_max: The bound is of policies that pause no request more often than this.
 
     Raises:
         ConfigError: The scenario's models and devices do not go together.
     """
     arrivals = tuple(scenario.arrivals)
     scenario = replace(scenario, arrivals=arrivals)
-    models = jobs_of(scenario)
+    models = jobs_of(scenario, pauses_max)
     upper = upper_bound(scenario, models)
     schedule = best_schedule(scenario, models, upper.shares)
     return Bound(

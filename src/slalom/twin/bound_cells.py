@@ -46,6 +46,8 @@ class Windows:
     #: Tokens that must be written by `done_s`, and by `first_s`.
     tokens: Floats
     first_tokens: Floats
+    #: How often it may be started.
+    starts: Floats
     #: Seconds of its own its prompt takes at least, and seconds of the whole replica.
     prefill_s: Floats
     shared_s: Floats
@@ -67,11 +69,12 @@ class Windows:
         done = np.array([job.done_by_s for job in jobs])
         # An answer that may end whenever it likes needs no more than its first token in time.
         endless = np.isinf(done)
-        tokens = np.array([float(job.tokens) for job in jobs])
+        tokens = np.array([float(job.tokens - job.spared) for job in jobs])
         first_tokens = np.minimum(tokens, curve.first_tokens)
         return cls(
             tokens=np.where(endless, first_tokens, tokens),
             first_tokens=first_tokens,
+            starts=np.array([float(job.starts) for job in jobs]),
             prefill_s=prefill,
             shared_s=np.array([job.shared_s for job in jobs]),
             start_s=start,

@@ -63,6 +63,11 @@ class BestEngine:
             token_ns=_dense_ns(profile) + each_ns,
         )
 
+    @property
+    def writes_all(self) -> bool:
+        """Whether an attempt writes its first token after reading, instead of with it."""
+        return self._law is not None
+
     def work(self, arrival: Arrival) -> Work:
         """What a request for this model takes."""
         prompt, output = arrival.request.prompt_tokens, max(arrival.output_tokens, 1)

@@ -6,7 +6,7 @@ and the patience of clients. Each window is the widest any policy could make use
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from slalom.core.request import Sla
@@ -15,6 +15,8 @@ from slalom.twin.bound_engine import BestEngine
 from slalom.twin.scenario import Arrival, Scenario
 from slalom.units import SECOND
 
+#: Pauses of one request that are allowed for unless more were seen.
+PAUSES_MAX = 2
 #: Rounding of the world's integer nanoseconds, so that none of it can exclude a good request, s.
 _GRAIN_S = 1e-6
 
@@ -34,6 +36,10 @@ class Job:
     shared_s: float
     #: Tokens to write after the prompt was read.
     tokens: int
+    #: How often it may be started: once, and after each pause.
+    starts: int = 1
+    #: Tokens that come of reading its context again after a pause, instead of being written.
+    spared: int = 0
 
     @property
     def endless(self) -> bool:
@@ -66,11 +72,17 @@ class ModelJobs:
 
     def possible(self, job: Job) -> bool:
         """Whether a job would be good if it had a replica for itself."""
-        return max(job.start_s, self.load_s) <= job.latest_start_s(self.curve)
+        spared_s = job.spared / self.curve.alone_per_s
+        return max(job.start_s, self.load_s) <= job.latest_start_s(self.curve) + spared_s
 
 
-def jobs_of(scenario: Scenario) -> list[ModelJobs]:
-    """The requests of a scenario, model by model; those for unknown models can never be good."""
+def jobs_of(scenario: Scenario, pauses_max: int = PAUSES_MAX) -> list[ModelJobs]:
+    """The requests of a scenario, model by model; those for unknown models can never be good.
+
+    Args:
+        scenario: Its arrivals must be re-iterable.
+        pauses_max: No policy pauses a request more often than this.
+    """
     unseen = scenario.faults.lost > 0 or scenario.faults.late > 0
     links = {link.name: link.bytes_per_s for link in scenario.links}
     groups: dict[str, list[tuple[Arrival, bool]]] = {m.spec.id: [] for m in scenario.models}
@@ -83,7 +95,12 @@ def jobs_of(scenario: Scenario) -> list[ModelJobs]:
     for model in scenario.models:
         group = groups[model.spec.id]
         engine = BestEngine(model, [arrival for arrival, _ in group])
-        jobs = [_job(arrival, engine, unseen=unseen, follows=follows) for arrival, follows in group]
+        jobs = []
+        for arrival, follows in group:
+            pauses = pauses_max if arrival.request.resumable else 0
+            job = _job(arrival, engine, unseen=unseen, follows=follows)
+            spared = 0 if engine.writes_all else min(pauses, job.tokens)
+            jobs.append(replace(job, starts=1 + pauses, spared=spared))
         rates = [model.load.bytes_per_s, *(links.get(name, 1) for name in model.load.links)]
         load_s = model.load.fixed_ns / SECOND + model.spec.bytes_needed / min(rates) - _GRAIN_S
         jobs.sort(key=lambda job: (job.start_s, job.id))
@@ -104,7 +121,8 @@ def requests_of(arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, bool]]:
 def _job(arrival: Arrival, engine: BestEngine, *, unseen: bool, follows: bool) -> Job:
     request, work = arrival.request, engine.work(arrival)
     first_ns, done_ns = _limits_ns(request.sla, max(arrival.output_tokens, 1), unseen=unseen)
-    limits = [limit for limit in (done_ns, arrival.patience_ns) if limit is not None and limit >= 0]
+    wanted_ns = (done_ns, arrival.patience_ns, arrival.stale_ns)
+    limits = [limit for limit in wanted_ns if limit is not None and limit >= 0]
     arrived_s = request.arrived_ns / SECOND
     done_by_s = arrived_s + min(limits) / SECOND + _GRAIN_S if limits else inf
     first_by_s = done_by_s if first_ns is None else arrived_s + first_ns / SECOND + _GRAIN_S

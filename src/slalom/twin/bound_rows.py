@@ -106,7 +106,7 @@ def _gifts(program: Program, side: Side) -> Ints:
     program.limit(
         np.zeros(1),
         (total, given, np.ones(len(jobs))),
-        (total, side.good, np.full(len(jobs), -curve.gift_tokens)),
+        (total, side.good, -curve.gift_tokens * side.windows.starts),
     )
     return given
 

@@ -8,11 +8,13 @@ that the result is a schedule that exists, on any engine and with any memory. Ca
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from slalom.core.journal import Entry
 from slalom.core.policy import Decision, ModelView, Policies, RequestView, Verdict
 from slalom.core.request import Request
 from slalom.policies.registry import policies
 from slalom.twin.bound_jobs import ModelJobs
 from slalom.twin.bound_plan import make_plan
+from slalom.twin.clients import ClientEnd
 from slalom.twin.run import run
 from slalom.twin.scenario import Arrival, Scenario
 from slalom.units import SECOND
@@ -101,12 +103,29 @@ class _Stage:
     def play(self, candidate: _Candidate) -> frozenset[str]:
         """The good requests of a candidate."""
         arrivals = [one for one in self._arrivals if one.request.id in candidate.admitted]
-        played = run(replace(self.scenario, arrivals=arrivals, policies=candidate.policies))
-        return frozenset(end.request_id for end in played.ends if end.good)
+        seen = _Good()
+        scenario = replace(self.scenario, arrivals=arrivals, policies=candidate.policies)
+        run(scenario, observer=seen, keep=False)
+        return frozenset(seen.names)
 
     def roots_of(self, good: frozenset[str]) -> frozenset[str]:
         """The arrivals of which anything good came."""
         return frozenset(root for root, chain in self.chains.items() if not good.isdisjoint(chain))
+
+
+class _Good:
+    """The good requests of a run, by what their clients call them."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def watch_entry(self, entry: Entry) -> None:
+        """Nothing is counted but ends."""
+
+    def watch_end(self, told: ClientEnd) -> None:
+        """Note a good one; an answer that a clamp cut short is not this answer."""
+        if told.good and not told.cut:
+            self.names.add(told.name)
 
 
 def _chain(arrival: Arrival) -> list[str]:

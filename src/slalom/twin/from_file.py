@@ -4,8 +4,9 @@ Owns the translation and the reading of `--policy`. Owns no law: engines come fr
 `from_file_engine`, loads from `slalom.workload`. Called by `compare`, which the commands run on.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from slalom.twin.from_file_engine import engine_laws
 from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, TwinModel
 from slalom.twin.step_costs import step_cost_of
 from slalom.units import seconds_to_ns
-from slalom.workload.load import LoadItem, draw_load
+from slalom.workload.load import LoadItem, LoadPlan, iter_load
 
 #: Name of the scheduler section's own policies.
 DEFAULT = "default"
@@ -102,7 +103,7 @@ def scenario_of(
     return Scenario(
         models=tuple(_model(section, loaded.path.parent) for section in file.models),
         devices=tuple(DeviceSpec(one.id, one.budget, one.window) for one in file.devices),
-        arrivals=[_arrival(item) for item in draw_load(plan, seed)],
+        arrivals=Arrivals(plan, seed, frozenset(m.id for m in file.models if m.resumable)),
         policies=policies,
         params=scheduler_params(file.scheduler),
         faults=FaultPlan(**dict(file.faults)),
@@ -139,7 +140,22 @@ def _known_cost(section: ScenarioModel, laws: Mapping[str, Any]) -> StepCost | N
     return cost if section.calibrated is True else cost.scaled(section.calibrated)
 
 
-def _arrival(item: LoadItem) -> Arrival:
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """A load's arrivals, drawn anew each time they are asked for, so that none need be kept."""
+
+    plan: LoadPlan
+    seed: int
+    #: Models whose answers can be broken off and continued.
+    resumable: AbstractSet[str]
+
+    def __iter__(self) -> Iterator[Arrival]:
+        """In the order of their times."""
+        for item in iter_load(self.plan, self.seed):
+            yield _arrival(item, self.resumable)
+
+
+def _arrival(item: LoadItem, resumable: AbstractSet[str]) -> Arrival:
     request = Request(
         id=item.id,
         model=item.model,
@@ -149,6 +165,8 @@ def _arrival(item: LoadItem) -> Arrival:
         prompt_tokens=item.prompt_tokens,
         max_tokens=item.max_tokens,
         predicted_tokens=item.predicted_tokens,
+        supersedes=item.supersedes,
+        resumable=item.model in resumable,
     )
     return Arrival(
         request=request,
@@ -156,6 +174,8 @@ def _arrival(item: LoadItem) -> Arrival:
         patience_ns=item.give_up_after_ns,
         shared_tokens=item.shared_tokens,
         session=item.session,
-        then=_arrival(item.then) if item.then else None,
+        then=_arrival(item.then, resumable) if item.then else None,
         gap_ns=item.then.gap_ns if item.then else 0,
+        stale_ns=item.stale_after_ns,
+        retries=item.retries,
     )

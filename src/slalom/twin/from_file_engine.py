@@ -47,6 +47,7 @@ def engine_laws(model: ScenarioModel, folder: Path) -> dict[str, Any]:
                 block_tokens=engine.block_tokens,
                 long_prefill_tokens=engine.long_prefill_tokens,
                 prefix_caching=engine.prefix_caching,
+                by_priority=engine.by_priority,
             )
         }
     return {

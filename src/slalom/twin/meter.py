@@ -1,15 +1,16 @@
-"""What a run of the twin is worth: one record for each request, and what the devices did.
+"""What a run of the twin is worth: what became of its requests, and what the devices did.
 
-Owns the counting, entry by entry of the journal, so that no journal need be kept. Device time is
-shared evenly by the attempts that run on a device at a time. Called by `compare`.
+Owns the counting, entry by entry of the journal and end by end of the clients, so that neither
+need be kept. Device time is shared evenly by the attempts that run on a device at a time. Called
+by `compare`.
 """
+
+from collections.abc import Callable
 
 from slalom.core.actions import (
     Action,
     Dispatch,
-    EndRequest,
     LoadReplica,
-    Outcome,
     UnloadCause,
     UnloadReplica,
 )
@@ -22,17 +23,12 @@ from slalom.core.events import (
     ReplicaReady,
 )
 from slalom.core.journal import Entry
-from slalom.metrics.records import NEVER, Fate, RequestRecord
+from slalom.metrics.records import Fate, RequestRecord
 from slalom.metrics.results import Usage
+from slalom.metrics.summaries import Tallies
+from slalom.twin.clients import ClientEnd
 from slalom.twin.scenario import Scenario
 from slalom.units import SECOND
-
-_FATES = {
-    Outcome.DONE: Fate.DONE,
-    Outcome.CANCELLED: Fate.CANCELLED,
-    Outcome.REJECTED: Fate.REFUSED,
-    Outcome.FAILED: Fate.FAILED,
-}
 
 
 class _Device:
@@ -57,14 +53,20 @@ class _Device:
 
 
 class Meter:
-    """Counts one run.
+    """Counts one run: its `observer`.
 
     Args:
         scenario: What is run.
         warm_up_ns: Requests that arrive before this leave no record.
+        record: Told each record; without it they go to `records`.
     """
 
-    def __init__(self, scenario: Scenario, warm_up_ns: int = 0) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        warm_up_ns: int = 0,
+        record: Callable[[RequestRecord], None] | None = None,
+    ) -> None:
         self._warm_up_ns = warm_up_ns
         home = {model.spec.id: model.spec.device for model in scenario.models}
         self._home = home
@@ -73,19 +75,26 @@ class Meter:
         self._running: dict[tuple[str, int], tuple[str, _Device, float]] = {}
         self._replica_device: dict[str, _Device] = {}
         self._loading: dict[tuple[str, int], int] = {}
-        #: Device time of requests that have not ended.
+        #: Device time of requests that have run and not ended.
         self._spent_ns: dict[str, float] = {}
         self._late_ns = self._wasted_ns = 0.0
         self._tokens = self._good_tokens = 0
         self._loads = self._evictions = self._cold_ns = 0
         #: The last end of a request: what comes after it is not part of the run.
         self._ended_ns = 0
-        #: Good requests, those of the warm-up included.
-        self.good = 0
-        #: In the order of their ends.
+        #: Good requests, those of the warm-up included; answers cut short by a clamp are not.
+        self.good_whole = 0
+        #: Good answers that a clamp cut short, after the warm-up.
+        self.cut = 0
+        #: The most that one request was paused.
+        self.pauses_max = 0
+        #: What became of the requests, by task.
+        self.tallies = Tallies()
+        #: In the order of their ends, unless they are told to somebody.
         self.records: list[RequestRecord] = []
+        self._record = record or self.records.append
 
-    def watch(self, entry: Entry) -> None:
+    def watch_entry(self, entry: Entry) -> None:
         """Count one call of the scheduler."""
         for event in entry.events:
             self._event(event, entry.now_ns)
@@ -126,8 +135,7 @@ class Meter:
             device.change(1, now_ns)
             fence = (action.request_id, action.attempt)
             self._running[fence] = (action.replica_id, device, device.share_ns)
-        elif isinstance(action, EndRequest):
-            self._end(action)
+            self._spent_ns.setdefault(action.request_id, 0.0)
         elif isinstance(action, LoadReplica):
             self._loads += 1
             self._replica_device[action.replica_id] = self._devices[self._home[action.model]]
@@ -147,33 +155,27 @@ class Meter:
         _, device, started_ns = found
         device.change(-1, now_ns)
         spent_ns = device.share_ns - started_ns
-        self._spent_ns[fence[0]] = self._spent_ns.get(fence[0], 0.0) + spent_ns
+        if fence[0] in self._spent_ns:
+            self._spent_ns[fence[0]] += spent_ns
+        else:  # its request has ended without it
+            self._wasted_ns += spent_ns
 
-    def _end(self, end: EndRequest) -> None:
+    def watch_end(self, told: ClientEnd) -> None:
+        """Count how a try ended for its client."""
+        end = told.end
         spent_ns = self._spent_ns.pop(end.request_id, 0.0)
         self._ended_ns = max(self._ended_ns, end.ended_ns)
-        if end.good:
-            self.good += 1
+        self.pauses_max = max(self.pauses_max, end.pauses)
+        if told.good:
+            self.good_whole += not told.cut
             self._good_tokens += end.output_tokens
-        elif end.outcome is Outcome.DONE:
+        elif told.fate is Fate.DONE:
             self._late_ns += spent_ns
         else:
             self._wasted_ns += spent_ns
-        if end.arrived_ns >= self._warm_up_ns:
-            self.records.append(_record(end))
-
-
-def _record(end: EndRequest) -> RequestRecord:
-    return RequestRecord(
-        request_id=end.request_id,
-        task=end.task,
-        model=end.model,
-        scheduled_ns=end.arrived_ns,
-        sent_ns=end.arrived_ns,
-        first_token_ns=end.first_token_ns if end.first_token_ns >= 0 else NEVER,
-        ended_ns=end.ended_ns,
-        output_tokens=end.output_tokens,
-        fate=_FATES[end.outcome],
-        good=end.good,
-        reason=str(end.reason),
-    )
+        if told.returns or told.arrived_ns < self._warm_up_ns:
+            return
+        self.cut += told.good and told.cut
+        row = told.record()
+        self.tallies.add(row)
+        self._record(row)

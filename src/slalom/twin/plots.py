@@ -30,9 +30,9 @@ def plot_run(
     records: dict[str, list[RequestRecord]] = {}
     for number, (name, chosen) in enumerate(policies.items()):
         line = Timeline()
-        played = play(loaded, name, chosen, 0, rate_scale=rate_scale, watch=line.watch)
+        rows = records[name] = list[RequestRecord]()
+        play(loaded, name, chosen, 0, rate_scale=rate_scale, watch=line.watch, record=rows.append)
         line.close()
-        records[name] = played.meter.records
         yield _timeline(pyplot, line, name, folder / f"timeline-{number}.svg")
     yield _latencies(pyplot, records, folder / "latencies.svg")
 

@@ -33,6 +33,7 @@ _ROWS: Mapping[str, tuple[str, float, int]] = {
     "refused": ("shed", 1, 1),
     "failed": ("failed", 1, 1),
     "cancelled": ("cancelled by clients", 1, 1),
+    "superseded": ("superseded by newer ones", 1, 1),
     "loads": ("loads", 1, 1),
     "evictions": ("evictions", 1, 1),
     "cold_start_s": ("cold starts, s", 1, 1),

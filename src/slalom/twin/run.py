@@ -7,11 +7,13 @@ and explain the same way.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from slalom.core.actions import EndRequest
 from slalom.core.journal import Entry
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import Snapshot
+from slalom.twin.clients import ClientEnd
 from slalom.twin.kernel import Agenda, Kernel
 from slalom.twin.scenario import Scenario
 from slalom.twin.world import TwinWorld
@@ -31,6 +33,20 @@ class TwinRun:
     ended_ns: int
     #: Whether a requested drain completed.
     drained: bool
+    #: Time of the last arrival; later steps of sessions are not counted.
+    last_arrival_ns: int = 0
+
+
+class Observer(Protocol):
+    """Who counts what happens in a run."""
+
+    def watch_entry(self, entry: Entry) -> None:
+        """Take in one call of the scheduler."""
+        ...
+
+    def watch_end(self, told: ClientEnd) -> None:
+        """Take in how a try ended for its client; the entry in which it did came before."""
+        ...
 
 
 def build_scheduler(scenario: Scenario) -> Scheduler:
@@ -48,6 +64,7 @@ def run(
     *,
     scheduler: Scheduler | None = None,
     watch: Callable[[Entry], None] | None = None,
+    observer: Observer | None = None,
     keep: bool = True,
 ) -> TwinRun:
     """Play a scenario in virtual time.
@@ -56,6 +73,7 @@ def run(
         scenario: What to play.
         scheduler: A fresh scheduler of the scenario, for whoever wants to look into it.
         watch: Told every entry of the journal as soon as it is made.
+        observer: Told the same, and how each request ended for its client.
         keep: Whether the result holds the journal and the ends; without them, memory is bounded
             by what runs at a time, and `watch` takes what it wants.
 
@@ -65,7 +83,8 @@ def run(
     """
     agenda = Agenda()
     scheduler = scheduler or build_scheduler(scenario)
-    world = TwinWorld(scenario, agenda, keep_ends=keep)
+    ended = observer.watch_end if observer is not None else None
+    world = TwinWorld(scenario, agenda, keep_ends=keep, ended=ended)
     entries: list[Entry] = []
 
     def record(entry: Entry) -> None:
@@ -73,6 +92,8 @@ def run(
             entries.append(entry)
         if watch is not None:
             watch(entry)
+        if observer is not None:
+            observer.watch_entry(entry)
 
     kernel = Kernel(scheduler, world, agenda, record)
     ended_ns = kernel.run(scenario.until_ns)
@@ -82,4 +103,5 @@ def run(
         snapshot=scheduler.snapshot(),
         ended_ns=ended_ns,
         drained=world.drained,
+        last_arrival_ns=world.last_arrival_ns,
     )

@@ -16,6 +16,7 @@ from slalom.twin.engine_protocol import TwinEngine
 from slalom.twin.engine_specs import EngineSpec
 from slalom.twin.faults import NO_FAULTS, FaultPlan
 from slalom.units import GIB, MS, SECOND
+from slalom.workload.clients import Retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ class Arrival:
     #: own `request.arrived_ns` does not count.
     then: "Arrival | None" = None
     gap_ns: int = 0
+    #: This long after the arrival the client has sent a newer request and does not look at this
+    #: one's answer any more; it does not cancel. -1 for never.
+    stale_ns: int = -1
+    #: Whether it comes again after a refusal; None for never.
+    retries: Retries | None = None
 
 
 @dataclass(frozen=True, slots=True)

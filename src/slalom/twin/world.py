@@ -6,7 +6,6 @@ the scheduler never does. Called by `kernel`.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from slalom.core.actions import (
@@ -16,7 +15,6 @@ from slalom.core.actions import (
     DrainComplete,
     EndRequest,
     LoadReplica,
-    Outcome,
     SetTimer,
     UnloadReplica,
 )
@@ -31,6 +29,7 @@ from slalom.core.events import (
     RequestCancelled,
     TimerFired,
 )
+from slalom.twin.clients import ClientEnd, Clients
 from slalom.twin.engine_model import Milestone, Stage
 from slalom.twin.engine_protocol import Prefix
 from slalom.twin.faults import Faults, Strike
@@ -63,16 +62,24 @@ class TwinWorld:
         scenario: What is played.
         agenda: Shared with the kernel.
         keep_ends: Whether `ends` is filled.
+        ended: Told how each request ended for its client.
     """
 
-    def __init__(self, scenario: Scenario, agenda: Agenda, *, keep_ends: bool = True) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        agenda: Agenda,
+        *,
+        keep_ends: bool = True,
+        ended: Callable[[ClientEnd], None] | None = None,
+    ) -> None:
         self._agenda = agenda
         self._host = scenario.host
         self._faults = Faults(scenario.faults, scenario.seed)
         self._processes = Processes(scenario, self._faults, agenda)
         self._arrivals: Iterator[Arrival] = iter(scenario.arrivals)
-        #: Requests that have arrived and not ended.
-        self._live: dict[str, Arrival] = {}
+        self._clients = Clients(scenario.seed)
+        self._ended = ended
         #: Where each attempt runs, as long as its engine has not answered for it.
         self._where: dict[Fence, Process] = {}
         #: Attempts whose first token has left the engine.
@@ -83,6 +90,8 @@ class TwinWorld:
         self.ends: list[EndRequest] = []
         #: Whether a requested drain was reported complete.
         self.drained = False
+        #: Time of the last arrival of the scenario, ns; later steps of sessions are not counted.
+        self.last_arrival_ns = 0
         # A table, because `singledispatchmethod` binds anew on every call: a tenth of a run.
         self._occur_by_type: dict[type, Callable[[Any, int], None]] = {
             ClientArrives: self._client_arrives,
@@ -108,7 +117,7 @@ class TwinWorld:
         self._pull_arrival()
 
     def __repr__(self) -> str:
-        return f"TwinWorld(live={len(self._live)}, running={len(self._where)})"
+        return f"TwinWorld(live={len(self._clients)}, running={len(self._where)})"
 
     # -- what happens ---------------------------------------------------------------------
 
@@ -118,15 +127,16 @@ class TwinWorld:
 
     def _client_arrives(self, occurrence: ClientArrives, now_ns: int) -> None:
         arrival = occurrence.arrival
-        self._live[arrival.request.id] = arrival
+        self._clients.arrive(arrival)
         self._agenda.at(now_ns, RequestArrived(arrival.request))
         if arrival.patience_ns >= 0:
             self._agenda.at(now_ns + arrival.patience_ns, ClientLeaves(arrival.request.id))
         if not occurrence.is_later_step:
+            self.last_arrival_ns = now_ns
             self._pull_arrival()
 
     def _client_leaves(self, occurrence: ClientLeaves, now_ns: int) -> None:
-        if occurrence.request_id in self._live:
+        if occurrence.request_id in self._clients:
             self._agenda.at(now_ns, RequestCancelled(occurrence.request_id))
 
     def _engine_wakes(self, occurrence: EngineWakes, now_ns: int) -> None:
@@ -181,16 +191,16 @@ class TwinWorld:
             refused = AttemptFailed(*fence, FailureKind.CRASHED, delivered=False)
             self._agenda.at(now_ns + self._host.refuse_ns, refused)
             return
-        arrival = self._live[action.request_id]
+        arrival = self._clients.find(action.request_id)
+        assert arrival is not None  # noqa: S101 - nothing is dispatched that has ended
         prompt_tokens = arrival.request.prompt_tokens + action.resumed_tokens
-        output_tokens = arrival.output_tokens
-        if action.max_tokens:
-            output_tokens = min(output_tokens, action.max_tokens)
+        output_tokens = self._clients.clamp(arrival, action.max_tokens)
         output_tokens = max(output_tokens - action.resumed_tokens, 1)
         self._where[fence] = process
         if process.hung:
             return
-        process.engine.start(fence, prompt_tokens, output_tokens, now_ns, *_said_of(arrival))
+        prefix, priority = _said_of(arrival, action)
+        process.engine.start(fence, prompt_tokens, output_tokens, now_ns, prefix, priority)
         strike = self._faults.strike(*fence, now_ns)
         if strike is not None:
             alone_ns = process.time_alone_ns(prompt_tokens, output_tokens)
@@ -207,11 +217,14 @@ class TwinWorld:
             self._wake_later(process)
 
     def _end_request(self, action: EndRequest, now_ns: int) -> None:
-        ended = self._live.pop(action.request_id, None)
+        told, following = self._clients.ended(action)
         if self._keep_ends:
             self.ends.append(action)
-        if ended is not None and ended.then is not None and action.outcome is Outcome.DONE:
-            self._follow_up(ended.then, now_ns + ended.gap_ns)
+        if self._ended is not None:
+            self._ended(told)
+        if following is not None:
+            arrives = ClientArrives(following, is_later_step=True)
+            self._agenda.at(following.request.arrived_ns, arrives)
 
     def _load_replica(self, action: LoadReplica, now_ns: int) -> None:
         self._processes.start(action, now_ns)
@@ -236,12 +249,6 @@ class TwinWorld:
         if arrival is not None:
             self._agenda.at(arrival.request.arrived_ns, ClientArrives(arrival))
 
-    def _follow_up(self, arrival: Arrival, at_ns: int) -> None:
-        """Let the next step of a session arrive."""
-        request = replace(arrival.request, arrived_ns=at_ns)
-        step = replace(arrival, request=request)
-        self._agenda.at(at_ns, ClientArrives(step, is_later_step=True))
-
     def _wake_later(self, process: Process) -> None:
         """See to it that the engine's next milestone is not missed."""
         process.wake += 1
@@ -259,7 +266,7 @@ class TwinWorld:
         elif milestone.stage is Stage.PROGRESS:
             event = Progress(*fence, milestone.tokens)
         else:
-            arrival = self._live.get(fence[0])
+            arrival = self._clients.find(fence[0])
             prompt_tokens = arrival.request.prompt_tokens if arrival else -1
             event = AttemptFinished(*fence, milestone.tokens, prompt_tokens)
             self._forget(fence)
@@ -285,8 +292,10 @@ class TwinWorld:
         return delivered
 
 
-def _said_of(arrival: Arrival) -> tuple[Prefix | None, int]:
-    """The prefix of a request, and its priority in the engine: its first deadline."""
+def _said_of(arrival: Arrival, action: Dispatch) -> tuple[Prefix | None, int]:
+    """The prefix of a request, and its priority: as planned, else its first deadline."""
     prefix = Prefix(arrival.session, arrival.shared_tokens) if arrival.session else None
+    if action.priority:
+        return prefix, action.priority
     request = arrival.request
     return prefix, request.sla.first_deadline_ns(request.arrived_ns, default_ns=_NO_DEADLINE_NS)

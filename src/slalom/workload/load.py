@@ -6,14 +6,16 @@ stream of its own, so that a change of one changes no other. Called by `config.s
 """
 
 import bisect
+import heapq
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from slalom.core.request import Sla
 from slalom.units import MS, SECOND
 from slalom.workload.arrivals import ArrivalProcess
+from slalom.workload.clients import Keystrokes, Retries, burst
 from slalom.workload.lengths import LengthLaw
 from slalom.workload.streams import stream
 from slalom.workload.tasks import TaskSpec, sla_for
@@ -48,6 +50,14 @@ class LoadItem:
     gap_ns: int = 0
     #: The next step of the session, if there is one.
     then: "LoadItem | None" = None
+    #: The client has sent a newer request this long after the arrival and, without cancelling,
+    #: does not look at this one's answer any more; -1 for never.
+    stale_after_ns: int = -1
+    #: The document it is for, where the server is told: of its requests the newest replaces the
+    #: others. Empty for none.
+    supersedes: str = ""
+    #: Whether the client comes again after a refusal; None for never.
+    retries: Retries | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,8 @@ class Kind:
     #: Share whose user types on, and when, ms after the arrival.
     typed_on_share: float = 0.0
     typed_on_ms: tuple[float, float] = (100.0, 600.0)
+    #: Users who type on and ask anew each time: what arrives is then the first of a burst.
+    keystrokes: Keystrokes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,7 @@ class Group:
     #: Replayed instead of drawn arrivals, with their lengths.
     trace: tuple[TraceRow, ...] = ()
     steps: Steps | None = None
+    retries: Retries | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +138,7 @@ class LoadPlan:
 
     @property
     def rate_per_s(self) -> float:
-        """Mean rate of arrivals (of first steps), requests per second."""
+        """Mean rate of arrivals (of first steps and first keystrokes), requests per second."""
         return sum(_rate(group) for group in self.groups)
 
     def scaled(self, factor: float) -> "LoadPlan":
@@ -156,23 +169,71 @@ def draw_load(plan: LoadPlan, seed: int) -> list[LoadItem]:
         plan: What to draw.
         seed: Of the draw; the same gives the same load on every machine.
     """
-    drawn = [_draw_group(plan, group, seed) for group in plan.groups]
-    whole = sorted(itertools.chain.from_iterable(drawn), key=lambda item: (item.at_ns, item.id))
-    return whole[: plan.count] if plan.count else whole
+    return list(iter_load(plan, seed))
 
 
-def _draw_group(plan: LoadPlan, group: Group, seed: int) -> Iterator[LoadItem]:
-    times = list(_times(plan, group, seed))
-    order = _exact_order(group, len(times), seed) if plan.exact_mix else None
+def iter_load(plan: LoadPlan, seed: int) -> Iterator[LoadItem]:
+    """The same, drawn as it is asked for: a load of millions needs no memory."""
+    drawn = [_in_order(_draw_group(plan, group, seed)) for group in plan.groups]
+    whole = heapq.merge(*drawn, key=lambda item: (item.at_ns, item.id))
+    return itertools.islice(whole, plan.count or None)
+
+
+def _draw_group(plan: LoadPlan, group: Group, seed: int) -> Iterator[list[LoadItem]]:
+    """Each arrival's requests; those of a burst of keystrokes come later than their first."""
+    times: Iterable[tuple[int, TraceRow | None]] = _times(plan, group, seed)
+    order, end_s = None, plan.duration_ns / SECOND
+    drifts = any(kind.weight != kind.weight_to for kind in group.kinds)
+    if plan.exact_mix or (drifts and not end_s):
+        times = listed = list(times)
+        end_s = end_s or (listed[-1][0] / SECOND if listed else 0.0)
+        order = _exact_order(group, len(listed), seed) if plan.exact_mix else None
     rng = stream(seed, group.name, "mix")
-    end_s = plan.duration_ns / SECOND or (times[-1][0] / SECOND if times else 0.0)
     for index, (at_ns, row) in enumerate(times):
         at_s = at_ns / SECOND
         kind = order[index] if order else _pick(group.kinds, rng, at_s / end_s if end_s else 0.0)
         # A recorded task is kept where the mix has a kind of it.
         if row is not None:
             kind = next((one for one in group.kinds if one.task.name == row.task), kind)
-        yield _first_step(group, kind, index, (at_ns, row), seed)
+        first = _first_step(group, kind, index, (at_ns, row), seed)
+        yield [first] if kind.keystrokes is None else list(_typed(kind, first, seed))
+
+
+def _in_order(drawn: Iterable[list[LoadItem]]) -> Iterator[LoadItem]:
+    """Requests by (time, id); those of an arrival are no earlier than the arrival itself."""
+    ahead: list[tuple[int, str, LoadItem]] = []
+    for items in drawn:
+        while ahead and ahead[0][0] < items[0].at_ns:
+            yield heapq.heappop(ahead)[2]
+        for item in items:
+            heapq.heappush(ahead, (item.at_ns, item.id, item))
+    while ahead:
+        yield heapq.heappop(ahead)[2]
+
+
+def _typed(kind: Kind, first: LoadItem, seed: int) -> Iterator[LoadItem]:
+    """A user's requests while typing: each grows by a token and repeats the one before it."""
+    assert kind.keystrokes is not None  # noqa: S101 - asked by the caller
+    document = first.id
+    rng = stream(seed, "keystroke answers", document)
+    for number, key in enumerate(burst(kind.keystrokes, seed, document)):
+        prompt = first.prompt_tokens + key.typed_tokens
+        output = first.output_tokens
+        if number:
+            output = min(max(kind.output.draw(rng, prompt), 1), first.max_tokens)
+        yield replace(
+            first,
+            id=f"{document}.{number}",
+            at_ns=first.at_ns + key.after_ns,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            sla=sla_for(kind.task, prompt),
+            give_up_after_ns=key.stale_after_ns if key.cancels else -1,
+            stale_after_ns=-1 if key.cancels else key.stale_after_ns,
+            session=document,
+            shared_tokens=prompt - 1 if number else 0,
+            supersedes=document if kind.keystrokes.named else "",
+        )
 
 
 def _times(plan: LoadPlan, group: Group, seed: int) -> Iterator[tuple[int, TraceRow | None]]:
@@ -249,6 +310,7 @@ def _first_step(
             shared_tokens=shared,
             gap_ns=gap_ns,
             then=item,
+            retries=group.retries,
         )
     assert item is not None  # noqa: S101 - steps >= 1
     return item

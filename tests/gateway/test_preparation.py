@@ -16,6 +16,7 @@ from slalom.gateway.params import GatewayParams, ServedModel
 from slalom.gateway.preparation import Arrival, Work, prepare
 from slalom.gateway.request_head import read_head
 from slalom.gateway.shared import Shared
+from slalom.runtime.sink import Terms
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -50,8 +51,10 @@ def work(body: Any, path: str = CHAT, headers: dict[str, str] | None = None) -> 
     return prepare(SHARED, Arrival("r-1", path, head, None, 1), raw)
 
 
-def sent(prepared: Work) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(prepared.outgoing.call(Engine()).body)  # type: ignore[arg-type]
+def sent(prepared: Work, terms: Terms | None = None) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(
+        prepared.outgoing.call(Engine(), terms or Terms()).body  # type: ignore[arg-type]
+    )
     return document
 
 
@@ -160,7 +163,7 @@ def test_a_body_that_needs_no_change_goes_on_as_it_came() -> None:
     models = GatewayParams((ServedModel("engine-name"),))
     shared = Shared(Runtime(), models)  # type: ignore[arg-type]
     prepared = prepare(shared, Arrival("r", CHAT, read_head([], frozenset()), None, 1), raw)
-    assert prepared.outgoing.call(Engine()).body is raw  # type: ignore[arg-type]
+    assert prepared.outgoing.call(Engine(), Terms()).body is raw  # type: ignore[arg-type]
 
 
 def test_suffix_means_infill_only_where_the_api_has_it() -> None:

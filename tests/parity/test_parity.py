@@ -7,6 +7,7 @@ of the same instant are merged first: how many calls an instant takes is the eve
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
 
@@ -19,9 +20,10 @@ from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.engines.protocol import Call, Engine
 from slalom.policies.registry import policies
 from slalom.runtime.driver import Runtime, RuntimeParams
-from slalom.runtime.sink import Assignment, Waiting
+from slalom.runtime.sink import Assignment, Terms, Waiting
 from slalom.runtime.supervisor import WatchParams
 from slalom.testing import FakeLauncher, FakeLoad, FakeScript, FakeTimings, VirtualClock
+from slalom.testing.scripted_planner import EveryLever
 from slalom.testing.virtual_loop import run_virtual
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.noise import stream
@@ -43,7 +45,7 @@ class _Deaf:
     async def body(self, data: bytes) -> None: ...
 
 
-def _scenario(seed: int, chosen: Policies) -> Scenario:
+def _scenario(seed: int, chosen: Policies, *, levers: bool = False) -> Scenario:
     rng = stream(seed, "parity")
     models = tuple(
         TwinModel(
@@ -70,6 +72,8 @@ def _scenario(seed: int, chosen: Policies) -> Scenario:
             prompt_tokens=rng.randint(1, 2_000),
             max_tokens=256,
             predicted_tokens=40,
+            resumable=levers and rng.random() < 0.7,
+            supersedes=rng.choice(("", "", "", "one", "other")) if levers else "",
         )
         patience_ns = rng.randrange(3 * SECOND) if rng.random() < 0.2 else -1
         arrivals.append(Arrival(request, rng.choice((1, 20, 60, 150)), patience_ns))
@@ -113,14 +117,16 @@ async def _live(clock: VirtualClock, scenario: Scenario) -> list[Entry]:
 
     async def ask(arrival: Arrival) -> None:
         request = arrival.request
-        body = {
-            "prompt": " ".join(["word"] * request.prompt_tokens),
-            "max_tokens": arrival.output_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        prompt, tokens = " ".join(["word"] * request.prompt_tokens), arrival.output_tokens
 
-        def make_call(_engine: Engine) -> Call:
+        def make_call(_engine: Engine, terms: Terms) -> Call:
+            limit = min(tokens, terms.max_tokens or tokens)
+            body = {
+                "prompt": prompt + terms.resumed_text,
+                "max_tokens": max(limit - terms.resumed_tokens, 1),
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
             return Call("/v1/completions", json.dumps(body).encode(), stall_timeout_s=never_s)
 
         await asyncio.sleep((request.arrived_ns - clock.now_ns()) / SECOND)
@@ -152,13 +158,34 @@ def test_live_and_twin_write_the_same_journal(seed: int, kinds: dict[str, str]) 
     scenario = _scenario(seed, policies(**kinds))
     twin = run(scenario)
     live = run_virtual(lambda clock: _live(clock, scenario))
-    until_ns = live[-1].now_ns
-    expected = _merged([entry for entry in twin.entries if entry.now_ns <= until_ns])
-    for here, there in zip(_merged(live), expected, strict=False):
-        assert here == there
-    assert len(_merged(live)) == len(expected)
+    _compare(live, twin.entries)
     ends = Counter(end.outcome.value for end in twin.ends)
     assert ends["done"] > 20, "a parity of idle worlds proves nothing"
     assert ends["cancelled"] > 2
     assert dict(twin.snapshot.counters)["evictions"] > 2
+    assert replay(build_scheduler(scenario), live) is None
+
+
+def _compare(live: list[Entry], twin: Sequence[Entry]) -> None:
+    until_ns = live[-1].now_ns
+    expected = _merged([entry for entry in twin if entry.now_ns <= until_ns])
+    for here, there in zip(_merged(live), expected, strict=False):
+        assert here == there
+    assert len(_merged(live)) == len(expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_a_planner_that_uses_every_lever_too(seed: int) -> None:
+    chosen = policies()
+    planned = Policies(EveryLever(), chosen.ordering, chosen.residency, chosen.routing)
+    scenario = _scenario(seed, planned, levers=True)
+    twin = run(scenario)
+    live = run_virtual(lambda clock: _live(clock, scenario))
+    _compare(live, twin.entries)
+    counters = dict(twin.snapshot.counters)
+    assert counters["pauses"] > 0
+    assert counters["demotions"] > 2
+    assert any(end.outcome.value == "superseded" for end in twin.ends)
+    assert any(end.clamped_tokens == end.output_tokens for end in twin.ends)
+    assert any(end.pauses and end.outcome.value == "done" for end in twin.ends)
     assert replay(build_scheduler(scenario), live) is None

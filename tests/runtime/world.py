@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from slalom.core.actions import EndRequest
 from slalom.core.invariants import check
 from slalom.core.journal import Entry
 from slalom.core.params import SchedulerParams
+from slalom.core.planning import Planning
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.core.scheduler import Scheduler
 from slalom.engines.protocol import Call, Engine
 from slalom.journal.files import JournalWriter
 from slalom.policies.registry import policies
 from slalom.runtime.driver import Runtime
-from slalom.runtime.sink import Assignment, Served, Waiting
+from slalom.runtime.sink import Assignment, Served, Terms, Waiting
 from slalom.testing import FakeLauncher, VirtualClock
 from slalom.units import MIB, SECOND
 
@@ -54,13 +56,14 @@ class World:
         need: int = 64 * MIB,
         places: int = 2,
         params: SchedulerParams | None = None,
+        admission: Planning | None = None,
         journal: Callable[[Scheduler], JournalWriter] | None = None,
     ) -> None:
         self.launchers = launchers
         self.scheduler = Scheduler(
             [ModelSpec(name, "host", need, places) for name in launchers],
             [DeviceSpec("host", budget)],
-            policies(),
+            replace(policies(), admission=admission) if admission else policies(),
             params,
         )
         self.runtime = Runtime(
@@ -91,6 +94,8 @@ class World:
         tokens: int = 4,
         sink: RecordingSink | None = None,
         stream: bool = True,
+        strip_usage: bool = True,
+        **more: Any,
     ) -> Served:
         """Serve one request to its end."""
         request = Request(
@@ -103,17 +108,19 @@ class World:
             max_tokens=tokens,
             predicted_tokens=tokens,
         )
+        request = replace(request, **more)
 
-        def make_call(engine: Engine) -> Call:
+        def make_call(engine: Engine, terms: Terms) -> Call:
+            limit = min(tokens, terms.max_tokens or tokens)
             body = {
                 "model": engine.model_name,
-                "prompt": "one two three",
-                "max_tokens": tokens,
+                "prompt": "one two three" + terms.resumed_text,
+                "max_tokens": limit - terms.resumed_tokens,
                 "stream": stream,
                 "stream_options": {"include_usage": True},
             }
             return Call("/v1/completions", json.dumps(body).encode())
 
         return await self.runtime.serve(
-            request, make_call, sink or RecordingSink(), stream=stream, strip_usage=True
+            request, make_call, sink or RecordingSink(), stream=stream, strip_usage=strip_usage
         )

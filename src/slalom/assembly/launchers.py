@@ -22,6 +22,12 @@ from slalom.engines.protocol import Capabilities, FimTemplate, Launcher
 from slalom.engines.remote import RemoteLauncher, RemoteOptions
 from slalom.models.sources import resolve
 
+#: What `continue_chat` of a configured engine means in a body.
+_CONTINUE_CHAT: dict[str, tuple[tuple[str, bool], ...] | None] = {
+    "none": None,
+    "prefill": (),
+    "vllm": (("add_generation_prompt", False), ("continue_final_message", True)),
+}
 #: vLLM's two sleep levels: weights to host memory, weights dropped.
 _VLLM_SLEEP_LEVELS = (1, 2)
 
@@ -85,6 +91,8 @@ def _command(model: ModelSection, engine: CommandEngine) -> tuple[Launcher, Capa
     capabilities = Capabilities(
         embeddings=engine.embeddings,
         sleep_levels=_VLLM_SLEEP_LEVELS if engine.sleep == "vllm" else (),
+        priority=engine.priority,
+        continue_chat=_CONTINUE_CHAT[engine.continue_chat],
         fim=_template(engine.fim),
     )
     options = CommandOptions(
@@ -102,7 +110,12 @@ def _command(model: ModelSection, engine: CommandEngine) -> tuple[Launcher, Capa
 
 
 def _remote(model_id: str, engine: RemoteEngine) -> tuple[Launcher, Capabilities]:
-    capabilities = Capabilities(embeddings=engine.embeddings, fim=_template(engine.fim))
+    capabilities = Capabilities(
+        embeddings=engine.embeddings,
+        priority=engine.priority,
+        continue_chat=_CONTINUE_CHAT[engine.continue_chat],
+        fim=_template(engine.fim),
+    )
     options = RemoteOptions(
         base_url=engine.base_url,
         api_key=remote_key(model_id, engine),

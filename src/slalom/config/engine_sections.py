@@ -118,6 +118,16 @@ class CommandEngine(Section):
         "none", description="Sleep and wake API it offers: vllm has /sleep and /wake_up."
     )
     embeddings: bool = Field(default=False, description="Whether it serves /v1/embeddings.")
+    priority: bool = Field(
+        default=False,
+        description="Whether it heeds `priority` in a body (vLLM with --scheduling-policy "
+        "priority); planners then set it.",
+    )
+    continue_chat: Literal["none", "prefill", "vllm"] = Field(
+        "none",
+        description="How it goes on with a begun answer of a chat, which lets planners pause it: "
+        "prefill where a last message of the assistant is enough; vllm says so in fields.",
+    )
     fim: "FimTokens | None" = Field(
         None, description="Fill-in-the-middle tokens, where the model knows them."
     )
@@ -163,6 +173,16 @@ class RemoteEngine(Section):
         "/health", pattern="^/", description="Path that answers 200 while it is well."
     )
     embeddings: bool = Field(default=False, description="Whether it serves /v1/embeddings.")
+    priority: bool = Field(
+        default=False,
+        description="Whether it heeds `priority` in a body (vLLM with --scheduling-policy "
+        "priority); planners then set it.",
+    )
+    continue_chat: Literal["none", "prefill", "vllm"] = Field(
+        "none",
+        description="How it goes on with a begun answer of a chat, which lets planners pause it: "
+        "prefill where a last message of the assistant is enough; vllm says so in fields.",
+    )
     fim: FimTokens | None = Field(
         None, description="Fill-in-the-middle tokens, where the model knows them."
     )

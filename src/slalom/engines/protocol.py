@@ -33,8 +33,11 @@ class Capabilities:
     embeddings: bool = False
     #: Sleep levels it accepts (vLLM: 1 keeps weights in host memory, 2 drops them).
     sleep_levels: tuple[int, ...] = ()
-    #: The engine's field for request priority, or None.
+    #: Whether it heeds `priority` in a body: the smaller the earlier (vLLM's polarity).
     priority: bool = False
+    #: Fields that make it continue a last message of the assistant instead of answering it; None
+    #: where it cannot, or where nobody said that it can.
+    continue_chat: tuple[tuple[str, bool], ...] | None = None
     #: Present where the model knows fill-in-the-middle.
     fim: FimTemplate | None = None
 

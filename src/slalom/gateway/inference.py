@@ -61,7 +61,9 @@ class Inference:
         try:
             key = self._admit(scope, head)
             exchange.key = key.name if key is not None else ""
-            arrival = Arrival(request_id, scope["path"], head, key, self._runtime.now_ns())
+            peer = (scope.get("client") or ("",))[0]
+            now_ns = self._runtime.now_ns()
+            arrival = Arrival(request_id, scope["path"], head, key, now_ns, peer)
             work = await self._work(receive, arrival, exchange)
             await self._serve(work, send, exchange, headers, departure)
         except ClientGoneError:

@@ -7,6 +7,7 @@ by hand. Secrets appear as SHA-256 digests and nowhere else.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from slalom.gateway.supersession import Mode
 from slalom.units import KIB, MIB, SECOND
 from slalom.workload.tasks import DEFAULT_TASKS, FALLBACK_TASK, TaskSpec
 
@@ -97,3 +98,5 @@ class GatewayParams:
     starving_ns: int = 120 * SECOND
     #: Ended requests kept for `/admin/requests/{id}`.
     records_max: int = 1000
+    #: Which completions replace older ones of the same document.
+    supersede: Mode = "auto"

@@ -10,7 +10,7 @@ from typing import Any
 from slalom.core.request import Request
 from slalom.engines.protocol import Capabilities
 from slalom.errors import RequestError
-from slalom.gateway import request_body, upstream_call
+from slalom.gateway import continuing, request_body, supersession, upstream_call
 from slalom.gateway.params import KeyEntry, ServedModel
 from slalom.gateway.request_head import RequestHead
 from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, Facts, resolve
@@ -42,6 +42,8 @@ class Arrival:
     head: RequestHead
     key: KeyEntry | None
     arrived_ns: int
+    #: The client's address, without its port.
+    peer: str = ""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,9 @@ def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         fim=infill or upstream_call.has_fim_tokens(body, capabilities.fim),
     )
     resolved = resolve(facts, shared.params)
+    resumable = not embeddings and continuing.resumable(
+        body, chat=chat, capabilities=capabilities, max_tokens=answer.max_tokens
+    )
     request = Request(
         id=arrival.request_id,
         model=model.id,
@@ -106,6 +111,8 @@ def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         max_tokens=answer.max_tokens,
         predicted_tokens=min(resolved.task.predicted_tokens, answer.max_tokens),
         key=arrival.key.name if arrival.key is not None else "",
+        supersedes=_supersedes(shared, arrival, facts, resolved.task.name),
+        resumable=resumable,
     )
     outgoing = Outgoing(
         path=arrival.path,
@@ -117,6 +124,23 @@ def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         infill=infill,
     )
     return Work(request, outgoing, answer.stream, answer.strip_usage, resolved.notices)
+
+
+def _supersedes(shared: Shared, arrival: Arrival, facts: Facts, task: str) -> str:
+    """The name by which a completion replaces older ones, or empty."""
+    if task not in supersession.TASKS or shared.documents.mode == "off":
+        return ""
+    body = facts.body
+    name = supersession.declared(facts.headers, body)
+    prompt, after = body.get("prompt"), body.get("suffix") or ""
+    if name or not isinstance(prompt, str):
+        return name
+    fim = shared.runtime.capabilities(facts.model.id).fim
+    if fim is not None and not after and fim.suffix in prompt:
+        prompt, _, after = prompt.partition(fim.suffix)
+    key = arrival.key.name if arrival.key is not None else ""
+    client = (key, arrival.head.user_agent, arrival.peer, facts.model.id)
+    return shared.documents.guess(supersession.Typed(client, prompt, after))
 
 
 def _answer(body: dict[str, Any], model: ServedModel, default_max_tokens: int) -> _Answer:

@@ -25,6 +25,8 @@ class RequestHead:
     api_key: bytes | None = None
     #: Usable id chosen by the client, or empty.
     request_id: str = ""
+    #: The client's program, as it calls itself.
+    user_agent: str = ""
     traceparent: str = ""
     tracestate: str = ""
     #: Headers that the resolution of tasks may look at, lower-case names.
@@ -58,6 +60,8 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], watched: AbstractSet[bytes
             head.authorization = value
         elif name == b"x-api-key":
             head.api_key = value
+        elif name == b"user-agent":
+            head.user_agent = value.decode("latin-1")
         elif name == b"x-request-id":
             head.request_id = value.decode() if _ID.fullmatch(value) else ""
         elif name == b"traceparent" and len(value) <= _TRACE_BYTES_MAX:

@@ -15,6 +15,8 @@ from slalom.gateway.declared import HEADERS
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.records import Records
 from slalom.gateway.runtime_port import RuntimePort
+from slalom.gateway.supersession import HEADERS as SESSION_HEADERS
+from slalom.gateway.supersession import Documents
 from slalom.gateway.telemetry import Telemetry
 
 
@@ -37,8 +39,9 @@ class Shared:
         #: Bytes of their bodies.
         self.bytes_inside = 0
         self.telemetry = Telemetry(runtime.snapshot, lambda: len(self.inside))
+        self.documents = Documents(params.supersede)
         self.watched_headers = frozenset(
-            name.encode("latin-1") for name in HEADERS | _rule_headers(params)
+            name.encode("latin-1") for name in HEADERS | SESSION_HEADERS | _rule_headers(params)
         )
         #: Set once: new inference requests are refused from then on.
         self.draining = False

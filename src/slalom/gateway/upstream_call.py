@@ -12,6 +12,8 @@ import msgspec
 
 from slalom.engines.protocol import Call, Capabilities, Engine, FimTemplate
 from slalom.errors import RequestError
+from slalom.gateway import continuing
+from slalom.runtime.sink import Terms
 
 _encode = msgspec.json.encode
 
@@ -20,6 +22,8 @@ _encode = msgspec.json.encode
 BYTES_PER_TOKEN = 3.5
 #: Tokens a chat template adds around one message.
 TOKENS_PER_MESSAGE = 4
+#: The fields in which clients and engines name the limit of an answer.
+_LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 
 
 @dataclass(slots=True)
@@ -40,26 +44,43 @@ class Outgoing:
     #: Whether prompt and suffix become one fill-in-the-middle prompt.
     infill: bool = False
 
-    def call(self, engine: Engine) -> Call:
-        """The call in this engine's words.
+    def call(self, engine: Engine, terms: Terms) -> Call:
+        """The call in this engine's words, on these terms.
 
         Raises:
             RequestError: The body cannot be written again.
         """
         body = self.body
+        priority = terms.priority if engine.capabilities.priority else body.get("priority")
         rewritten = bool(self.changes) or body["model"] != engine.model_name
-        if not rewritten and not self.infill:
+        agreed = terms.max_tokens or terms.resumed_tokens or priority != body.get("priority")
+        if not rewritten and not self.infill and not agreed:
             return Call(path=self.path, body=self.raw, headers=self.headers)
         fields = {**body, **self.changes, "model": engine.model_name}
+        if priority is not None:
+            fields["priority"] = priority
         template = engine.capabilities.fim or self.fim
         if self.infill and template is not None:
             fields["prompt"] = template.render(fields["prompt"], fields.pop("suffix"))
+        if terms.max_tokens or terms.resumed_tokens:
+            _limit(fields, terms)
+        if terms.resumed_text:
+            continuing.go_on(fields, terms.resumed_text, engine.capabilities)
         try:
             return Call(path=self.path, body=_encode(fields), headers=self.headers)
         except (RecursionError, UnicodeEncodeError) as problem:
             raise RequestError(
                 f"The body cannot be passed on ({type(problem).__name__}).", code="invalid_json"
             ) from None
+
+
+def _limit(fields: dict[str, Any], terms: Terms) -> None:
+    """Set the limit of the answer to what the scheduler grants and the client has not got yet."""
+    named = [name for name in _LIMITS if fields.get(name) is not None] or [_LIMITS[0]]
+    for name in named:
+        asked = fields.get(name, terms.max_tokens)
+        granted = max(terms.max_tokens // (fields.get("n") or 1), 1) if terms.max_tokens else asked
+        fields[name] = max(min(asked, granted) - terms.resumed_tokens, 1)
 
 
 @dataclass(slots=True)

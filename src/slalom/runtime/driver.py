@@ -35,13 +35,14 @@ from slalom.core.journal import Entry
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import ModelSnapshot, Snapshot
-from slalom.engines.protocol import Capabilities, Launcher
+from slalom.engines.protocol import Capabilities, Engine, Launcher
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
 from slalom.runtime.serving import Serving
 from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, Waiting
 from slalom.runtime.supervisor import Supervisor, WatchParams
 from slalom.runtime.ticket import Ticket
+from slalom.runtime.transcript import Transcript
 from slalom.units import SECOND, seconds_to_ns
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ class Runtime:
         self._inbox: list[Event] = []
         self._step_due = False
         self._stepped = False
+        #: Whether an attempt was told to stop since this was last cleared.
+        self._interrupted = False
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
@@ -169,8 +172,11 @@ class Runtime:
             OverloadedError: Too many requests are in the house.
             RequestError: The id is taken, or the call cannot be built for the engine.
         """
-        ticket = self._open(request)
+        self._interrupted = False
+        ticket = self._open(request, stream=stream)
         try:
+            if self._interrupted:
+                await asyncio.sleep(0)  # what gives way leaves the engine first, as in the twin
             while True:
                 step = await self._next_step(ticket, sink)
                 if isinstance(step, EndRequest):
@@ -182,7 +188,7 @@ class Runtime:
         finally:
             self._leave(ticket)
 
-    def _open(self, request: Request) -> Ticket:
+    def _open(self, request: Request, *, stream: bool) -> Ticket:
         if len(self._tickets) >= self._params.in_flight_max:
             raise OverloadedError(
                 f"{len(self._tickets)} requests are in flight, the most this server takes; "
@@ -197,6 +203,8 @@ class Runtime:
                 param="x-request-id",
             )
         ticket = Ticket(request, asyncio.current_task())
+        if stream and request.resumable and self._scheduler.state.planner is not None:
+            ticket.transcript = Transcript()
         self._tickets[request.id] = ticket
         self._inbox.append(RequestArrived(request))
         # At once, with whatever else is in the inbox: on a busy loop the two turns it would take
@@ -284,8 +292,10 @@ class Runtime:
                 self._end(action)
             case AbortAttempt():
                 ticket = self._tickets.get(action.request_id)
-                if ticket is not None:
-                    ticket.abort(action.attempt)
+                if ticket is not None and ticket.abort(action.attempt, pause=action.pause):
+                    kind = FailureKind.ABORTED
+                    self._never_started(action.request_id, action.attempt, kind)
+                self._interrupted = True
             case LoadReplica():
                 self._supervisor.load(action)
             case UnloadReplica():
@@ -302,17 +312,7 @@ class Runtime:
             kind = FailureKind.CRASHED if engine is None else FailureKind.ABORTED
             self._never_started(action.request_id, action.attempt, kind)
             return
-        queued_ns = self._scheduler.state.now_ns - ticket.request.arrived_ns
-        ticket.give(
-            Assignment(
-                action.request_id,
-                action.attempt,
-                action.replica_id,
-                action.epoch,
-                engine,
-                queued_ns,
-            )
-        )
+        ticket.give(_assignment(action, engine, ticket.request, self._scheduler.state.now_ns))
 
     def _end(self, action: EndRequest) -> None:
         ticket = self._tickets.pop(action.request_id, None)
@@ -344,3 +344,26 @@ class Runtime:
                 ticket.wake()
             if self._journal is not None:
                 self._journal.flush()
+
+
+def _assignment(action: Dispatch, engine: Engine, request: Request, now_ns: int) -> Assignment:
+    """A dispatch in the data plane's words: times count from the request's arrival."""
+    arrived_ns, first_ns, end_ns = (
+        request.arrived_ns,
+        action.expected_first_ns,
+        action.expected_end_ns,
+    )
+    return Assignment(
+        request_id=action.request_id,
+        attempt=action.attempt,
+        replica_id=action.replica_id,
+        epoch=action.epoch,
+        engine=engine,
+        queued_ns=now_ns - arrived_ns,
+        priority=action.priority,
+        max_tokens=action.max_tokens if action.max_tokens < request.max_tokens else 0,
+        resumed_tokens=action.resumed_tokens,
+        predicted_first_ns=first_ns - arrived_ns if first_ns >= 0 else -1,
+        predicted_end_ns=end_ns - arrived_ns if end_ns >= 0 else -1,
+        chance=action.chance,
+    )

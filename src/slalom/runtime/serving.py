@@ -7,9 +7,10 @@ went away. The bytes themselves are `relay`'s. Called by `driver.Runtime.serve`.
 import asyncio
 from collections.abc import Callable
 
-from slalom.core.events import AttemptFailed, FailureKind, ReplicaFailed, RequestCancelled
+from slalom.core.actions import Outcome
+from slalom.core.events import FailureKind, ReplicaFailed, RequestCancelled
 from slalom.errors import EngineError, RequestError
-from slalom.runtime.relay import Relay
+from slalom.runtime.relay import PausedError, Relay
 from slalom.runtime.sink import Assignment, MakeCall, Served, Sink
 from slalom.runtime.ticket import Ticket
 
@@ -36,7 +37,9 @@ class Serving:
         self._ticket = ticket
         self._assignment = assignment
         self._post = post
-        self._relay = Relay(assignment, post, now_ns)
+        self._relay = Relay(
+            assignment, post, now_ns, ticket.transcript, _tokens_max(ticket, assignment)
+        )
 
     def __repr__(self) -> str:
         return f"Serving({self._assignment.request_id}, attempt={self._assignment.attempt})"
@@ -51,8 +54,11 @@ class Serving:
         """
         ticket = self._ticket
         ticket.assignment = self._assignment
+        ticket.pause = self._relay.pause
         try:
             await self._relay.run(make_call, sink, stream=stream, strip_usage=strip_usage)
+        except PausedError:
+            return None
         except EngineError as error:
             if self._relay.finished:
                 ticket.settled = True
@@ -61,7 +67,7 @@ class Serving:
             failure = await self._engine_failed(error)
         except RequestError:
             ticket.settled = True
-            self._failed(FailureKind.REFUSED)
+            self._relay.fail(FailureKind.REFUSED)
             raise
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError) or not ticket.was_interrupted():
@@ -72,10 +78,18 @@ class Serving:
             ticket.settled = True
             return Served(self._assignment)
         finally:
-            ticket.assignment = None
-        if not self._relay.delivered:
+            ticket.assignment = ticket.pause = None
+        return self._given_up(failure)
+
+    def _given_up(self, failure: EngineError) -> Served | None:
+        """What an attempt that broke off means for the client."""
+        end = self._ticket.end
+        superseded = end is not None and end.outcome is Outcome.SUPERSEDED
+        if not self._relay.delivered or (self._relay.paused and not superseded):
             return None
-        ticket.settled = True
+        self._ticket.settled = True
+        if superseded:
+            return Served(self._assignment, end=end)
         return Served(self._assignment, failure=failure)
 
     async def _engine_failed(self, error: EngineError) -> EngineError:
@@ -92,12 +106,11 @@ class Serving:
                     raise
         if not healthy:
             self._post(ReplicaFailed(assignment.replica_id, assignment.epoch, kind, str(error)))
-        self._failed(kind)
+        self._relay.fail(kind)
         return error
 
     def _interrupted(self) -> EngineError:
-        if not self._relay.finished:
-            self._failed(FailureKind.ABORTED)
+        self._relay.fail(FailureKind.ABORTED)
         return EngineError(
             f"replica {self._assignment.replica_id} had to give way before the answer was complete",
             code=FailureKind.ABORTED,
@@ -109,16 +122,9 @@ class Serving:
         if self._relay.finished:
             return
         self._post(RequestCancelled(self._ticket.request.id))
-        self._failed(FailureKind.ABORTED)
+        self._relay.fail(FailureKind.ABORTED)
 
-    def _failed(self, kind: FailureKind) -> None:
-        assignment = self._assignment
-        self._post(
-            AttemptFailed(
-                assignment.request_id,
-                assignment.attempt,
-                kind,
-                delivered=self._relay.delivered,
-                output_tokens=self._relay.output_tokens,
-            )
-        )
+
+def _tokens_max(ticket: Ticket, assignment: Assignment) -> int:
+    asked = ticket.request.max_tokens
+    return min(asked, assignment.max_tokens) if assignment.max_tokens else asked

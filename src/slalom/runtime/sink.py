@@ -24,6 +24,30 @@ class Assignment:
     engine: Engine
     #: Time from arrival to this dispatch, ns.
     queued_ns: int
+    #: For engines that heed one: the smaller the more urgent.
+    priority: int = 0
+    #: Clamp of the whole answer's length, tokens; 0 where there is none.
+    max_tokens: int = 0
+    #: Tokens that the client has got of earlier attempts.
+    resumed_tokens: int = 0
+    #: Expected time from arrival to first token and to the end, ns; -1 where nobody said.
+    predicted_first_ns: int = -1
+    predicted_end_ns: int = -1
+    #: Probability that every objective holds, 0 to 1; -1 where nobody said.
+    chance: float = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the scheduler and earlier attempts change in a call."""
+
+    #: For engines that heed one: the smaller the more urgent.
+    priority: int = 0
+    #: Clamp of the whole answer's length, tokens; 0 leaves what the client asked for.
+    max_tokens: int = 0
+    #: What the client has got: the call goes on behind it.
+    resumed_text: str = ""
+    resumed_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +67,8 @@ class Served:
     """How `Runtime.serve` ended, if the client is still there.
 
     Exactly one holds: complete (`failure` and `end` None), failed after bytes were delivered
-    (`failure` set), or never started (`end` set: refused, or every attempt failed).
+    (`failure` set), or ended by the scheduler (`end` set: refused, every attempt failed, or a
+    newer request took its place; for the last, bytes may have been delivered).
     """
 
     assignment: Assignment | None
@@ -67,5 +92,6 @@ class Sink(Protocol):
         ...
 
 
-#: Builds the engine call once it is known which engine serves (FIM template, model name).
-MakeCall = Callable[[Engine], Call]
+#: Builds the engine call once it is known which engine serves (FIM template, model name), and
+#: on which terms.
+MakeCall = Callable[[Engine, Terms], Call]

@@ -5,11 +5,13 @@ wakes the task that waits for it. No queue, no token passes here.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slalom.core.actions import EndRequest
 from slalom.core.request import Request
 from slalom.runtime.sink import Assignment
+from slalom.runtime.transcript import Transcript
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +35,10 @@ class Ticket:
     #: The client may be told that it still waits.
     nudged: bool = False
     waiter: "asyncio.Future[None] | None" = field(default=None, repr=False)
+    #: What the client has got, where its answer may be paused.
+    transcript: Transcript | None = None
+    #: Asks the running attempt to pause; it says whether the task is to be interrupted for that.
+    pause: Callable[[], bool] | None = None
 
     def give(self, step: Assignment | EndRequest) -> None:
         """Hand over the next step and wake the task."""
@@ -44,11 +50,27 @@ class Ticket:
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
-    def abort(self, attempt: int) -> None:
-        """Interrupt the running attempt if it is this one."""
-        if self.assignment is not None and self.assignment.attempt == attempt and self.task:
-            self.interrupts += 1
-            self.task.cancel()
+    def abort(self, attempt: int, *, pause: bool = False) -> bool:
+        """Interrupt the running attempt if it is this one.
+
+        Args:
+            attempt: Its number.
+            pause: Only if it can be continued later.
+
+        Returns:
+            Whether it had not even begun: then nobody else will report it.
+        """
+        given = self.next_step
+        if isinstance(given, Assignment) and given.attempt == attempt:
+            self.next_step = None
+            return True
+        if self.assignment is None or self.assignment.attempt != attempt or not self.task:
+            return False
+        if self.interrupts or (pause and not (self.pause and self.pause())):
+            return False
+        self.interrupts += 1
+        self.task.cancel()
+        return False
 
     def was_interrupted(self) -> bool:
         """Whether a `CancelledError` just caught was the driver's and not the client's.

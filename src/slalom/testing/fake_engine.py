@@ -206,7 +206,7 @@ class FakeEngine:
         elif self._sleep_level:
             _answer(reply, 503, fake_wire.error(503, "asleep"))
         else:
-            length = self.script.output_tokens(asked)
+            length = self.script.output_tokens(asked) - asked.behind
             if asked.max_tokens is not None:
                 length = min(length, asked.max_tokens)
             prompt_tokens = self.script.prompt_tokens(asked)
@@ -239,7 +239,7 @@ class FakeEngine:
         if job.asked.path == fake_wire.EMBEDDINGS:
             self._finish(job, fake_wire.embeddings(job.asked, job.prompt_tokens))
             return
-        piece = fake_wire.token_text(job.produced)
+        piece = fake_wire.token_text(job.asked.behind + job.produced)
         job.produced += 1
         self._generated += 1
         stopped = next((word for word in job.asked.stop if word in job.text + piece), None)

@@ -57,7 +57,7 @@ class FakeTimings:
 
 
 def _asked_for(asked: Asked) -> int:
-    return _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+    return _DEFAULT_TOKENS if asked.max_tokens is None else asked.behind + asked.max_tokens
 
 
 def _words(asked: Asked) -> int:
@@ -75,7 +75,8 @@ class FakeScript:
     timings: FakeTimings = FakeTimings()
     #: Requests it works on at a time; the rest wait inside it, first come first served.
     places: int = 4
-    #: Tokens a request would produce; `max_tokens` still cuts it.
+    #: Tokens of a request's whole answer, with those that a prompt brings along already;
+    #: `max_tokens` still cuts it.
     output_tokens: Callable[[Asked], int] = _asked_for
     prompt_tokens: Callable[[Asked], int] = _words
     #: Given the number of the call (from 1) and its body: what goes wrong with it.

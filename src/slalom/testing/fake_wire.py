@@ -5,6 +5,7 @@ Owns the bytes: server-sent events, whole bodies, errors. Owns no time and no st
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 DONE = b"data: [DONE]\n\n"
+#: The beginning of an answer of ours, at the end of a prompt.
+_ANSWER = re.compile(r"(?: w\d+)* w(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Asked:
     include_usage: bool
     stop: tuple[str, ...]
     document: dict[str, Any] = field(repr=False)
+    #: Tokens of the answer that stand in the prompt already: it goes on behind them.
+    behind: int = 0
 
     @classmethod
     def read(cls, path: str, body: bytes) -> "Asked":
@@ -39,15 +44,18 @@ class Asked:
             raise ValueError("the body is not a JSON object")  # noqa: TRY004 - as json's own
         stop = document.get("stop") or ()
         limit = document.get("max_tokens", document.get("max_completion_tokens"))
+        prompt = _prompt_text(document)
+        begun = _ANSWER.search(prompt)
         return cls(
             path=path,
             model=str(document.get("model", "")),
-            prompt_text=_prompt_text(document),
+            prompt_text=prompt,
             max_tokens=None if limit is None else int(limit),
             stream=bool(document.get("stream", False)),
             include_usage=bool((document.get("stream_options") or {}).get("include_usage")),
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             document=document,
+            behind=int(begun[1]) + 1 if begun else 0,
         )
 
 

@@ -1,0 +1,141 @@
+"""Which completion replaces which: the name that a client's requests for one document share.
+
+Owns the declared names (headers, body) and the careful guess where nothing is declared. Names and
+what the guess remembers are digests: no text is kept. Two documents must never share a name; two
+requests of one may well miss each other, which costs device time only. Called by `preparation`.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Mode = Literal["auto", "declared", "off"]
+
+SESSION_HEADER = "x-slalom-session"
+DOCUMENT_HEADER = "x-slalom-document"
+HEADERS = frozenset((SESSION_HEADER, DOCUMENT_HEADER))
+#: Tasks in which only the newest request is of use.
+TASKS = frozenset(("completion", "completion-multiline"))
+
+#: What may be typed between two requests of one document, characters.
+_TYPED_MAX = 64
+#: What two prompts must at least have in common to be of one document, characters.
+_COMMON_MIN = 64
+_CLIENTS_MAX = 1_024
+_DOCUMENTS_MAX = 4
+
+
+@dataclass(slots=True)
+class _Document:
+    """The last request of a document, as digests."""
+
+    name: str
+    #: Characters before the cursor, and of these the ones that may not change.
+    length: int
+    cut: int
+    whole: bytes
+    head: bytes
+    after: bytes
+
+
+@dataclass(slots=True)
+class Typed:
+    """What a request for a completion shows of its document."""
+
+    #: Who asks: key, program, address, model.
+    client: tuple[str, ...]
+    before: str
+    after: str
+
+
+class Documents:
+    """The documents that clients are typing in.
+
+    Args:
+        mode: ``auto`` guesses where nothing is declared, ``declared`` does not, ``off`` gives no
+            request a name.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self._by_client: OrderedDict[bytes, list[_Document]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Documents {self.mode} clients={len(self._by_client)}>"
+
+    def guess(self, typed: Typed) -> str:
+        """The name of the document, or empty for a request that replaces none.
+
+        A request goes on with a document if the text behind the cursor is the same, the text
+        before it is the same up to a few words, and something has changed: asking the same again
+        is asking for another answer.
+        """
+        if self.mode != "auto" or len(typed.before) < _COMMON_MIN + _TYPED_MAX:
+            return ""
+        client = _digest(typed.client)
+        documents = self._by_client.get(client)
+        if documents is None:
+            documents = self._by_client[client] = []
+            if len(self._by_client) > _CLIENTS_MAX:
+                self._by_client.popitem(last=False)
+        else:
+            self._by_client.move_to_end(client)
+        seen = _seen(typed, client)
+        for index, known in enumerate(documents):
+            if known.whole == seen.whole and known.after == seen.after:
+                return ""
+            if _goes_on(known, seen, typed.before):
+                seen.name = known.name
+                del documents[index]
+                break
+        documents.append(seen)
+        del documents[:-_DOCUMENTS_MAX]
+        return seen.name
+
+
+def declared(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
+    """The name that a request declares, or empty: a session, and a document in it."""
+    session, document = headers.get(SESSION_HEADER), headers.get(DOCUMENT_HEADER)
+    metadata = body.get("metadata")
+    if session is None and isinstance(metadata, dict):
+        session, document = metadata.get("session"), metadata.get("document")
+    if session is None:
+        session = body.get("session_id")
+    if not isinstance(session, str) or not session:
+        return ""
+    parts = (session, document) if isinstance(document, str) else (session,)
+    return "s-" + _digest(parts).hex()
+
+
+def _seen(typed: Typed, client: bytes) -> _Document:
+    cut = len(typed.before) - _TYPED_MAX
+    head = _digest((typed.before[:cut],))
+    after = _digest((typed.after,))
+    return _Document(
+        name="d-" + _digest((client.hex(), head.hex(), after.hex())).hex(),
+        length=len(typed.before),
+        cut=cut,
+        whole=_digest((typed.before,)),
+        head=head,
+        after=after,
+    )
+
+
+def _goes_on(known: _Document, seen: _Document, before: str) -> bool:
+    return (
+        known.after == seen.after
+        and abs(seen.length - known.length) <= _TYPED_MAX
+        and known.head == _digest((before[: known.cut],))
+    )
+
+
+def _digest(parts: Iterable[str]) -> bytes:
+    """Eight bytes that stand for texts; where one ends and the next begins counts too."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.digest()

@@ -24,13 +24,16 @@ from slalom.core.actions import (
 )
 from slalom.core.journal import Entry
 from slalom.core.params import SchedulerParams
+from slalom.core.planning import Planning
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.scheduler import Scheduler
-from slalom.policies.ordering import Edf, Fcfs
 from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
 from slalom.testing.checker_events import Witness
-from slalom.units import MS
+from slalom.testing.checker_order import promised_order
+
+#: Pauses of one request.
+_PAUSES_MAX = 16
 
 
 class ViolationError(AssertionError):
@@ -57,7 +60,9 @@ class Checker:
         self.books = Books(tuple(models), tuple(devices))
         self._params = params
         self._witness = Witness(self.books, params)
-        self._ordering = policies.ordering
+        #: A planner starts, pauses, clamps and refuses by itself, and promises no order.
+        self._plans = isinstance(policies.admission, Planning)
+        self._order = promised_order(policies, params)
         self._now_ns = -1
         self._epoch = 0
         self._timer_ns = -1
@@ -131,7 +136,9 @@ class Checker:
         while (action.request_id, number) in books.attempts:  # of an earlier request of this id
             number += 1
         self._require(action.attempt == number, "attempts count up", action)
-        self._require(request.attempts < self._params.attempts_max, "attempts bound", action)
+        tries = request.attempts - request.pauses
+        self._require(tries < self._params.attempts_max, "attempts bound", action)
+        self._judge_plan(action, request)
         replica = books.replicas.get((action.replica_id, action.epoch))
         self._require(replica is not None, "dispatch to a life that exists", action)
         assert replica is not None
@@ -141,9 +148,9 @@ class Checker:
         window = books.devices[replica.model.device].window
         within = not window or books.running(replica.model.device) < window
         self._require(within, "device window", action)
-        key = self._key(request.request)
+        key = self._order(request.request)
         for other in books.waiting(replica.model.id) if key else ():
-            other_key = self._key(other.request)
+            other_key = self._order(other.request)
             self._require(not other_key or other_key >= key, "order", (action, other))
         books.open(request, action.attempt, replica, self._now_ns)
 
@@ -155,8 +162,16 @@ class Checker:
         attempt = self.books.attempts.get(fence)
         self._require(attempt is not None, "abort only what runs", action)
         assert attempt is not None
-        self._require(not attempt.aborted, "abort once", action)
-        attempt.aborted = True
+        overruled = attempt.pausing and not action.pause
+        self._require(not attempt.aborted or overruled, "abort once", action)
+        if action.pause:
+            request = self.books.requests.get(action.request_id)
+            live = request is not None and request.current == fence and request.must is None
+            self._require(live, "pause only what lives", action)
+            assert request is not None
+            may = self._plans and request.request.resumable and request.pauses < _PAUSES_MAX
+            self._require(may, "pause only what may be paused", action)
+        attempt.aborted, attempt.pausing = True, action.pause
 
     @_judge.register
     def _(self, action: EndRequest) -> None:
@@ -219,15 +234,41 @@ class Checker:
 
     # -- rules ----------------------------------------------------------------------------
 
+    def _judge_plan(self, action: Dispatch, request: SeenRequest) -> None:
+        """What only planners set, and that a paused request goes on where it was."""
+        resumed = action.resumed_tokens == request.produced_tokens
+        self._require(resumed, "goes on behind what there is", (action, request))
+        clamp = action.max_tokens
+        fits = clamp == 0 or (self._plans and clamp > request.produced_tokens)
+        self._require(fits, "a clamp leaves something to say", (action, request))
+        expected = (action.expected_first_ns, action.expected_end_ns, action.chance)
+        told = action.priority or expected != (-1, -1, -1.0)
+        self._require(self._plans or not told, "only planners foresee", action)
+        if not request.attempts:
+            request.expected = expected
+        request.clamped_tokens = clamp
+
     def _judge_end(self, action: EndRequest, request: SeenRequest) -> None:
-        if request.must is not None:
+        # Of several that replace each other at one instant, any may have been refused at the door.
+        fresh = request.waits_since_ns == self._now_ns and not request.attempts
+        at_door = fresh and request.must is Outcome.SUPERSEDED and action.outcome != request.must
+        if request.must is not None and not at_door:
             self._require(action.outcome is request.must, "the outcome that was due", action)
             return
         self._require(
             action.outcome in {Outcome.REJECTED, Outcome.FAILED}, "an outcome with a cause", action
         )
         reason, now_ns = action.reason, self._now_ns
-        if request.current is not None:
+        unserved = request.current is None and request.first_token_ns < 0
+        if reason in {Reason.QUEUE_TIMEOUT, Reason.DRAINING}:
+            rejected = action.outcome is Outcome.REJECTED
+            self._require(rejected == unserved, "refused only without any answer", action)
+        if self._plans and action.outcome is Outcome.REJECTED and request.current is not None:
+            self._require(request.first_token_ns < 0, "a plan refuses what gave nothing", action)
+            self._require(
+                self.books.attempts[request.current].aborted, "refused, so aborted", action
+            )
+        elif request.current is not None:
             over = 0 <= self._drain_ns <= now_ns
             self._require(over, "what runs ends by its own events", action)
             self._require(self.books.attempts[request.current].aborted, "ended, so aborted", action)
@@ -248,8 +289,17 @@ class Checker:
         self._require(said == seen, "stamps are what was seen", (action, seen))
         self._require(action.ended_ns == self._now_ns, "ended now", action)
         self._require(action.attempts == request.attempts, "attempts were counted", action)
+        self._require(action.pauses == request.pauses, "pauses were counted", action)
+        expected = (action.expected_first_ns, action.expected_end_ns, action.chance)
+        self._require(expected == request.expected, "expected is what was first expected", action)
+        clamped = action.clamped_tokens == request.clamped_tokens
+        self._require(clamped, "clamped is what was dispatched", action)
+        demoted = action.demoted_ns < 0 or (self._plans and action.demoted_ns <= self._now_ns)
+        self._require(demoted, "demoted only by a plan", action)
         self._require(action.arrived_ns == request.request.arrived_ns, "arrival kept", action)
-        stamps = [action.arrived_ns, *(at_ns for at_ns in said if at_ns >= 0), action.ended_ns]
+        # One that was paused is dispatched again after its first token.
+        told = (said[0], said[2]) if action.pauses else said
+        stamps = [action.arrived_ns, *(at_ns for at_ns in told if at_ns >= 0), action.ended_ns]
         self._require(stamps == sorted(stamps), "causes come before effects", action)
         if action.outcome is Outcome.DONE:
             tokens = action.output_tokens == request.output_tokens
@@ -339,19 +389,6 @@ class Checker:
                 yield replica.since_ns + params.load_timeout_ns
         if self.books.requests and self._drain_ns >= 0:
             yield self._drain_ns
-
-    def _key(self, request: Request) -> tuple[int, int, str] | tuple[()]:
-        """Where the promised order puts a request; empty where no order is known."""
-        arrived_ns, sla = request.arrived_ns, request.sla
-        if isinstance(self._ordering, Fcfs):
-            return (arrived_ns, arrived_ns, request.id)
-        if not isinstance(self._ordering, Edf):
-            return ()
-        limits = [limit for limit in (sla.ttft_ns, sla.e2e_ns) if limit is not None]
-        due_ns = min([*limits, self._ordering.ageing_ms * MS])
-        if not limits:
-            due_ns = min(due_ns, self._params.default_deadline_ns)
-        return (arrived_ns + due_ns, arrived_ns, request.id)
 
     def _require(self, holds: bool, rule: str, what: object) -> None:  # noqa: FBT001 - a sentence
         if not holds:

@@ -30,8 +30,15 @@ class SeenRequest:
     first_token_ns: int = -1
     #: The outcome that this entry must bring, because of its events.
     must: Outcome | None = None
-    #: Tokens of the attempt that finished it.
+    #: Tokens of the whole answer, once it is there.
     output_tokens: int = 0
+    #: How often it was paused, and the tokens it had then.
+    pauses: int = 0
+    produced_tokens: int = 0
+    #: What its first dispatch said was to be expected.
+    expected: tuple[int, int, float] = (-1, -1, -1.0)
+    #: Clamp of its last dispatch.
+    clamped_tokens: int = 0
 
     @property
     def waits(self) -> bool:
@@ -47,7 +54,11 @@ class SeenAttempt:
     replica: "SeenReplica"
     #: When it was last heard of.
     heard_ns: int
+    #: When it produced its first token; -1 before.
+    first_ns: int = -1
     aborted: bool = False
+    #: It was told to stop so that its request goes on later.
+    pausing: bool = False
 
 
 @dataclass(slots=True)
@@ -84,6 +95,8 @@ class Books:
         self.models = {model.id: model for model in models}
         self.devices = {device.id: device for device in devices}
         self.requests: dict[str, SeenRequest] = {}
+        #: (key, model, name) -> the last that arrived of those that replace each other.
+        self.newest: dict[tuple[str, str, str], str] = {}
         self.attempts: dict[Fence, SeenAttempt] = {}
         #: Attempts given up for their silence in this entry; an abort may still name them.
         self.silenced: set[Fence] = set()
@@ -121,6 +134,18 @@ class Books:
     def running(self, device_id: str) -> int:
         """Attempts on a device."""
         return sum(len(r.running) for r in self.replicas.values() if r.model.device == device_id)
+
+    def replaced_by(self, request: Request) -> SeenRequest | None:
+        """The live request whose place a newcomer takes; it is the newest from now on."""
+        if not request.supersedes:
+            return None
+        name = (request.key, request.model, request.supersedes)
+        older = self.requests.get(self.newest.get(name, ""))
+        self.newest[name] = request.id
+        if older is None or older.must is not None:
+            return None
+        old = older.request
+        return older if (old.key, old.model, old.supersedes) == name else None
 
     def bytes_to_book(self, model: ModelSpec) -> int:
         """What a new replica of a model takes."""

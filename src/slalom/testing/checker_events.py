@@ -58,8 +58,12 @@ class Witness:
 
     @_take.register
     def _(self, event: RequestArrived) -> None:
-        if event.request.id not in self._books.requests:
-            self._books.requests[event.request.id] = SeenRequest(event.request, self._now_ns)
+        if event.request.id in self._books.requests:
+            return
+        older = self._books.replaced_by(event.request)
+        if older is not None:
+            older.must = Outcome.SUPERSEDED
+        self._books.requests[event.request.id] = SeenRequest(event.request, self._now_ns)
 
     @_take.register
     def _(self, event: RequestCancelled) -> None:
@@ -71,9 +75,12 @@ class Witness:
     def _(self, event: FirstToken) -> None:
         attempt = self._heard((event.request_id, event.attempt))
         request = self._books.requests.get(event.request_id)
-        current = attempt and request and request.current == attempt.fence
-        if request and current and request.must is None and request.first_token_ns < 0:
-            request.first_token_ns = self._now_ns
+        if attempt is None or request is None or request.current != attempt.fence:
+            return
+        if request.must is None:
+            attempt.first_ns = self._now_ns if attempt.first_ns < 0 else attempt.first_ns
+            if request.first_token_ns < 0:
+                request.first_token_ns = self._now_ns
 
     @_take.register
     def _(self, event: Progress) -> None:
@@ -85,7 +92,7 @@ class Witness:
         request = self._books.close(attempt) if attempt else None
         if request is not None:
             request.must = Outcome.DONE
-            request.output_tokens = event.output_tokens
+            request.output_tokens = request.produced_tokens + event.output_tokens
 
     @_take.register
     def _(self, event: AttemptFailed) -> None:
@@ -94,7 +101,12 @@ class Witness:
             return
         if event.kind is FailureKind.STALLED and not attempt.replica.leaving:
             attempt.replica.failed = True
-        self._attempt_failed(attempt, event.kind, delivered=event.delivered)
+        paused = attempt.pausing and event.kind is FailureKind.ABORTED
+        request = self._books.requests.get(event.request_id)
+        if paused and request is not None and request.current == attempt.fence:
+            request.pauses += 1
+            request.produced_tokens += event.output_tokens
+        self._attempt_failed(attempt, event.kind, delivered=event.delivered, paused=paused)
 
     @_take.register
     def _(self, event: ReplicaReady) -> None:
@@ -135,24 +147,27 @@ class Witness:
         return attempt
 
     def _attempt_failed(
-        self, attempt: SeenAttempt, kind: FailureKind, *, delivered: bool | None = None
+        self,
+        attempt: SeenAttempt,
+        kind: FailureKind,
+        *,
+        delivered: bool | None = None,
+        paused: bool = False,
     ) -> None:
         """Without a word on delivery, whoever saw the first token knows."""
         request = self._books.close(attempt)
         if request is None:
             return
         if delivered is None:
-            delivered = request.first_token_ns >= 0
-        if (
-            delivered
-            or kind is FailureKind.REFUSED
-            or request.attempts >= self._params.attempts_max
-        ):
+            delivered = attempt.first_ns >= 0
+        exhausted = request.attempts - request.pauses >= self._params.attempts_max
+        if not paused and (delivered or kind is FailureKind.REFUSED or exhausted):
             request.must = Outcome.FAILED
             return
         request.current = None
         request.waits_since_ns = self._now_ns
-        request.first_token_ns = -1
+        if not paused and not request.produced_tokens:
+            request.first_token_ns = -1
 
     def _replica_failed(self, replica: SeenReplica) -> None:
         replica.failed = True

@@ -8,19 +8,20 @@ tests/swarm, by the mutants, and from the command line for one seed:
 
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from slalom.core.invariants import check
 from slalom.core.journal import Entry
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
-from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
+from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla, StepCost
+from slalom.policies import pathological
 from slalom.policies.admission import DropLate, OpenAdmission
-from slalom.policies.ordering import Edf, Fcfs
-from slalom.policies.pathological import EvictAll, HoldAll, NeverEvict, NoRoute, RejectAll
-from slalom.policies.residency import Lru
-from slalom.policies.routing import MostFree, Pack
+from slalom.policies.ordering import Edf
+from slalom.policies.registry import POLICIES, build
 from slalom.testing.checker import Checker
+from slalom.testing.scripted_planner import EveryLever
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.faults import NO_FAULTS, FaultPlan
 from slalom.twin.noise import stream
@@ -127,7 +128,7 @@ def _models(rng: random.Random, devices: tuple[DeviceSpec, ...]) -> tuple[TwinMo
             replicas=1 if pinned else rng.choice((1, 1, 1, 2, 3)),
             pinned=pinned,
         )
-        step = StepLaw(
+        law = StepLaw(
             prefill_ns_per_token=rng.choice((0, 50_000, 400_000)),
             token_ns=rng.randint(1, 20) * MS,
             neighbour_ns=rng.choice((0, 100 * US, 2 * MS)),
@@ -137,8 +138,20 @@ def _models(rng: random.Random, devices: tuple[DeviceSpec, ...]) -> tuple[TwinMo
             bytes_per_s=rng.choice((2 * GIB, 8 * GIB)),
             reports=rng.choice((0, 4)),
         )
-        models.append(TwinModel(spec, step, load))
+        models.append(TwinModel(replace(spec, step_cost=_cost(rng, law)), law, load))
     return tuple(models)
+
+
+def _cost(rng: random.Random, law: StepLaw) -> StepCost | None:
+    """What planners are told of an engine: nothing, the truth, or half of it."""
+    share = rng.choice((0.0, 1.0, 0.5))
+    if not share:
+        return None
+    return StepCost(
+        step_ns=law.token_ns * share,
+        sequence_ns=law.neighbour_ns * share,
+        prompt_ns=law.prefill_ns_per_token * share,
+    )
 
 
 def _params(rng: random.Random) -> SchedulerParams:
@@ -158,18 +171,40 @@ def _params(rng: random.Random) -> SchedulerParams:
     )
 
 
+#: Policies that no configuration can select, by slot.
+_EXTREMES: dict[str, tuple[type[Any], ...]] = {
+    "admission": (
+        pathological.RejectAll,
+        pathological.HoldAll,
+        pathological.PlanNothing,
+        pathological.PlanNonsense,
+    ),
+    "residency": (pathological.NeverEvict, pathological.EvictAll),
+    "routing": (pathological.NoRoute,),
+}
+#: Options that show more than the defaults do; each world has an even chance of them.
+_VARIANTS: dict[str, tuple[Any, ...]] = {
+    "drop-late": (DropLate(grace_ms=500),),
+    "edf": (Edf(ageing_ms=3_000),),
+}
+
+
 def _policies(rng: random.Random) -> Policies:
+    """One policy for each slot: any row of the registry, and sometimes an extreme."""
     sane = rng.random() < 0.85
-    return Policies(
-        admission=rng.choice((OpenAdmission(), DropLate(grace_ms=rng.choice((0, 500)))))
-        if sane
-        else rng.choice((OpenAdmission(), RejectAll(), HoldAll())),
-        ordering=rng.choice((Fcfs(), Edf(), Edf(ageing_ms=3_000))),
-        residency=Lru() if sane else rng.choice((Lru(), NeverEvict(), EvictAll())),
-        routing=rng.choice((MostFree(), Pack()))
-        if sane
-        else rng.choice((MostFree(), Pack(), NoRoute())),
-    )
+    chosen: dict[str, Any] = {}
+    for slot, kinds in POLICIES.items():
+        extremes = () if sane else _EXTREMES.get(slot, ())
+        index = rng.randrange(len(kinds) + len(extremes))
+        if index >= len(kinds):
+            chosen[slot] = extremes[index - len(kinds)]()
+            continue
+        kind = list(kinds)[index]
+        chosen[slot] = rng.choice((build(slot, kind), *_VARIANTS.get(kind, ())))
+    # Heads one by one, and every lever of a plan, keep their share whatever the registry holds.
+    if sane and rng.random() < 0.5:
+        chosen["admission"] = rng.choice((OpenAdmission(), DropLate(), EveryLever()))
+    return Policies(**chosen)
 
 
 def _faults(rng: random.Random) -> FaultPlan:
@@ -221,6 +256,9 @@ def _arrivals(rng: random.Random, models: tuple[TwinModel, ...]) -> tuple[Arriva
             prompt_tokens=rng.randrange(2_000),
             max_tokens=most,
             predicted_tokens=most // 2,
+            key=rng.choice(("", "k")),
+            supersedes=rng.choice(("", "", "", "", "a file")),
+            resumable=rng.random() < 0.5,
         )
         patience_ns = rng.randrange(10 * SECOND) if rng.random() < leaving else -1
         arrivals.append(Arrival(request, rng.randint(1, most), patience_ns))

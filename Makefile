@@ -116,6 +116,10 @@ bench-gateway: setup bench-setup ## Latency and throughput added by the gateway,
 bench-handle: setup ## Cost of one scheduling decision
 	$(BIN)/python -m slalom.bench.handle --write docs/benchmarks/handle.md $(ARGS)
 
+.PHONY: bench-sla
+bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the twin (an hour)
+	$(BIN)/python -m slalom.bench.sla --write docs/benchmarks/sla.md $(ARGS)
+
 .PHONY: fidelity
 fidelity: setup ## The twin against real llama.cpp on the same arrivals (five minutes, idle machine)
 	$(BIN)/python -m slalom.bench.fidelity --write docs/benchmarks/fidelity.md $(ARGS)

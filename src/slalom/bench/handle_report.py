@@ -80,7 +80,7 @@ def _opening(cells: Sequence[Cell], command: str) -> str:
             "",
             f"Command: `{command}`",
             "",
-            f"Machine: {_machine()}; load average while it was measured: {os.getloadavg()[0]:.1f}.",
+            f"Machine: {machine()}; load average while it was measured: {os.getloadavg()[0]:.1f}.",
             "",
             f"Worst median of any state: {quantile_us(worst.all_ns, 0.5):.1f} µs, in",
             f"“{worst.state}” at queue {worst.queue:,} and {worst.replicas:,} replicas.",
@@ -133,7 +133,7 @@ def _kinds(cell: Cell) -> str:
     return "\n".join(lines)
 
 
-def _machine() -> str:
+def machine() -> str:
     """What it ran on, without a name of the machine."""
     return (
         f"{_cpu_name()}, {os.cpu_count()} cores, {platform.system()}, "

@@ -6,7 +6,7 @@ the state stays what it is while events are told. Called by `bench.handle`.
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -50,7 +50,7 @@ _SLAS = (
     Sla(e2e_ns=12 * SECOND),
 )
 #: Nothing may time out while it is measured.
-_PATIENT = SchedulerParams(
+PATIENT = SchedulerParams(
     queue_max=1 << 30,
     queue_timeout_ns=10**6 * SECOND,
     attempt_silence_ns=10**6 * SECOND,
@@ -67,12 +67,15 @@ class SteadyState:
         scheduler: The core under measurement.
         queue: Requests to keep waiting.
         step_ns: Virtual time between two calls.
+        slas: Objectives to draw from.
     """
 
     scheduler: Scheduler
     queue: int
     step_ns: int
     now_ns: int = 0
+    #: Objectives to draw from.
+    slas: Sequence[Sla] = _SLAS
     #: Kind of event -> ns of each call that told one.
     costs_ns: dict[str, list[int]] = field(default_factory=dict)
     _rng: random.Random = field(default_factory=lambda: random.Random(0))
@@ -161,7 +164,7 @@ class SteadyState:
         name = f"r{self._arrived}"
         self._waiting.add(name)
         self._names.append(name)
-        model, sla = self._rng.choice(self._models), self._rng.choice(_SLAS)
+        model, sla = self._rng.choice(self._models), self._rng.choice(self.slas)
         return RequestArrived(Request(name, model, "task", sla, self.now_ns, 500, 256, 100))
 
     def _pick_running(self) -> tuple[str, int]:
@@ -187,7 +190,7 @@ def busy(queue: int, replicas: int) -> SteadyState:
         ModelSpec(f"m{index}", "gpu", 1, _PLACES, replicas=replicas // count)
         for index in range(count)
     ]
-    scheduler = Scheduler(models, [DeviceSpec("gpu", replicas)], policies(), _PATIENT)
+    scheduler = Scheduler(models, [DeviceSpec("gpu", replicas)], policies(), PATIENT)
     state = SteadyState(scheduler, queue, step_ns=100_000)
     state.fill(replicas * _PLACES)
     return state
@@ -196,7 +199,7 @@ def busy(queue: int, replicas: int) -> SteadyState:
 def pressed(queue: int, replicas: int) -> SteadyState:
     """Twice as many models as fit, all of them asked for: replicas come and go all the time."""
     models = [ModelSpec(f"m{index}", "gpu", 1, _PLACES) for index in range(2 * replicas)]
-    scheduler = Scheduler(models, [DeviceSpec("gpu", replicas)], policies(), _PATIENT)
+    scheduler = Scheduler(models, [DeviceSpec("gpu", replicas)], policies(), PATIENT)
     state = SteadyState(scheduler, queue, step_ns=1 * MS)
     state.fill(0)
     return state

@@ -25,7 +25,7 @@ def plot_run(
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    plt = pyplot()
     folder.mkdir(parents=True, exist_ok=True)
     records: dict[str, list[RequestRecord]] = {}
     for number, (name, chosen) in enumerate(policies.items()):
@@ -33,8 +33,8 @@ def plot_run(
         rows = records[name] = list[RequestRecord]()
         play(loaded, name, chosen, 0, rate_scale=rate_scale, watch=line.watch, record=rows.append)
         line.close()
-        yield _timeline(pyplot, line, name, folder / f"timeline-{number}.svg")
-    yield _latencies(pyplot, records, folder / "latencies.svg")
+        yield _timeline(plt, line, name, folder / f"timeline-{number}.svg")
+    yield _latencies(plt, records, folder / "latencies.svg")
 
 
 def plot_sweep(document: Mapping[str, Any], folder: Path) -> Path:
@@ -43,9 +43,9 @@ def plot_sweep(document: Mapping[str, Any], folder: Path) -> Path:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    plt = pyplot()
     folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(7, 4))
     rates = [point["rate_per_s"] for point in document["points"]]
     for name in document["points"][0]["policies"]:
         found = [point["policies"][name]["estimates"] for point in document["points"]]
@@ -55,11 +55,12 @@ def plot_sweep(document: Mapping[str, Any], folder: Path) -> Path:
     axes.plot(rates, rates, color="0.8", zorder=0, label="all good")
     axes.set(xlabel="requests/s", ylabel="good answers/s", title=document["scenario"])
     axes.legend()
-    return _save(pyplot, figure, folder / "goodput.svg")
+    figure.tight_layout()
+    return save(plt, figure, folder / "goodput.svg")
 
 
-def _timeline(pyplot: Any, line: Timeline, name: str, path: Path) -> Path:
-    figure, (queues, residency) = pyplot.subplots(2, 1, sharex=True, figsize=(9, 5))
+def _timeline(plt: Any, line: Timeline, name: str, path: Path) -> Path:
+    figure, (queues, residency) = plt.subplots(2, 1, sharex=True, figsize=(9, 5))
     for task, (times, counts) in sorted(line.queues.items()):
         queues.step(times, counts, where="post", label=task)
     queues.set(ylabel="waiting", title=name)
@@ -70,11 +71,12 @@ def _timeline(pyplot: Any, line: Timeline, name: str, path: Path) -> Path:
         residency.broken_barh(spans, (row - 0.4, 0.8))
     residency.set(xlabel="seconds", yticks=range(len(models)), yticklabels=models)
     residency.set_ylabel("resident")
-    return _save(pyplot, figure, path)
+    figure.tight_layout()
+    return save(plt, figure, path)
 
 
-def _latencies(pyplot: Any, records: Mapping[str, list[RequestRecord]], path: Path) -> Path:
-    figure, all_axes = pyplot.subplots(1, 3, sharey=True, figsize=(10, 4))
+def _latencies(plt: Any, records: Mapping[str, list[RequestRecord]], path: Path) -> Path:
+    figure, all_axes = plt.subplots(1, 3, sharey=True, figsize=(10, 4))
     for axes, what in zip(all_axes, ("ttft_ns", "tpot_ns", "e2e_ns"), strict=True):
         for name, rows in records.items():
             done = [getattr(row, what) for row in rows if row.fate is Fate.DONE]
@@ -84,24 +86,29 @@ def _latencies(pyplot: Any, records: Mapping[str, list[RequestRecord]], path: Pa
         axes.set(xlabel=f"{what.removesuffix('_ns').upper()}, ms", xscale="symlog")
     all_axes[0].set_ylabel("share of whole answers")
     all_axes[0].legend()
-    return _save(pyplot, figure, path)
-
-
-def _save(pyplot: Any, figure: Any, path: Path) -> Path:
     figure.tight_layout()
-    # No date and no random ids, so that equal results draw equal files.
+    return save(plt, figure, path)
+
+
+def save(plt: Any, figure: Any, path: Path) -> Path:
+    """Write a figure without a date, so that equal results draw equal files, and close it."""
     figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    plt.close(figure)
     return path
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib, set up so that equal results draw equal files.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         raise ConfigError(
-            "--plot needs matplotlib, which is not installed: pip install 'slalom[plot]'"
+            "figures need matplotlib, which is not installed: pip install 'slalom[plot]'"
         ) from None
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "slalom"

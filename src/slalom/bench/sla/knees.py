@@ -1,0 +1,131 @@
+"""The standing loads as the benchmark plays them, and where the knee of each is.
+
+Owns the table of loads, what is changed so that a run has some hundreds of requests, the stand-in
+engine, and the search of the knee. Called by the parts that play standing loads.
+"""
+
+import math
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from slalom.bench.sla.cells import Cell, Load
+from slalom.bench.sla.choices import Choice
+from slalom.bench.sla.running import Runner
+from slalom.bench.sla.settings import Settings
+from slalom.config.scenario_load import load_scenario
+
+#: Profile of the llama.cpp server that stands in for every engine.
+LLAMA_CPP = "l40s/qwen2.5-coder-1.5b"
+#: The policy that says where the knee is: a plain proxy.
+PROXY = Choice("first-come", "open", ordering="fcfs")
+#: The knee is where its share of good answers falls to so much of what it is under the lightest
+#: load: bursts that no rate makes harmless belong to the load, not to its rate.
+_KEPT = 0.9
+#: Rates tried, as factors of the file's: from an eighth to eight times, by half octaves.
+_FACTORS = tuple(2 ** (step / 2) for step in range(-6, 7))
+_QUICK_FACTORS = (0.25, 1.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One of the standing loads."""
+
+    name: str
+    file: str
+    #: What takes time in its shape is so much shorter here.
+    stretch: float = 1.0
+    #: Its seeds are slices of the trace so long, s.
+    slice_s: float = 0.0
+
+    def load(self, folder: Path, *, llama_cpp: bool = False) -> Load:
+        """As the file says, and on which engine."""
+        profile = LLAMA_CPP if llama_cpp else ""
+        path = str(folder / self.file)
+        return Load(path, stretch=self.stretch, slice_s=self.slice_s, llama_cpp=profile)
+
+
+_LOADS: Sequence[Standing] = (
+    Standing("azure-code", "azure-code.yaml", slice_s=360),
+    Standing("coding-day", "coding-day.yaml", 0.1),
+    Standing("poisson", "poisson.yaml", 0.3),
+    Standing("gamma-cv2", "gamma-cv2.yaml", 0.3),
+    Standing("gamma-cv4", "gamma-cv4.yaml", 0.4),
+    Standing("gamma-cv8", "gamma-cv8.yaml", 0.5),
+    Standing("step", "step.yaml", 0.35),
+    Standing("mix-drift", "mix-drift.yaml", 0.25),
+    Standing("many-models", "many-models.yaml", 0.5),
+    Standing("agents", "agents.yaml", 0.25),
+    Standing("typing", "typing.yaml", 0.5),
+    Standing("cato-even", "cato-even.yaml"),
+    Standing("cato-poisson", "cato-poisson.yaml"),
+    Standing("cato-burst", "cato-burst.yaml"),
+)
+_QUICK = ("poisson",)
+_QUICK_STRETCH = 0.1
+
+
+def standing(settings: Settings) -> Iterator[Standing]:
+    """The loads to play; one whose trace is not here is left out with a word on stderr."""
+    for one in _LOADS:
+        if settings.quick and one.name not in _QUICK:
+            continue
+        if one.slice_s and "SLALOM_DATA" not in os.environ:
+            sys.stderr.write(f"{one.name}: left out: its trace is not here (SLALOM_DATA)\n")
+            continue
+        yield replace(one, stretch=_QUICK_STRETCH) if settings.quick else one
+
+
+def knees(
+    settings: Settings, runner: Runner, loads: Mapping[str, Load], title: str
+) -> dict[str, float]:
+    """The factor of each load's own rate at which its knee is.
+
+    Args:
+        settings: What to run.
+        runner: Plays the runs.
+        loads: By name.
+        title: For the progress.
+    """
+    factors = _QUICK_FACTORS if settings.quick else _FACTORS
+    cells = {
+        (name, factor, seed): Cell(replace(load, rate=factor), seed, PROXY)
+        for name, load in loads.items()
+        for factor in factors
+        for seed in range(settings.seeds)
+    }
+    results = runner.play(cells.values(), f"{title}: knees")
+    found = {}
+    for name in loads:
+        shares = [
+            statistics.fmean(
+                results[cells[name, factor, seed]]["attainment"] for seed in range(settings.seeds)
+            )
+            for factor in factors
+        ]
+        found[name] = knee(factors, shares)
+    return found
+
+
+def knee(factors: Sequence[float], shares: Sequence[float]) -> float:
+    """Where the share of good answers falls below nine tenths of the first one.
+
+    Args:
+        factors: Of the rate, ascending.
+        shares: At each; between two, the share is taken to be linear in the factor's logarithm.
+    """
+    wanted = _KEPT * shares[0]
+    for (low, before), (high, after) in pairwise(zip(factors, shares, strict=True)):
+        if after < wanted:
+            part = (before - wanted) / (before - after)
+            return math.exp(math.log(low) + part * math.log(high / low))
+    return factors[-1]
+
+
+def rate_per_s(load: Load) -> float:
+    """Mean rate of a load's file, requests (or sessions) per second."""
+    return load_scenario(Path(load.path)).plan.rate_per_s

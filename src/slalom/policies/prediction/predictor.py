@@ -4,12 +4,23 @@ Joins the models of step times and lengths and the margins around them. Learns f
 only, the same ones that its planner is told. Owns no decision. Called by planners.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from slalom.core.planning import Moment, Observation, PlanView
+from slalom.core.planning import Expectation, Moment, Observation, PlanView
 from slalom.core.request import ModelSpec, Request, StepCost
-from slalom.policies.prediction.step_cost import StepTimes
+from slalom.policies.prediction.lengths import Lengths
+from slalom.policies.prediction.margins import MARGIN_START, Margin
+from slalom.policies.prediction.scores import Promises, Score
+from slalom.policies.prediction.step_cost import Lived, StepTimes
+
+#: Step times that are off by more than the first, on average, are not to be planned with; less
+#: than the second are.
+_ERROR_LOST, _ERROR_REGAINED = 0.5, 0.3
+#: Weight of spans before the error says something.
+_JUDGED_FROM = 5.0
+#: Tasks whose margins are remembered.
+_TASKS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +31,24 @@ class PredictorOptions:
     calibrate: bool = True
     #: Whether output lengths are learned from traffic.
     learn_lengths: bool = True
-    #: Whether margins are learned from traffic; else they are 1.
+    #: Whether margins are learned from traffic; else they stay as they start.
     learn_margins: bool = True
+    #: Margins before enough was observed.
+    margin_start: float = MARGIN_START
+
+
+class _Model:
+    """What is kept for each model."""
+
+    __slots__ = ("besides", "healthy", "pace", "promises", "steps")
+
+    def __init__(self, spec: ModelSpec, options: PredictorOptions) -> None:
+        self.steps = StepTimes(spec, learns=options.calibrate)
+        self.pace = Margin(options.margin_start)
+        self.promises = Promises()
+        self.healthy = True
+        #: The cost with so many attempts beside, for the cost that it was made from.
+        self.besides: tuple[StepCost, dict[int, StepCost]] = (self.steps.cost, {})
 
 
 class Predictor:
@@ -36,48 +63,140 @@ class Predictor:
         self, models: Sequence[ModelSpec], options: PredictorOptions | None = None
     ) -> None:
         self.options = options or PredictorOptions()
-        self._steps = {
-            model.id: StepTimes(model, learns=self.options.calibrate) for model in models
-        }
+        self._models = {model.id: _Model(model, self.options) for model in models}
+        self._lengths = Lengths(learns=self.options.learn_lengths)
+        self._margins: dict[str, Margin] = {}
+        #: Models that have their device to themselves: nothing ever runs beside.
+        devices = [model.device for model in models]
+        self._alone = {model.id for model in models if devices.count(model.device) == 1}
+
+    def __repr__(self) -> str:
+        return f"Predictor(models={len(self._models)}, {self._lengths!r})"
 
     def observe(self, seen: Observation, model: PlanView, now_ns: int) -> None:
-        """Learn from what happened; a few microseconds."""
+        """Learn from what happened; some microseconds."""
         attempt = seen.attempt
         if attempt is None:
             return
-        steps = self._steps[model.spec.id]
+        model_id = model.spec.id
+        own = self._models[model_id]
+        beside = 0 if model_id in self._alone else model.beside
         moment = seen.moment
         if moment is Moment.TOLD:
-            steps.told(attempt, model.beside, now_ns)
+            lived = own.steps.told(attempt, beside, now_ns)
         elif moment is Moment.STARTED:
-            steps.start(attempt, model.beside, now_ns)
-        elif moment is Moment.OVER:
-            steps.over(attempt, model.beside, now_ns, finished=seen.finished)
+            tokens = self._lengths.remaining(seen.request, attempt.resumed_tokens)
+            lived = own.steps.start(attempt, beside, now_ns, expected_tokens=tokens)
+        else:
+            lived = own.steps.over(attempt, beside, now_ns, finished=seen.finished)
+            if seen.finished:
+                own.promises.end(attempt, now_ns)
+                whole_tokens = attempt.resumed_tokens + attempt.output_tokens
+                self._lengths.add(seen.request, whole_tokens)
+        for one in lived:
+            self._end(own, one)
 
-    def cost(self, model_id: str) -> StepCost:
-        """What a step of a replica of this model takes."""
-        return self._steps[model_id].cost
+    def promised(self, request: Request, expected: Expectation, now_ns: int) -> None:
+        """Note what a planner has said of a request, for the scores."""
+        self._models[request.model].promises.make(request, expected, now_ns)
+
+    # -- what is expected -----------------------------------------------------------------
+
+    def cost(self, model_id: str, beside: int = 0) -> StepCost:
+        """What a step of a replica of this model takes.
+
+        Args:
+            model_id: The model.
+            beside: Attempts that run on its device on other replicas.
+        """
+        own = self._models[model_id]
+        cost = own.steps.cost
+        if not beside or not own.steps.beside_ns:
+            return cost
+        made_from, costs = own.besides
+        if made_from is not cost:
+            costs = {}
+            own.besides = (cost, costs)
+        if beside not in costs:
+            costs[beside] = replace(cost, step_ns=cost.step_ns + beside * own.steps.beside_ns)
+        return costs[beside]
 
     def remaining_tokens(self, request: Request, produced_tokens: int = 0) -> float:
-        """Tokens a request has still to write as a planner should count them; at least 1.
+        """Tokens a request has still to write on average; from 1 to what it allows.
 
         Args:
             request: The request.
             produced_tokens: Tokens its client has got, by all its attempts.
         """
-        expected = min(request.predicted_tokens or request.max_tokens, request.max_tokens)
-        return max(float(expected - produced_tokens), 1.0)
+        return self._lengths.remaining(request, produced_tokens)
 
     def remaining_quantile(
         self, request: Request, produced_tokens: int = 0, share: float = 0.9
     ) -> float:
         """Tokens a request has still to write at most, with a probability of `share`."""
-        return self.remaining_tokens(request, produced_tokens)
+        return self._lengths.quantile(request, produced_tokens, share)
 
     def margin(self, task: str) -> float:
-        """Factor on predicted times that covers what was observed, by task."""
-        return 1.0
+        """Factor on a predicted service time that covers most observed ones, by task.
+
+        It covers what step times and lengths leave open.
+        """
+        found = self._margins.get(task)
+        return found.factor if found else self.options.margin_start
+
+    def pace_margin(self, model_id: str) -> float:
+        """The same for what step times alone leave open, by model: the length is as it was."""
+        return self._models[model_id].pace.factor
 
     def healthy(self, model_id: str) -> bool:
         """Whether predictions for a model are good enough to plan with."""
-        return True
+        return self._models[model_id].healthy
+
+    def learned(self) -> Mapping[str, StepCost]:
+        """The step costs that traffic has shown, by model; only of those that had some."""
+        return {
+            model_id: own.steps.cost
+            for model_id, own in self._models.items()
+            if own.steps.learns and own.steps.seen >= _JUDGED_FROM
+        }
+
+    def scores(self) -> tuple[Score, ...]:
+        """How good the predictions are."""
+        return tuple(
+            Score(
+                model=model_id,
+                step_error=own.steps.error,
+                coverage=own.pace.covered_share,
+                healthy=own.healthy,
+                brier=own.promises.brier,
+                end_ratio=own.promises.end_ratio,
+                promises=own.promises.kept,
+                changes=own.steps.changes,
+            )
+            for model_id, own in self._models.items()
+        )
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _end(self, own: _Model, lived: Lived) -> None:
+        """Take in a whole life of an attempt."""
+        if self.options.learn_margins:
+            if lived.ratio:
+                self._margin(lived.run.request.task).add(lived.ratio)
+            if lived.pace_ratio:
+                own.pace.add(lived.pace_ratio)
+        steps = own.steps
+        if steps.seen < _JUDGED_FROM:
+            return
+        if not own.pace.healthy or steps.error > _ERROR_LOST:
+            own.healthy = False
+        elif steps.error < _ERROR_REGAINED:
+            own.healthy = True
+
+    def _margin(self, task: str) -> Margin:
+        found = self._margins.get(task)
+        if found is None:
+            if len(self._margins) >= _TASKS_MAX:
+                del self._margins[next(iter(self._margins))]
+            found = self._margins[task] = Margin(self.options.margin_start)
+        return found

@@ -53,7 +53,9 @@ class Run:
     """An attempt, and the replica's sums when it was last read."""
 
     __slots__ = (
+        "expected_first_ns",
         "expected_ns",
+        "expected_tokens",
         "is_decoding",
         "mark",
         "mark_ns",
@@ -80,8 +82,11 @@ class Run:
         self.mark_ns = attempt.started_ns
         self.mark_tokens = 0
         self.mark_prompts = (0.0, 0.0)
-        #: What the model of step times says of its life up to the mark.
+        #: What the model of step times says of its life up to the first token, and up to the mark.
+        self.expected_first_ns = 0.0
         self.expected_ns = 0.0
+        #: Tokens it was thought to write when it started; 0 where nobody said.
+        self.expected_tokens = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +157,19 @@ class ReplicaPath:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def start(self, attempt: ActiveView, beside: int, cost: StepCost, now_ns: int) -> list[Reading]:
-        """An attempt was dispatched."""
+    def start(
+        self,
+        attempt: ActiveView,
+        beside: int,
+        cost: StepCost,
+        now_ns: int,
+        *,
+        expected_tokens: float = 0.0,
+    ) -> list[Reading]:
+        """An attempt was dispatched, and is thought to write so many tokens."""
         settled = self._advance(beside, cost, now_ns)
         run = Run(attempt, self._sums, reads_alone=not self._reading)
+        run.expected_tokens = expected_tokens
         self._runs[attempt.request.id, attempt.number] = run
         run.mark_prompts = self._prompts
         self._reading += 1

@@ -40,8 +40,10 @@ _RIDGE_TOLD, _RIDGE_DEFAULT = 0.5, 0.02
 _SCALE_RIDGE = 0.1
 #: Typical use, at which a term of no known size is taken for a share of a step.
 _TYPICAL_CONTEXT, _TYPICAL_PROMPT = 500.0, 500.0
-#: A fit is made at most so often, but for the first ones.
+#: A fit is made at most so often, but for the first ones; more rarely while it is good.
 _FIT_EVERY_NS = 250 * MS
+_GOOD_FIT_EVERY_NS = 1_000 * MS
+_GOOD = 0.03
 _FIRST_FITS = 20
 #: A span that is off by more than this, and by more than the kind's usual noise, loses weight.
 _OUTLIER, _OUTLIER_SPREADS = 0.1, 3.0
@@ -75,8 +77,22 @@ class Lived:
 
     run: Run
     took_ns: int
-    #: What the fit, as it was all along, says of what happened.
-    expected_ns: float
+
+    @property
+    def pace_ratio(self) -> float:
+        """Time it took over what the fit says, as it was all along; 0 where that is nothing."""
+        return self.took_ns / self.run.expected_ns if self.run.expected_ns > 0.0 else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """The same, had its length been as expected."""
+        run = self.run
+        written = run.told_tokens - 1
+        writing_ns = run.expected_ns - run.expected_first_ns
+        if run.expected_tokens and written > 0:
+            writing_ns *= max(run.expected_tokens - 1.0, 0.0) / written
+        expected_ns = run.expected_first_ns + writing_ns
+        return self.took_ns / expected_ns if expected_ns > 0.0 else 0.0
 
 
 class StepTimes:
@@ -115,10 +131,15 @@ class StepTimes:
 
     # -- what happens ---------------------------------------------------------------------
 
-    def start(self, attempt: ActiveView, beside: int, now_ns: int) -> list[Lived]:
+    def start(
+        self, attempt: ActiveView, beside: int, now_ns: int, *, expected_tokens: float = 0.0
+    ) -> list[Lived]:
         """An attempt was dispatched; what ended before is settled now."""
         path = self._path(attempt.replica_id)
-        return self._read(path.start(attempt, self._beside(path, beside), self.cost, now_ns))
+        others = self._beside(path, beside)
+        return self._read(
+            path.start(attempt, others, self.cost, now_ns, expected_tokens=expected_tokens)
+        )
 
     def told(self, attempt: ActiveView, beside: int, now_ns: int) -> list[Lived]:
         """An attempt has produced tokens."""
@@ -151,11 +172,14 @@ class StepTimes:
             run = reading.run
             if reading.span is not None:
                 run.expected_ns += self._learn(reading.span)
+                if reading.span.is_first:
+                    run.expected_first_ns = run.expected_ns
             if reading.is_end:
-                lived.append(Lived(run, reading.at_ns - run.started_ns, run.expected_ns))
+                lived.append(Lived(run, reading.at_ns - run.started_ns))
         if self.learns and self._is_stale:
             now_ns = readings[-1].at_ns
-            if self._fits < _FIRST_FITS or now_ns >= self._fit_ns + _FIT_EVERY_NS:
+            every_ns = _GOOD_FIT_EVERY_NS if self.error < _GOOD else _FIT_EVERY_NS
+            if self._fits < _FIRST_FITS or now_ns >= self._fit_ns + every_ns:
                 self._refit(now_ns)
         return lived
 

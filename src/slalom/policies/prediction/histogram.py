@@ -1,0 +1,118 @@
+"""Positive numbers in bins that grow in proportion, the older ones fading.
+
+Owns the counting and the questions about what lies above a number. Bins know the least, the mean
+and the most of what they hold, so that numbers that are always the same stay exact. Knows nothing
+of tokens. Called by `lengths`.
+"""
+
+from math import log2
+
+#: Bins of a histogram, and how many make a doubling.
+_BINS, _PER_DOUBLING = 64, 4
+#: Numbers after which an old one counts 1/e.
+_MEMORY = 200.0
+_FADE = 1.0 - 1.0 / _MEMORY
+#: Weights are brought back to size when they have grown beyond this.
+_GROWTH_MAX = 1e100
+
+
+class Histogram:
+    """Numbers from 1 to some tens of thousands; what is smaller or larger goes to the end bins."""
+
+    __slots__ = (
+        "_counts",
+        "_growth",
+        "_high",
+        "_is_fresh",
+        "_low",
+        "_sums",
+        "_tail_counts",
+        "_tail_sums",
+        "total",
+    )
+
+    def __init__(self) -> None:
+        self._counts = [0.0] * _BINS
+        self._sums = [0.0] * _BINS
+        self._low = [0.0] * _BINS
+        self._high = [0.0] * _BINS
+        #: Of the bins from this one on.
+        self._tail_counts = [0.0] * (_BINS + 1)
+        self._tail_sums = [0.0] * (_BINS + 1)
+        self._is_fresh = True
+        #: New numbers count ever more, which is how old ones fade.
+        self._growth = 1.0
+        #: Numbers seen, less what has faded.
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Note a number."""
+        at = _bin(value)
+        if not self._counts[at]:
+            self._low[at] = self._high[at] = value
+        self._low[at] = min(self._low[at], value)
+        self._high[at] = max(self._high[at], value)
+        self._counts[at] += self._growth
+        self._sums[at] += self._growth * value
+        self.total = self.total * _FADE + 1.0
+        self._growth /= _FADE
+        self._is_fresh = False
+        if self._growth > _GROWTH_MAX:
+            self._counts = [count / self._growth for count in self._counts]
+            self._sums = [total / self._growth for total in self._sums]
+            self._growth = 1.0
+
+    def beyond(self, value: float) -> tuple[float, float]:
+        """Share of the numbers that are above `value`, and their mean; (0, 0) if there is none."""
+        if not self._is_fresh:
+            self._refresh()
+        count = self._tail_counts[0]
+        if not count:
+            return 0.0, 0.0
+        at = _bin(value)
+        part, mean = self._part_above(at, value)
+        over = self._tail_counts[at + 1] + part
+        if over <= 0.0:
+            return 0.0, 0.0
+        return over / count, (self._tail_sums[at + 1] + part * mean) / over
+
+    def quantile(self, share: float, above: float = 0.0) -> float:
+        """What a share of the numbers above `above` does not exceed; `above` if there is none."""
+        if not self._is_fresh:
+            self._refresh()
+        first = _bin(above)
+        part, _ = self._part_above(first, above)
+        wanted = share * (self._tail_counts[first + 1] + part)
+        found = above
+        for at in range(first, _BINS):
+            count = part if at == first else self._counts[at]
+            if count <= 0.0:
+                continue
+            low = max(self._low[at], above)
+            found = low + (self._high[at] - low) * min(wanted / count, 1.0)
+            if wanted <= count:
+                break
+            wanted -= count
+        return found
+
+    def _part_above(self, at: int, value: float) -> tuple[float, float]:
+        """Count and mean of what a bin holds above a value, as if it were filled evenly."""
+        count, low, high = self._counts[at], self._low[at], self._high[at]
+        if not count or value >= high:
+            return 0.0, 0.0
+        if value < low:
+            return count, self._sums[at] / count
+        return count * (high - value) / (high - low), (high + value) * 0.5
+
+    def _refresh(self) -> None:
+        count = total = 0.0
+        for at in range(_BINS - 1, -1, -1):
+            count += self._counts[at]
+            total += self._sums[at]
+            self._tail_counts[at] = count
+            self._tail_sums[at] = total
+        self._is_fresh = True
+
+
+def _bin(value: float) -> int:
+    return min(int(log2(value) * _PER_DOUBLING), _BINS - 1) if value > 1.0 else 0

@@ -1,0 +1,202 @@
+"""How many tokens an answer has still to get: what answers like it had, given what is there.
+
+Owns distributions of lengths, and of the ratio of answer to prompt, for finer and coarser groups
+of requests, and the choice among them and what the request itself came with: whichever was less
+wrong of late. Sees a length only once an answer is whole. Called by `predictor`.
+"""
+
+from collections import OrderedDict
+from enum import IntEnum
+
+from slalom.core.request import Request
+from slalom.policies.prediction.histogram import Histogram
+
+#: A histogram says something from so many answers on.
+_ANSWERS_MIN = 8.0
+#: A source is trusted after so many guesses.
+_GUESSES_MIN = 4
+#: Groups that are remembered; the one longest unused is forgotten.
+_GROUPS_MAX = 512
+#: Memory of the errors by which a source is chosen, answers.
+_ERROR_MEMORY = 30
+#: What the request came with must be better by this share than what others had: it cannot tell
+#: how much is still to come of an answer that is under way.
+_TOLD_GAIN_MIN = 0.15
+#: A ratio is counted in these, so that its bins are as fine as those of lengths.
+_RATIO_UNITS = 256.0
+#: An answer that is longer than all before it goes on for this share of what it has.
+_LONGER_SHARE = 0.25
+
+_Group = tuple[str | int, ...]
+
+
+class Source(IntEnum):
+    """Where a guess comes from."""
+
+    #: The request itself.
+    TOLD = 0
+    #: Answers of the same task and model, …
+    TASK = 1
+    #: … which were allowed about as many tokens, …
+    LIMIT = 2
+    #: … and had prompts of about the same length.
+    PROMPT = 3
+    #: The ratio of answer to prompt of the same task and model.
+    RATIO = 4
+
+
+class _Task:
+    """The sources of one task and model: errors and choice."""
+
+    __slots__ = ("errors", "guesses", "order")
+
+    def __init__(self) -> None:
+        #: Mean absolute errors of late, tokens; guesses so far.
+        self.errors = [0.0] * len(Source)
+        self.guesses = [0] * len(Source)
+        #: The sources to ask, best first.
+        self.order: tuple[Source, ...] = (Source.TOLD,)
+
+    def judge(self, source: Source, error: float) -> None:
+        self.guesses[source] += 1
+        memory = min(self.guesses[source], _ERROR_MEMORY)
+        self.errors[source] += (error - self.errors[source]) / memory
+
+    def choose(self) -> None:
+        """Put the sources that are trusted in order."""
+        trusted = [source for source in Source if self.guesses[source] >= _GUESSES_MIN]
+        told = self.errors[Source.TOLD]
+        best = [s for s in trusted if s and told >= self.errors[s] * (1.0 - _TOLD_GAIN_MIN)]
+        best.sort(key=lambda source: self.errors[source])
+        self.order = (*best, Source.TOLD)
+
+
+class Lengths:
+    """What is known of the lengths of answers.
+
+    Args:
+        learns: Whether answers change anything.
+    """
+
+    def __init__(self, *, learns: bool = True) -> None:
+        self._learns = learns
+        self._groups: OrderedDict[_Group, Histogram] = OrderedDict()
+        self._tasks: OrderedDict[_Group, _Task] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Lengths(tasks={len(self._tasks)}, groups={len(self._groups)})"
+
+    def add(self, request: Request, tokens: int) -> None:
+        """Note how long a whole answer was, tokens."""
+        if not self._learns or tokens <= 0:
+            return
+        task = self._task(request)
+        for source in Source:
+            guess = self._guess(source, request, 0, -1.0)
+            if guess is not None:
+                task.judge(source, abs(guess - tokens))
+        task.choose()
+        for source in (Source.TASK, Source.LIMIT, Source.PROMPT):
+            self._group(_key(source, request)).add(float(tokens))
+        if request.prompt_tokens:
+            ratio = tokens / request.prompt_tokens
+            self._group(_key(Source.RATIO, request)).add(ratio * _RATIO_UNITS)
+
+    def source(self, request: Request) -> Source:
+        """Where a guess for this request comes from."""
+        return self._ask(request, 0, -1.0)[0]
+
+    def remaining(self, request: Request, produced_tokens: int) -> float:
+        """Tokens still to come on average; from 1 to what the request allows.
+
+        Args:
+            request: The request.
+            produced_tokens: What its answer has got.
+        """
+        return self._ask(request, produced_tokens, -1.0)[1]
+
+    def quantile(self, request: Request, produced_tokens: int, share: float) -> float:
+        """Tokens still to come that a share of such answers does not exceed."""
+        source, found = self._ask(request, produced_tokens, share)
+        if source is not Source.TOLD:
+            return found
+        task = self._tasks.get((request.task, request.model))
+        error = task.errors[Source.TOLD] if task else 0.0
+        # A mean absolute error is 0.7 to 0.8 of a standard deviation.
+        return _within(request, produced_tokens, found + (share - 0.5) * 3.0 * error)
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _ask(self, request: Request, produced_tokens: int, share: float) -> tuple[Source, float]:
+        """The best source that has an answer, and that."""
+        task = self._tasks.get((request.task, request.model))
+        for source in task.order if task else ():
+            guess = self._guess(source, request, produced_tokens, share)
+            if guess is not None:
+                return source, guess
+        told = request.predicted_tokens or request.max_tokens
+        return Source.TOLD, _rest(request, produced_tokens, float(told))
+
+    def _guess(
+        self, source: Source, request: Request, produced_tokens: int, share: float
+    ) -> float | None:
+        """Tokens still to come by one source, a quantile if `share` is not negative."""
+        if source is Source.TOLD:
+            told = request.predicted_tokens or request.max_tokens
+            return _rest(request, produced_tokens, float(told))
+        histogram = self._groups.get(_key(source, request))
+        if histogram is None or histogram.total < _ANSWERS_MIN:
+            return None
+        unit = 1.0
+        if source is Source.RATIO:
+            if not request.prompt_tokens:
+                return None
+            unit = request.prompt_tokens / _RATIO_UNITS
+        produced = produced_tokens / unit
+        above, mean = histogram.beyond(produced)
+        if not above:
+            return _rest(request, produced_tokens, 0.0)
+        whole = mean if share < 0.0 else histogram.quantile(share, produced)
+        return _rest(request, produced_tokens, whole * unit)
+
+    def _task(self, request: Request) -> _Task:
+        key = (request.task, request.model)
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = _Task()
+            if len(self._tasks) > _GROUPS_MAX:
+                self._tasks.popitem(last=False)
+        else:
+            self._tasks.move_to_end(key)
+        return task
+
+    def _group(self, key: _Group) -> Histogram:
+        histogram = self._groups.get(key)
+        if histogram is None:
+            histogram = self._groups[key] = Histogram()
+            if len(self._groups) > _GROUPS_MAX:
+                self._groups.popitem(last=False)
+        else:
+            self._groups.move_to_end(key)
+        return histogram
+
+
+def _key(source: Source, request: Request) -> _Group:
+    if source is Source.LIMIT:
+        return (source, request.task, request.model, request.max_tokens.bit_length())
+    if source is Source.PROMPT:
+        limit, prompt = request.max_tokens.bit_length(), request.prompt_tokens.bit_length()
+        return (source, request.task, request.model, limit, prompt)
+    return (source, request.task, request.model)
+
+
+def _rest(request: Request, produced_tokens: int, whole_tokens: float) -> float:
+    """What is still to come of an answer that is thought to be so long."""
+    rest = whole_tokens - produced_tokens
+    if rest <= 0.0:
+        rest = produced_tokens * _LONGER_SHARE
+    return _within(request, produced_tokens, rest)
+
+
+def _within(request: Request, produced_tokens: int, rest_tokens: float) -> float:
+    return max(min(rest_tokens, float(request.max_tokens - produced_tokens)), 1.0)

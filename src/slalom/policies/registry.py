@@ -20,6 +20,7 @@ from slalom.policies.residency import Lru
 from slalom.policies.routing import MostFree, Pack
 from slalom.policies.saber import Saber
 from slalom.policies.static import Static
+from slalom.policies.trim.plan_and_trim import PlanAndTrim
 from slalom.policies.velocity import Velocity
 
 Slot = Literal["admission", "ordering", "residency", "routing"]
@@ -36,6 +37,7 @@ POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
             "class-priority": ClassPriority,
             "niyama": Niyama,
             "velocity": Velocity,
+            "plan-and-trim": PlanAndTrim,
         },
         "ordering": {"fcfs": Fcfs, "edf": Edf},
         "residency": {"lru": Lru},

@@ -1,0 +1,109 @@
+"""Requests as a plan sees them: what is left to write, and when it must be there.
+
+Owns `Job` and the arithmetic of deadlines. A job is made from a waiting request or an attempt;
+forecasts write into it when it would begin and end. Called by `planner` and `track`.
+"""
+
+from slalom.core.planning import ActiveView, WaitingView
+from slalom.core.request import Request
+
+NEVER = float("inf")
+
+
+class Job:
+    """One request in a plan; times in ns, floats because plans are estimates."""
+
+    __slots__ = (
+        "attempt",
+        "client_first_ns",
+        "context",
+        "cost_ns",
+        "demoted",
+        "end_clock",
+        "end_due_ns",
+        "end_ns",
+        "first_due_ns",
+        "first_ns",
+        "is_late",
+        "left",
+        "pauses",
+        "produced",
+        "prompt",
+        "request",
+        "tpot_ns",
+        "weight",
+    )
+
+    def __init__(self, request: Request, produced: int, left: float, client_first_ns: int) -> None:
+        self.request = request
+        #: The attempt that runs; None for one that waits.
+        self.attempt: ActiveView | None = None
+        self.demoted = False
+        self.pauses = 0
+        self.weight = 1.0
+        #: Tokens to read before it writes; 0 once they are read.
+        self.prompt = request.prompt_tokens + produced
+        #: Tokens of its prompt, held as long as it runs, beside those that it has written.
+        self.context = float(request.prompt_tokens)
+        self.client_first_ns = client_first_ns
+        #: Reading of its replica's clock at its end; only while it runs.
+        self.end_clock = 0.0
+        #: Time of the device it still takes, at the present load.
+        self.cost_ns = 0.0
+        #: What the last forecast said; a first token that has come stays.
+        self.first_ns = float(client_first_ns) if client_first_ns >= 0 else NEVER
+        self.end_ns = NEVER
+        self.set_left(produced, left)
+
+    @classmethod
+    def waiting(cls, view: WaitingView, left: float) -> "Job":
+        """A request in the queue."""
+        job = cls(view.request, view.produced_tokens, left, view.first_token_ns)
+        job.demoted = view.demoted
+        job.pauses = view.pauses
+        return job
+
+    @classmethod
+    def running(cls, attempt: ActiveView, left: float) -> "Job":
+        """A request that has just been started."""
+        job = cls(attempt.request, attempt.resumed_tokens, left, attempt.client_first_ns)
+        job.attempt = attempt
+        job.pauses = attempt.pauses
+        return job
+
+    def set_left(self, produced: float, left: float) -> None:
+        """So many tokens are written, so many are still to come: when are they due?"""
+        self.produced = produced
+        self.left = left
+        sla, arrived_ns = self.request.sla, self.request.arrived_ns
+        self.is_late = False
+        self.first_due_ns = NEVER
+        self.end_due_ns = NEVER if sla.e2e_ns is None else float(arrived_ns + sla.e2e_ns)
+        #: Span from the first token to the last that an objective for each token allows.
+        self.tpot_ns = NEVER
+        if sla.tpot_ns is not None:
+            self.tpot_ns = sla.tpot_ns * max(produced + left - 1.0, 1.0)
+        if self.client_first_ns < 0:
+            if sla.ttft_ns is not None:
+                self.first_due_ns = float(arrived_ns + sla.ttft_ns)
+            return
+        if sla.ttft_ns is not None and self.client_first_ns > arrived_ns + sla.ttft_ns:
+            self.excuse()
+        elif self.client_first_ns + self.tpot_ns < self.end_due_ns:
+            self.end_due_ns = self.client_first_ns + self.tpot_ns
+
+    def excuse(self) -> None:
+        """It cannot be on time any more: nothing is due."""
+        self.is_late = True
+        self.first_due_ns = self.end_due_ns = self.tpot_ns = NEVER
+
+    @property
+    def due_ns(self) -> float:
+        """When its answer must be complete; of one that has not begun, at the earliest."""
+        if self.client_first_ns >= 0 or self.tpot_ns == NEVER:
+            return self.end_due_ns
+        begun_ns = self.first_due_ns
+        return min(self.end_due_ns, begun_ns + self.tpot_ns)
+
+    def __repr__(self) -> str:
+        return f"Job({self.request.id}, left={self.left:.0f}, late={self.is_late})"

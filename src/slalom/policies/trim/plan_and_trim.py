@@ -1,0 +1,45 @@
+"""`plan-and-trim`: the options of Slalom's own policy.
+
+Owns the options and what each of them stands for; `planner` owns the decisions. Each part can be
+switched off, which is how it is shown what it earns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from slalom.core.planning import Planner
+from slalom.core.request import ModelSpec
+from slalom.policies.trim.planner import Trimmer
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAndTrim:
+    """`plan-and-trim`: plans when everything would end, and trims what would make others late.
+
+    A request starts as soon as the plan says that it will be on time and makes nobody late who was
+    let in before. Loose requests wait or are paused for tight ones; where not everybody can be on
+    time, the costliest give way.
+    """
+
+    #: What becomes of a request that can be on time no more: it waits behind all others and is
+    #: served when nothing else needs the device (`demote`), or it is refused at once (`refuse`).
+    late: Literal["demote", "refuse"] = "demote"
+    #: Loose requests that may wait, or be paused, at a time for tighter ones; 0 for none.
+    defer_max: int = 4
+    #: Costlier requests that may give way to one newcomer; 0 for none.
+    displace_max: int = 8
+    #: How many times as costly as the newcomer they must be.
+    displace_factor: float = 1.0
+    #: Pauses of one request at most; 0 to pause none.
+    pauses_max: int = 8
+    #: Whether planning is left out where a glance shows that everybody has time enough.
+    glance: bool = True
+    #: Waiting requests that one plan looks at.
+    horizon: int = 128
+    #: Forecasts that one plan may make.
+    effort: int = 32
+
+    def begin(self, models: Sequence[ModelSpec]) -> Planner:
+        """A planner that has seen nothing yet."""
+        return Trimmer(models, self)

@@ -12,7 +12,16 @@ from slalom.twin.bound_upper import upper_bound
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.scenario import Arrival, Drain, LoadLaw, Scenario, TwinModel
 from slalom.units import GIB, MS, SECOND
-from tests.bound.worlds import POLICIES, good_of, optimum, random_scenario, tiny_scenario
+from tests.bound.worlds import (
+    PAUSING,
+    POLICIES,
+    good_of,
+    metered,
+    optimum,
+    random_scenario,
+    tiny_scenario,
+    with_clients,
+)
 
 _BATCH = 20
 
@@ -27,6 +36,37 @@ def test_no_policy_and_no_schedule_is_above_the_bound(batch: int) -> None:
         assert max(achieved) <= found.good_upper, f"seed {seed}"
         # Those routed to the emptiest replica are candidates of the schedule themselves.
         assert max(achieved[::2]) <= found.good_schedule, f"seed {seed}"
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_no_policy_that_pauses_and_no_client_is_above_the_bound(batch: int) -> None:
+    """Answers that can be continued, clients that ask anew, clients that come again."""
+    paused = refused = 0
+    for seed in range(batch * _BATCH, (batch + 1) * _BATCH):
+        scenario = with_clients(random_scenario(1_000 + seed), seed)
+        found = bound(scenario)
+        for rules in PAUSING:
+            meter = metered(replace(scenario, policies=rules))
+            assert meter.good_whole <= found.good_upper, f"seed {seed}"
+            paused += meter.pauses_max
+        for rules in POLICIES[::2]:
+            meter = metered(replace(scenario, policies=rules))
+            assert meter.good_whole <= found.good_schedule <= found.good_upper, f"seed {seed}"
+            refused += meter.tallies.total(1).refused
+    assert paused > _BATCH
+    assert refused > 0
+
+
+def test_the_bound_allows_for_what_pauses_can_gain() -> None:
+    scenario = with_clients(random_scenario(1_017), 17)
+    none, two, many = [bound(scenario, pauses_max=most).good_upper for most in (0, 2, 50)]
+    assert none < two < many
+    assert bound(scenario).good_upper == two
+    fixed = [
+        replace(arrival, request=replace(arrival.request, resumable=False))
+        for arrival in scenario.arrivals
+    ]
+    assert bound(replace(scenario, arrivals=fixed), pauses_max=50).good_upper == none
 
 
 def test_on_tiny_instances_both_ends_are_near_the_optimum() -> None:

@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.policies.registry import policies
+from slalom.testing.scripted_planner import EveryLever
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.engine_specs import EngineSpec, LlamaCppEngine, UslEngine, VllmEngine
 from slalom.twin.faults import FaultPlan
+from slalom.twin.meter import Meter
 from slalom.twin.noise import stream
 from slalom.twin.run import run
 from slalom.twin.scenario import Arrival, LoadLaw, Scenario, TwinModel
 from slalom.twin.step_time import StepProfile
 from slalom.twin.usl import SABER_FIT, UslLaw
 from slalom.units import GIB, MS, SECOND
+from slalom.workload.clients import Retries
+from tests.bound.restless import Restless
 
 #: Every registered admission with every registered ordering.
 POLICIES: tuple[Policies, ...] = tuple(
@@ -27,6 +31,13 @@ POLICIES: tuple[Policies, ...] = tuple(
     for admission in ("open", "drop-late")
     for ordering in ("fcfs", "edf")
     for routing in ("most-free", "pack")
+)
+
+#: Planners that pause; clamping is left out, because an answer cut short is another answer.
+PAUSING: tuple[Policies, ...] = tuple(
+    replace(policies(ordering=ordering), admission=admission)
+    for ordering in ("fcfs", "edf")
+    for admission in (EveryLever(clamp_tokens=0), Restless(), Restless(every_ns=35 * MS))
 )
 
 _PROFILE = StepProfile(
@@ -45,6 +56,35 @@ _PROFILE = StepProfile(
 def good_of(scenario: Scenario) -> int:
     """Good requests of a run."""
     return sum(end.good for end in run(scenario).ends)
+
+
+def metered(scenario: Scenario) -> Meter:
+    """What a run came to in the eyes of the clients."""
+    meter = Meter(scenario)
+    run(scenario, observer=meter, keep=False)
+    return meter
+
+
+def with_clients(scenario: Scenario, seed: int) -> Scenario:
+    """The same, but most answers can be continued, some clients ask anew, some come again."""
+    rng = stream(seed, "clients")
+    arrivals = []
+    for arrival in scenario.arrivals:
+        request = replace(
+            arrival.request,
+            resumable=rng.random() < 0.8,
+            supersedes=rng.choice(["", "", "one", "two"]),
+        )
+        arrivals.append(
+            replace(
+                arrival,
+                request=request,
+                stale_ns=rng.randrange(2 * SECOND) if rng.random() < 0.2 else -1,
+                retries=Retries(3, 50 * MS, 0.5) if rng.random() < 0.5 else None,
+            )
+        )
+    params = replace(scenario.params, queue_max=rng.choice([2, 100]))
+    return replace(scenario, arrivals=arrivals, params=params)
 
 
 def random_scenario(seed: int) -> Scenario:

@@ -23,6 +23,7 @@ from slalom.twin.noise import stream
 from slalom.twin.run import TwinRun, run
 from slalom.twin.scenario import Arrival, Drain, LoadLaw, Scenario, TwinModel
 from slalom.units import GIB, MS, SECOND
+from slalom.workload.clients import Retries
 
 #: Where the standing loads are.
 STANDING = Path(__file__).parents[2] / "scenarios"
@@ -72,6 +73,14 @@ def _one_model(rate: float, **kinds: str) -> Scenario:
     )
 
 
+def _coming_again() -> Scenario:
+    """Refused clients that try twice more."""
+    scenario = _one_model(9.0, admission="drop-late")
+    rule = Retries(tries=2, backoff_ns=250 * MS)
+    arrivals = [replace(arrival, retries=rule) for arrival in scenario.arrivals]
+    return replace(scenario, arrivals=arrivals)
+
+
 def _swaps(**kinds: str) -> Scenario:
     return Scenario(
         models=(_model("a", 8, 4), _model("b", 4, 4), _model("c", 6, 4)),
@@ -107,6 +116,21 @@ def _standing(name: str, policy: str, requests: int) -> Scenario:
     return scenario_of(replace(loaded, plan=plan), policy_sets(loaded, [policy])[policy], 0)
 
 
+def _typing_untold(policy: str, requests: int) -> Scenario:
+    """The standing load of typing, but nobody cancels and the server cannot tell what is stale."""
+    scenario = _standing("typing", policy, requests)
+    arrivals = [
+        replace(
+            arrival,
+            request=replace(arrival.request, supersedes=""),
+            stale_ns=max(arrival.stale_ns, arrival.patience_ns),
+            patience_ns=-1,
+        )
+        for arrival in scenario.arrivals
+    ]
+    return replace(scenario, arrivals=arrivals)
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "one model, light, edf": lambda: _one_model(2.0),
     "one model, knee, fcfs": lambda: _one_model(5.0, ordering="fcfs"),
@@ -114,6 +138,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "one model, overload, fcfs": lambda: _one_model(9.0, ordering="fcfs"),
     "one model, overload, edf": lambda: _one_model(9.0),
     "one model, overload, edf, drop-late": lambda: _one_model(9.0, admission="drop-late"),
+    "one model, overload, edf, drop-late, retries": _coming_again,
     "three models that do not fit, fcfs": lambda: _swaps(ordering="fcfs"),
     "three models that do not fit, edf, drop-late": lambda: _swaps(admission="drop-late"),
     "three models that do not fit, faults": _faulty,
@@ -128,6 +153,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "many-models, deadlines": lambda: _standing("many-models", "deadlines", 150),
     "agents, deadlines": lambda: _standing("agents", "deadlines", 30),
     "typing, drop-late": lambda: _standing("typing", "drop-late", 250),
+    "typing, drop-late, untold": lambda: _typing_untold("drop-late", 250),
     "saber-w1": lambda: _standing("saber-w1", "default", 100),
     "saber-w3, drop-late": lambda: _standing("saber-w3", "admission=drop-late", 100),
     "cato-burst, drop-late": lambda: _standing("cato-burst", "drop-late", 150),

@@ -119,6 +119,21 @@ def test_a_bound_lies_above_every_policy(scenario: Path) -> None:
         assert 0 < figures["good_of_bound"] <= 1
 
 
+def test_records_of_all_runs_go_to_a_file(scenario: Path, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    found = document("run", scenario, "--records", path)["policies"]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 2 * 2 * 120
+    for name, policy in found.items():
+        for run in policy["runs"]:
+            mine = [r for r in rows if (r["policy"], r["seed"]) == (name, run["seed"])]
+            assert sum(row["good"] for row in mine) == run["figures"]["good"]
+            assert sum(row["fate"] == "refused" for row in mine) == run["figures"]["refused"]
+    done = invoke("run", scenario, "--records", tmp_path / "absent" / "r.jsonl")
+    assert done.exit_code == 1
+    assert "name a file in a folder that exists" in done.stderr
+
+
 def test_sessions_have_a_bound_too(scenario: Path) -> None:
     two = "{kind: fixed, tokens: 2}"
     steps = f"    steps: {{count: {two}, gap_seconds: 1, appended: {two}}}\n"

@@ -11,6 +11,7 @@ import pytest
 
 from slalom.units import MS, SECOND
 from slalom.workload.arrivals import ArrivalProcess, poisson
+from slalom.workload.clients import Keystrokes, Retries
 from slalom.workload.lengths import (
     FixedLength,
     LengthLaw,
@@ -28,6 +29,7 @@ from slalom.workload.load import (
     Steps,
     draw_load,
     every_step,
+    iter_load,
 )
 from slalom.workload.shapes import (
     CODING_DAY,
@@ -209,3 +211,80 @@ def test_a_trace_keeps_its_sizes_models_and_tasks_targets() -> None:
     assert items[0].max_tokens >= 500
     assert plan.rate_per_s == 2
     assert draw_load(plan.scaled(4), 0)[1].at_ns == SECOND // 4
+
+
+def test_a_load_is_drawn_as_it_is_asked_for() -> None:
+    endless = replace(a_plan(rate=1_000), duration_ns=0, count=20_000_000)
+    first = list(itertools.islice(iter_load(endless, 0), 50))
+    assert first == draw_load(replace(endless, count=50), 0)
+
+
+def test_requests_of_one_time_are_in_the_order_of_their_names() -> None:
+    groups = tuple(
+        Group(name, (a_kind(),), EvenArrivals(4, batch=12)) for name in ("second", "first")
+    )
+    items = draw_load(LoadPlan(groups, 10 * SECOND), 0)
+    assert [(i.at_ns, i.id) for i in items] == sorted((i.at_ns, i.id) for i in items)
+    assert len({item.at_ns for item in items}) == 3
+
+
+def bursts(**other: Any) -> dict[str, list[LoadItem]]:
+    """Requests of a load of users who type on, by document."""
+    rule = Keystrokes(**{"share": 0.45, "after_ms": (100, 200), **other})
+    found: dict[str, list[LoadItem]] = {}
+    items = draw_load(a_plan(a_kind(keystrokes=rule), seconds=300), 0)
+    assert [item.at_ns for item in items] == sorted(item.at_ns for item in items)
+    for item in items:
+        found.setdefault(item.session, []).append(item)
+    return found
+
+
+def test_a_keystroke_makes_a_request_stale_and_sends_a_newer_one() -> None:
+    found = bursts(cancels=0.0)
+    items = [item for burst in found.values() for item in burst]
+    stale = [item for item in items if item.stale_after_ns >= 0]
+    assert len(stale) / len(items) == pytest.approx(0.45, abs=0.03)
+    assert len(found) / 300 == pytest.approx(10, rel=0.1), "arrivals are of bursts"
+    for burst in found.values():
+        assert burst[-1].stale_after_ns == -1
+        for before, after in itertools.pairwise(burst):
+            assert after.at_ns == before.at_ns + before.stale_after_ns
+            assert 100 * MS <= before.stale_after_ns <= 200 * MS
+            assert after.prompt_tokens == before.prompt_tokens + 1
+            assert after.shared_tokens == before.prompt_tokens
+    assert len({item.id for item in items}) == len(items)
+    assert {item.supersedes for item in items} == {""}
+
+
+def test_a_share_of_documents_has_an_editor_that_cancels() -> None:
+    found = bursts(cancels=0.3, named=True)
+    long = [burst for burst in found.values() if len(burst) > 1]
+    cancelling = [burst for burst in long if burst[0].give_up_after_ns >= 0]
+    assert len(cancelling) / len(long) == pytest.approx(0.3, abs=0.05)
+    for burst in long:
+        how = {(i.give_up_after_ns >= 0, i.stale_after_ns >= 0) for i in burst[:-1]}
+        assert how in ({(True, False)}, {(False, True)})
+        assert {item.supersedes for item in burst} == {burst[0].session}
+
+
+def test_another_share_of_cancelling_editors_changes_no_size() -> None:
+    sizes = [
+        [(i.id, i.at_ns, i.prompt_tokens, i.output_tokens) for b in found.values() for i in b]
+        for found in (bursts(cancels=0.0), bursts(cancels=1.0, named=True))
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_waits_between_tries_double_up_to_a_bound_and_heed_advice() -> None:
+    rule = Retries(tries=9, backoff_ns=SECOND, jitter=0.5)
+    assert [rule.wait_ns(n, 0, 0.0) // SECOND for n in range(7)] == [1, 2, 4, 8, 16, 16, 16]
+    assert rule.wait_ns(0, 3 * SECOND, 0.0) == 3 * SECOND
+    assert rule.wait_ns(0, 0, 1.0) == 3 * SECOND // 2
+
+
+def test_all_requests_of_a_group_have_its_retries() -> None:
+    rule = Retries(1, SECOND)
+    steps = Steps(FixedLength(2), gap_s=1, gap_sigma=0, appended=FixedLength(3))
+    group = Group("g", (a_kind(),), poisson(1), steps=steps, retries=rule)
+    items = every_step(draw_load(LoadPlan((group,), 0, count=2), 0))
+    assert [item.retries for item in items] == [rule] * 4

@@ -7,6 +7,11 @@ import pytest
 
 from slalom.config.scenario_load import TraceSpan, load_scenario
 from slalom.errors import ConfigError
+from slalom.twin.engine_specs import VllmEngine
+from slalom.twin.faults import FaultPlan
+from slalom.twin.from_file import policy_sets, scenario_of
+from slalom.units import SECOND
+from slalom.workload.clients import Retries
 from slalom.workload.load import draw_load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -103,6 +108,24 @@ def test_the_standing_loads_are_all_there() -> None:
         ("        max_tokens: 20", "        max_tokens: 20\n        weight: 0", 4, "all 0"),
         ("{id: gpu, budget: 4GiB}", "{id: gpu, budget: 4GiB, x: 1}", 16, "no such option"),
         (
+            "        max_tokens: 20",
+            "        typed_on_share: 0.1\n        keystrokes: {share: 0.4}",
+            6,
+            "leave one out",
+        ),
+        (
+            "        max_tokens: 20",
+            "        keystrokes: {share: 0.4, after_ms: [5, 2]}",
+            10,
+            "ascending",
+        ),
+        (
+            "models:\n",
+            "    retries: {tries: 0}\nmodels:\n",
+            11,
+            "greater than or equal to 1 (it is 0)",
+        ),
+        (
             "  - {id: gpu, budget: 4GiB}",
             "  - {id: gpu, budget: 4GiB}\n  - {id: gpu, budget: 4GiB}",
             17,
@@ -172,3 +195,42 @@ def test_sessions_do_not_go_with_traces(tmp_path: Path) -> None:
     path = a_file(tmp_path, with_trace("t.csv").replace("models:\n", f"{steps}models:\n"))
     with pytest.raises(ConfigError, match="leave steps out"):
         load_scenario(path)
+
+
+def test_keystrokes_go_neither_with_traces_nor_with_steps(tmp_path: Path) -> None:
+    types = "max_tokens: 20\n        keystrokes: {share: 0.4}"
+    path = a_file(tmp_path, with_trace("t.csv").replace("max_tokens: 20", types))
+    with pytest.raises(ConfigError, match="leave keystrokes out"):
+        load_scenario(path)
+    two = "{kind: fixed, tokens: 2}"
+    steps = f"    steps: {{count: {two}, gap_seconds: 1, appended: {two}}}\n"
+    text = TEXT.replace("max_tokens: 20", types).replace("models:\n", f"{steps}models:\n")
+    with pytest.raises(ConfigError, match="make two groups"):
+        load_scenario(a_file(tmp_path, text))
+
+
+def test_what_a_file_says_of_clients_reaches_the_load(tmp_path: Path) -> None:
+    types = "max_tokens: 20\n        keystrokes: {share: 0.6, cancels: 0, supersede: true}"
+    text = TEXT.replace("max_tokens: 20", types)
+    path = a_file(tmp_path, text.replace("models:\n", "    retries: {tries: 3}\nmodels:\n"))
+    items = draw_load(load_scenario(path).plan, 0)
+    assert any(item.stale_after_ns >= 0 for item in items)
+    assert all(item.supersedes for item in items)
+    assert {item.retries for item in items} == {Retries(3, SECOND // 2, 0.25)}
+
+
+@pytest.mark.parametrize("says", ["true", "false"])
+def test_what_a_file_says_of_its_models_and_faults_reaches_the_twin(
+    tmp_path: Path, says: str
+) -> None:
+    engine = f"{{kind: vllm, profile: h100/qwen2.5-coder-7b, by_priority: {says}}}"
+    text = TEXT.replace("{kind: simple}", f"{engine}\n    resumable: {says}")
+    faults = "faults: {foreign_memory: 0.1, lost: 0.2, late: 0.3, duplicate: 0.4}\n"
+    loaded = load_scenario(a_file(tmp_path, text + faults))
+    scenario = scenario_of(loaded, policy_sets(loaded)["default"], 0)
+    assert {one.request.resumable for one in scenario.arrivals} == {says == "true"}
+    engine_spec = scenario.models[0].engine
+    assert isinstance(engine_spec, VllmEngine)
+    assert engine_spec.by_priority is (says == "true")
+    plan = FaultPlan(foreign_memory=0.1, lost=0.2, late=0.3, duplicate=0.4)
+    assert scenario.faults == plan

@@ -6,9 +6,7 @@ Owns the commands and their options; running and comparing is `slalom.twin`'s, f
 
 import json as json_module
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +14,16 @@ import typer
 
 from slalom.cli.output import print_table, stderr, stdout
 from slalom.cli.shape import examples, group
+from slalom.cli.twin_output import (
+    point_text,
+    progress_bar,
+    rate_text,
+    read_json,
+    read_rates,
+    rounded,
+    signed,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from slalom.config.scenario_load import LoadedScenario, TraceSpan
@@ -83,6 +91,7 @@ TraceOption = Annotated[
         "slalom twin run S.yaml --seeds 10 --json after.json --plot figures",
         "slalom twin run S.yaml --policy admission=drop-late,ordering=edf --bound",
         "slalom twin run S.yaml --trace code.csv --from 600 --to 1200",
+        "slalom twin run S.yaml --seeds 1 --records requests.jsonl",
         note="Intervals are 95 %, over seeds. Every policy meets the same loads.",
     ),
 )
@@ -101,17 +110,28 @@ def run(
     start: FromOption = None,
     end: ToOption = None,
     json: JsonFileOption = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write what became of each request there, one JSON line each.",
+            show_default=False,
+        ),
+    ] = None,
     plot: PlotOption = None,
 ) -> None:
     """Play a scenario: every policy on the same loads, one column each."""
     from slalom.twin.compare import compare
     from slalom.twin.from_file import policy_sets
+    from slalom.twin.records_file import RecordsFile
     from slalom.twin.report import table
 
     loaded = _load(scenario, _span(trace, start, end))
     chosen = policy_sets(loaded, policy or ())
     numbers = range(seeds or loaded.file.seeds)
-    with _progress(loaded.file.name, len(chosen) * len(numbers)) as advance:
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress_bar(loaded.file.name, len(chosen) * len(numbers)))
+        file = stack.enter_context(RecordsFile(records)) if records is not None else None
         results = compare(
             loaded,
             chosen,
@@ -119,13 +139,14 @@ def run(
             rate_scale=rate_scale,
             with_bound=bound,
             tell=lambda _: advance(1),
+            record=file.add if file is not None else None,
         )
     if plot is not None:
         from slalom.twin.plots import plot_run
 
         for path in plot_run(loaded, chosen, rate_scale, plot):
             stderr().print(f"wrote {path}", markup=False)
-    if _write_json(json, results.document()):
+    if write_json(json, results.document()):
         return
     head, rows = table(results)
     print_table(head, rows, right=head[1:])
@@ -164,7 +185,7 @@ def capacity(
     shares = [share / 100 for share in at or (90, 95, 99)]
     numbers = range(seeds or loaded.file.seeds)
     found = []
-    with _progress(loaded.file.name, None) as advance:
+    with progress_bar(loaded.file.name, None) as advance:
         for name, chosen in policy_sets(loaded, policy or ()).items():
             found.append(
                 search(loaded, name, chosen, seeds=numbers, shares=shares, tell=lambda: advance(1))
@@ -175,16 +196,16 @@ def capacity(
         "policies": {
             one.policy: {
                 f"{share:g}": rate
-                and {"rate_per_s": round(rate.mean, 6), "margin": _round(rate.margin)}
+                and {"rate_per_s": round(rate.mean, 6), "margin": rounded(rate.margin)}
                 for share, rate in one.rates.items()
             }
             for one in found
         },
     }
-    if _write_json(json, document):
+    if write_json(json, document):
         return
     head = ["requests/s at attainment", *(f"{share:.0%}" for share in shares)]
-    rows = [[one.policy, *(_rate(one.rates[share]) for share in shares)] for one in found]
+    rows = [[one.policy, *(rate_text(one.rates[share]) for share in shares)] for one in found]
     print_table(head, rows, right=head[1:])
 
 
@@ -227,12 +248,12 @@ def sweep(
     loaded = _load(scenario, None)
     plan = Sweep(
         path=scenario,
-        rates=tuple(_rates(rates)),
+        rates=tuple(read_rates(rates)),
         policies=tuple(policy_sets(loaded, policy or ())),
         seeds=tuple(range(seeds or loaded.file.seeds)),
         trace=TraceSpan(),
     )
-    with _progress(loaded.file.name, len(plan.cells())) as advance:
+    with progress_bar(loaded.file.name, len(plan.cells())) as advance:
         known = 0
 
         def tell(done: int) -> None:
@@ -245,11 +266,14 @@ def sweep(
         from slalom.twin.plots import plot_sweep
 
         stderr().print(f"wrote {plot_sweep(document, plot)}", markup=False)
-    if _write_json(json, document):
+    if write_json(json, document):
         return
     head = ["requests/s", *(f"{name}: good/s, %" for name in plan.policies)]
     rows = [
-        [f"{point['rate_per_s']:g}", *(_point(point["policies"][name]) for name in plan.policies)]
+        [
+            f"{point['rate_per_s']:g}",
+            *(point_text(point["policies"][name]) for name in plan.policies),
+        ]
         for point in document["points"]
     ]
     print_table(head, rows, right=head)
@@ -276,7 +300,7 @@ def diff(
     """Say what differs between two results, figure by figure."""
     from slalom.metrics.difference import changes
 
-    found = list(changes(_read_json(before), _read_json(after), (before.name, after.name)))
+    found = list(changes(read_json(before), read_json(after), (before.name, after.name)))
     if not found:
         stdout().print("no figure differs")
         return
@@ -287,7 +311,7 @@ def diff(
             one.figure,
             f"{one.before:.4g}",
             f"{one.after:.4g}",
-            _signed(one.difference.mean, one.difference.margin),
+            signed(one.difference.mean, one.difference.margin),
             "*" if one.is_sure else "",
         ]
         for one in found
@@ -321,80 +345,3 @@ def _span(trace: Path | None, start: float | None, end: float | None) -> "TraceS
     from slalom.config.scenario_load import TraceSpan
 
     return TraceSpan(start, end, trace)
-
-
-@contextmanager
-def _progress(name: str, total: int | None) -> Iterator[Any]:
-    """A bar on stderr, on a terminal only; yields `advance(runs)`."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=stderr(),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda runs: progress.advance(task, runs)
-
-
-def _write_json(file: Path | None, document: Any) -> bool:
-    """Write where it is asked for; whether that was stdout, which then holds nothing else."""
-    if file is None:
-        return False
-    text = json_module.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    if str(file) == "-":
-        sys.stdout.write(text)
-        return True
-    file.write_text(text, encoding="utf-8")
-    return False
-
-
-def _read_json(file: Path) -> Any:
-    from slalom.errors import ConfigError
-
-    try:
-        return json_module.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{file}: cannot be read as JSON ({error}); `slalom twin run --json FILE` writes one"
-        ) from None
-
-
-def _rates(text: str) -> Iterator[float]:
-    from slalom.errors import ConfigError
-
-    for part in text.split(","):
-        try:
-            rate = float(part)
-        except ValueError:
-            rate = 0.0
-        if not 0 < rate < 1e9:
-            raise ConfigError(f"--rates {text}: {part!r} is no rate above 0: write 1,2,4.5")
-        yield rate
-
-
-def _rate(found: Any) -> str:
-    return "none" if found is None else _signed(found.mean, found.margin).lstrip("+")
-
-
-def _signed(mean: float, margin: float | None) -> str:
-    return f"{mean:+.4g}" + ("" if margin is None else f" ±{margin:.2g}")
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
-def _point(policy: Any) -> str:
-    found = policy["estimates"]
-    return f"{found['goodput_per_s']['mean']:.3f}, {found['attainment']['mean'] * 100:.1f}"

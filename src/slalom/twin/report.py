@@ -34,6 +34,7 @@ _ROWS: Mapping[str, tuple[str, float, int]] = {
     "failed": ("failed", 1, 1),
     "cancelled": ("cancelled by clients", 1, 1),
     "superseded": ("superseded by newer ones", 1, 1),
+    "cut_short": ("good, but cut short", 1, 1),
     "loads": ("loads", 1, 1),
     "evictions": ("evictions", 1, 1),
     "cold_start_s": ("cold starts, s", 1, 1),
@@ -42,6 +43,8 @@ _ROWS: Mapping[str, tuple[str, float, int]] = {
     "wasted_device_s": ("wasted device time, s", 1, 1),
     "late_device_s": ("device time of late answers, s", 1, 1),
 }
+#: Rows that are left out where they are 0 under every policy.
+_RARE = ("cut_short",)
 
 
 def table(results: Results) -> tuple[list[str], list[list[str]]]:
@@ -51,6 +54,8 @@ def table(results: Results) -> tuple[list[str], list[list[str]]]:
     names = list(dict.fromkeys(name for found in known.values() for name in found))
     rows = []
     for name, label, factor, digits in _labels(names):
+        if name in _RARE and not any(found[name].mean for found in known.values()):
+            continue
         cells = [_cell(known[policy].get(name), factor, digits) for policy in policies]
         rows.append([label, *cells])
     return ["", *policies], rows

@@ -29,6 +29,7 @@ class Job:
     written: int = 0
     computed: int = 0
     planned: int = 0
+    joined: bool = False
 
     @property
     def missing(self) -> int:
@@ -57,6 +58,8 @@ class Rules:
     block_tokens: int = 16
     slots: int = 0
     micro_batch: int = 0
+    #: One KV cache for all slots; else a piece of a step is of neighbours, with equal shares.
+    kv_unified: bool = True
 
 
 class Stepped:
@@ -152,14 +155,12 @@ class Stepped:
             return ticks(p.dense_flat_ns) + over * ticks(p.dense_ns_per_token)
 
         active = [job for job in self.running if job.planned]
-        tokens = sum(job.planned for job in active)
-        total = ticks(p.host_ns)
-        piece = self.rules.micro_batch or tokens
-        while tokens > 0:
-            total += dense(min(piece, tokens))
-            tokens -= piece
+        total = ticks(p.host_ns) + sum(not job.joined for job in active) * ticks(p.join_ns)
+        for job in active:
+            job.joined = True
         writing = [job for job in active if job.written and job.missing == 1]
         reading = [job for job in active if job not in writing]
+        total += sum(dense(piece) for piece in self.pieces(writing + reading))
         if writing:
             context = sum(job.sent.prompt + job.written for job in writing)
             total += ticks(p.decode_flat_ns) + len(writing) * ticks(p.decode_seq_ns)
@@ -167,6 +168,33 @@ class Stepped:
         pair = ticks(p.prefill_attention_ns_per_token_ctx)
         doubled = sum(job.planned * (2 * job.computed + job.planned) for job in reading)
         return total + doubled * pair // 2
+
+    def pieces(self, active: Sequence[Job]) -> list[int]:
+        """Sizes in which a step's tokens are computed, token by token."""
+        found = []
+        if self.rules.kv_unified:
+            tokens = sum(job.planned for job in active)
+            piece = self.rules.micro_batch or tokens
+            while tokens > 0:
+                found.append(min(piece, tokens))
+                tokens -= piece
+            return found
+        left = [self.slots.index(job) for job in active for _ in range(job.planned)]
+        while left:
+            neighbours: list[int] = []
+            for slot in left:
+                if not neighbours or slot == neighbours[-1] + 1:
+                    neighbours.append(slot)
+            del neighbours[self.rules.micro_batch :]
+            size = 0
+            while size + len(neighbours) <= self.rules.micro_batch:
+                for slot in neighbours:
+                    left.remove(slot)
+                size += len(neighbours)
+                if not all(slot in left for slot in neighbours):
+                    break
+            found.append(size)
+        return found
 
     def finish_step(self, now: int) -> None:
         at_ns = -(-now // TICKS_PER_NS)

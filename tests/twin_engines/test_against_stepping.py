@@ -25,6 +25,7 @@ PROFILE = StepProfile(
     decode_kv_ns_per_token=333.033,
     prefill_attention_ns_per_token_ctx=1.2345,
     ingest_ns=2_000_000.5,
+    join_ns=400_000.25,
 )
 
 _TIMES = st.integers(0, 400).map(lambda at_ms: at_ms * MS)
@@ -73,11 +74,13 @@ def test_vllm(sent: list[Sent], blocks: int, budget: int, seqs_max: int) -> None
 
 
 @settings(max_examples=60, deadline=None)
-@given(_JOBS, st.integers(1, 5), st.sampled_from([8, 33, 2_048]))
-def test_llama_cpp(sent: list[Sent], slots: int, batch_tokens: int) -> None:
-    rules = Rules(budget=batch_tokens, slots=slots, micro_batch=16)
+@given(_JOBS, st.integers(1, 5), st.sampled_from([8, 33, 2_048]), st.booleans())
+def test_llama_cpp(sent: list[Sent], slots: int, batch_tokens: int, kv_unified: bool) -> None:
+    rules = Rules(budget=batch_tokens, slots=slots, micro_batch=16, kv_unified=kv_unified)
     expected = Stepped(PROFILE, rules).play(sent)
-    batching = LlamaCppBatching(slots=slots, batch_tokens=batch_tokens)
+    batching = LlamaCppBatching(
+        slots=slots, batch_tokens=batch_tokens, kv_unified=kv_unified, micro_batch=16
+    )
     found = skipped(StepEngine(PROFILE, batching, micro_batch=16), sent)
     assert (found.first_ns, found.end_ns) == (expected.first_ns, expected.end_ns)
     assert found.steps == expected.steps

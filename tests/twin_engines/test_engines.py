@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from slalom.errors import ConfigError
 from slalom.twin.engine_kv import KvBlocks
+from slalom.twin.engine_llama_cpp import pieces_of
 from slalom.twin.engine_model import Stage
 from slalom.twin.engine_protocol import Prefix, TwinEngine
 from slalom.twin.engine_specs import EngineSpec, LlamaCppEngine, UslEngine, VllmEngine
@@ -69,6 +70,45 @@ def test_a_long_prompt_is_read_in_chunks_and_those_who_write_go_on() -> None:
     micro = replace(PROFILE, dense_flat_tokens=1)
     whole, pieces = LlamaCppEngine(micro), LlamaCppEngine(micro, micro_batch_tokens=100)
     assert pieces.alone_ns(1_000, 1) - whole.alone_ns(1_000, 1) > 7 * 4 * MS
+
+
+def test_slots_with_their_own_caches_are_computed_with_their_neighbours() -> None:
+    assert pieces_of([(0, 1), (1, 1), (2, 1)], 512) == (3,)
+    assert pieces_of([(0, 1), (2, 1)], 512) == (1, 1)
+    assert pieces_of([(0, 1), (1, 200)], 512) == (2, 199)
+    assert pieces_of([(0, 1), (2, 1), (3, 1), (1, 200)], 512) == (2, 2, 199)
+    assert pieces_of([(0, 700), (1, 200)], 512) == (400, 500)
+    assert pieces_of([(0, 700)], 512) == (512, 188)
+    assert pieces_of([(slot, 1) for slot in range(5)], 2) == (2, 2, 1)
+
+
+def test_a_prompt_costs_more_where_it_cannot_be_computed_with_those_who_write() -> None:
+    first_ns = []
+    for kv_unified in (True, False):
+        engine = LlamaCppEngine(PROFILE, kv_unified=kv_unified).build(0)
+        engine.start(1, 10, 100, 0)
+        drain(engine, 20 * MS)
+        engine.start(2, 50, 1, 20 * MS)
+        first_ns.append(firsts(drain(engine))[2])
+    assert first_ns[1] - first_ns[0] == 5 * MS, "one more piece"
+
+
+def test_a_request_is_placed_once_in_the_step_that_begins_to_read_it() -> None:
+    placing = replace(PROFILE, join_ns=2 * MS)
+    for kind in (LlamaCppEngine, VllmEngine):
+        assert kind(placing).alone_ns(500, 9) == kind(PROFILE).alone_ns(500, 9) + 2 * MS
+    chunks = [VllmEngine(profile, budget_tokens=300) for profile in (PROFILE, placing)]
+    assert chunks[1].alone_ns(1_000, 9) == chunks[0].alone_ns(1_000, 9) + 2 * MS
+
+
+def test_a_slot_ends_an_answer_at_the_end_of_its_context() -> None:
+    engine = LlamaCppEngine(PROFILE, context_tokens=256).build(0)
+    engine.start(1, 200, 100, 0)
+    assert [tokens for _, _, stage, tokens in drain(engine) if stage is Stage.FINISHED] == [56]
+    engine.start(2, 255, 100, SECOND)
+    with pytest.raises(ConfigError, match="leaves no room"):
+        engine.start(3, 256, 1, SECOND)
+    assert LlamaCppEngine(PROFILE).alone_ns(9_000, 100) > 0, "no bound unless one is given"
 
 
 def test_places_are_taken_in_the_order_of_coming() -> None:

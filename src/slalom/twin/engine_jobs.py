@@ -18,6 +18,7 @@ class EngineJob:
     __slots__ = (
         "computed",
         "gone",
+        "joined",
         "kept",
         "name",
         "output_tokens",
@@ -50,8 +51,9 @@ class EngineJob:
         #: Tokens written, and tokens of its context whose KV is there.
         self.written = 0
         self.computed = 0
-        #: When the engine knows of it.
+        #: When the engine knows of it; whether a step has begun to read it.
         self.ready_ticks = 0
+        self.joined = False
         #: Whether its first token was reported; when the next report of progress is due, or -1.
         self.told = False
         self.report_ticks = -1
@@ -90,6 +92,9 @@ class Batch:
     reading: list[tuple[EngineJob, int]]
     #: Steps that can follow one another before anything but lengths changes.
     steps: int = 1
+    #: Sizes of the pieces in which the engine computes a step's tokens, where it has rules of
+    #: its own for them.
+    pieces: tuple[int, ...] = ()
 
 
 class Batching(Protocol):

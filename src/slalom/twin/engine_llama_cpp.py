@@ -1,13 +1,17 @@
 """Who is in a step as llama.cpp's server decides it: slots, and one queue before them.
 
-Owns the slots, the queue and what each slot remembers. All slots that write do so in every step;
-what is left of the batch reads prompts, slot after slot. Called by `engine_steps`.
+Owns the slots, the queue, what each slot remembers, and the pieces in which a step is computed.
+All slots that write do so in every step; what is left of the batch reads prompts, slot after slot.
+Called by `engine_steps`.
 
-Source: the behaviour of llama.cpp's server as its documentation describes it; no code of it.
+Source: the behaviour of llama.cpp's server as its documentation describes it and as its step times
+show it (see `pieces_of`); no code of it.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
+from slalom.errors import ConfigError
 from slalom.twin.engine_jobs import Batch, EngineJob
 
 
@@ -32,12 +36,28 @@ class LlamaCppBatching:
         slots: Jobs at a time.
         batch_tokens: Tokens in one step.
         prefix_caching: Whether a slot's memory serves the next job with the same prefix.
+        context_tokens: Longest prompt and answer of one slot; 0 for no bound.
+        kv_unified: Whether all slots share one KV cache, so that any tokens can be computed
+            together; else see `pieces_of`.
+        micro_batch: Tokens in one piece of a step, where each slot has its own cache.
     """
 
-    def __init__(self, *, slots: int, batch_tokens: int, prefix_caching: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int,
+        batch_tokens: int,
+        prefix_caching: bool = True,
+        context_tokens: int = 0,
+        kv_unified: bool = True,
+        micro_batch: int = 512,
+    ) -> None:
         self._slots = [_Slot() for _ in range(slots)]
         self._batch_tokens = batch_tokens
         self._prefix_caching = prefix_caching
+        self._context_tokens = context_tokens
+        self._kv_unified = kv_unified
+        self._micro_batch = micro_batch
         self._waiting: deque[EngineJob] = deque()
         self._free = slots
         self._uses = 0
@@ -46,8 +66,16 @@ class LlamaCppBatching:
         return f"LlamaCppBatching(free={self._free}, waiting={len(self._waiting)})"
 
     def check(self, prompt_tokens: int, output_tokens: int) -> int:
-        """As the protocol says: a slot's context has no bound here."""
-        return output_tokens
+        """As the protocol says."""
+        if not self._context_tokens:
+            return output_tokens
+        room = self._context_tokens - max(prompt_tokens, 1)
+        if room < 1:
+            raise ConfigError(
+                f"a prompt of {prompt_tokens} tokens leaves no room for an answer in a slot of "
+                f"the llama-cpp engine, which has {self._context_tokens} tokens; give it more"
+            )
+        return min(output_tokens, room)
 
     def add(self, job: EngineJob) -> None:
         """As the protocol says."""
@@ -92,6 +120,10 @@ class LlamaCppBatching:
                 left -= tokens
         if not batch.reading:
             batch.steps = min(job.output_tokens - job.written for job in writing)
+        if not self._kv_unified:
+            all_tokens = [(job.slot, 1) for job in writing]
+            all_tokens += [(job.slot, chunk) for job, chunk in batch.reading]
+            batch.pieces = pieces_of(all_tokens, self._micro_batch)
         return batch
 
     def _place(self, job: EngineJob) -> None:
@@ -112,3 +144,29 @@ class LlamaCppBatching:
         if not self._prefix_caching or job.prefix is None or slot.name != job.prefix.name:
             return 0
         return min(slot.tokens, job.prefix.tokens, job.prompt_tokens - 1)
+
+
+def pieces_of(tokens: Iterable[tuple[int, int]], most: int) -> tuple[int, ...]:
+    """The sizes in which llama.cpp computes a step when each slot has its own part of the KV cache.
+
+    A piece takes as many tokens of each of its slots, and slots that follow one another by number:
+    two streams in slots 0 and 1 are one piece, in 0 and 2 they are two, and a prompt beside them
+    gives a token to their piece and has the rest for itself.
+
+    Args:
+        tokens: (slot, tokens) in the order of the batch: writing slots, then reading ones.
+        most: Tokens in one piece.
+    """
+    left = [[slot, count] for slot, count in tokens]
+    found = []
+    while left:
+        together = [left[0]]
+        for entry in left[1:]:
+            if entry[0] == together[-1][0] + 1 and len(together) < most:
+                together.append(entry)
+        each = min(*(count for _, count in together), most // len(together))
+        found.append(each * len(together))
+        for entry in together:
+            entry[1] -= each
+        left = [entry for entry in left if entry[1]]
+    return tuple(found)

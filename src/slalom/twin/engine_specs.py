@@ -82,6 +82,11 @@ class LlamaCppEngine:
     micro_batch_tokens: int = 512
     #: Whether a slot keeps what it has read for the next prompt with the same prefix.
     prefix_caching: bool = True
+    #: Longest prompt and answer of one slot, tokens; 0 for no bound.
+    context_tokens: int = 0
+    #: Whether all slots share one KV cache. A real engine's steps then look at what every other
+    #: slot holds, idle or not, wherever it lies; that time is not in any profile.
+    kv_unified: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
@@ -90,6 +95,7 @@ class LlamaCppEngine:
             ConfigError: A number is out of its range.
         """
         _require("llama-cpp", "slots", self.slots, 1)
+        _require("llama-cpp", "context_tokens", self.context_tokens, 0)
         _require("llama-cpp", "batch_tokens", self.batch_tokens, self.slots)
         _require("llama-cpp", "micro_batch_tokens", self.micro_batch_tokens, 1)
 
@@ -99,6 +105,9 @@ class LlamaCppEngine:
             slots=self.slots,
             batch_tokens=self.batch_tokens,
             prefix_caching=self.prefix_caching,
+            context_tokens=self.context_tokens,
+            kv_unified=self.kv_unified,
+            micro_batch=self.micro_batch_tokens,
         )
         return StepEngine(
             self.profile,

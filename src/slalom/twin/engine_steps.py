@@ -186,14 +186,20 @@ class StepEngine(Generic[J]):
         if batch is None:
             self._run = None
             return
-        tokens, pairs = 0, 0
+        tokens, pairs, joins = 0, 0, 0
         for job, chunk in batch.reading:
             tokens += chunk
             pairs += chunk * (2 * job.computed + chunk)
+            joins += not job.joined
+            job.joined = True
         writers = len(batch.writing)
         context = sum(job.prompt_tokens + job.written for job in batch.writing)
         profile = self._profile
-        first = profile.step_ticks(writers, context, tokens, pairs, self._micro_batch)
+        first = profile.step_ticks(
+            *(writers, context, tokens, pairs, self._micro_batch),
+            joins=joins,
+            pieces=batch.pieces,
+        )
         growth = writers * profile.kv_ticks * self._slowdown
         run = self._run = _Run(batch, now, first * self._slowdown, growth)
         if self._arriving and run.steps > 1 and not self._batching.is_full():

@@ -9,7 +9,7 @@ batching rules. Read by the engine models, written by the fits of tables and by 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,8 @@ class StepProfile:
     prefill_attention_ns_per_token_ctx: float = 0.0
     #: From a request's coming to the engine's knowing of it, once a request.
     ingest_ns: float = 0.0
+    #: Parsing and placing a request, in the step that begins to read it, once a request.
+    join_ns: float = 0.0
     #: Bytes of weights, and of the KV cache for each token; 0 where unknown.
     weights_bytes: int = 0
     kv_bytes_per_token: int = 0
@@ -89,6 +91,9 @@ class StepProfile:
         prefill_tokens: int = 0,
         prefill_ctx_doubled: int = 0,
         micro_batch: int = 0,
+        *,
+        joins: int = 0,
+        pieces: Sequence[int] = (),
     ) -> int:
         """Exact time of one step in ticks; an integer, linear in `kv_tokens`.
 
@@ -98,13 +103,17 @@ class StepProfile:
             prefill_tokens: As for `step_ns`.
             prefill_ctx_doubled: Twice the `prefill_ctx` of `step_ns`, which makes it whole.
             micro_batch: The dense part runs in pieces of at most so many tokens; 0 for one piece.
+            joins: Requests of which it is the first step.
+            pieces: The sizes of the pieces, tokens, where `micro_batch` alone does not say them.
         """
         laws = self._laws
         tokens = decode_seqs + prefill_tokens
-        ticks = laws.host
-        if micro_batch and tokens > micro_batch:
-            pieces, rest = divmod(tokens, micro_batch)
-            ticks += pieces * laws.dense(micro_batch) + (laws.dense(rest) if rest else 0)
+        ticks = laws.host + joins * laws.join
+        if pieces:
+            ticks += sum(map(laws.dense, pieces))
+        elif micro_batch and tokens > micro_batch:
+            whole, rest = divmod(tokens, micro_batch)
+            ticks += whole * laws.dense(micro_batch) + (laws.dense(rest) if rest else 0)
         else:
             ticks += laws.dense(tokens)
         if decode_seqs:
@@ -135,6 +144,7 @@ class StepProfile:
             kv=_ticks(self.decode_kv_ns_per_token),
             pair=_ticks(self.prefill_attention_ns_per_token_ctx),
             ingest=_ticks(self.ingest_ns),
+            join=_ticks(self.join_ns),
         )
 
     def decode_ns(self, batch: int, context_tokens: int) -> int:
@@ -183,6 +193,7 @@ class _Laws:
     kv: int
     pair: int
     ingest: int
+    join: int
 
     def dense(self, tokens: int) -> int:
         return self.flat + self.token * max(tokens - self.flat_tokens, 0)

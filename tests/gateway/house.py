@@ -10,6 +10,7 @@ import aiohttp
 
 from slalom.core.actions import EndRequest
 from slalom.core.params import SchedulerParams
+from slalom.core.planning import Planning
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.gateway.app import Gateway, app
@@ -96,13 +97,14 @@ async def house(
     need_bytes: int = 64 * MIB,
     places: int = 4,
     embeddings: bool = True,
+    admission: Planning | None = None,
 ) -> AsyncIterator[House]:
     """Start a house, and take it down again."""
     launchers = launchers or {"a": FakeLauncher()}
     scheduler = Scheduler(
         [ModelSpec(name, "host", need_bytes, places) for name in launchers],
         [DeviceSpec("host", budget_bytes)],
-        policies(),
+        replace(policies(), admission=admission) if admission else policies(),
         scheduler_params,
     )
     capabilities = {

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from slalom.errors import SlalomError
+from slalom.gateway.empty_answer import END_MARK, EmptyAnswer
 from slalom.gateway.error_table import Failure, engine_status, failure_of
 from slalom.gateway.replies import (
     JSON,
@@ -24,7 +25,8 @@ from slalom.runtime.sink import Assignment, Waiting
 from slalom.units import MS
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
-_END_MARK = b"data: [DONE]\n\n"
+#: Says that the answer is empty because a newer request has taken its place.
+SUPERSEDED = (b"x-slalom-outcome", b"superseded")
 #: Longest error body read from an engine, bytes.
 ERROR_BYTES_MAX = 64 << 10
 
@@ -92,6 +94,11 @@ class WholeSink:
             self._send, self.status, body, self.headers, content_type=self._content_type
         )
 
+    async def replace(self, answer: EmptyAnswer) -> None:
+        """Send a finished answer without text instead."""
+        self.status = 200
+        await send_body(self._send, 200, answer.whole(), [*self.headers, SUPERSEDED])
+
     async def fail(self, failure: Failure) -> None:
         """Send an error instead."""
         self.status = failure.status
@@ -118,6 +125,7 @@ class StreamSink:
         self._content_type = EVENT_STREAM
         self._started = self._ended = False
         self._refusal: list[bytes] = []
+        self._first = b""
         self.status = 0
         self.bytes_sent = 0
 
@@ -157,8 +165,9 @@ class StreamSink:
             return
         if self._ended:
             return
+        self._first = self._first or data
         # The end mark closes the answer, so that both go out in one write.
-        await self._write(data, more=not data.endswith(_END_MARK))
+        await self._write(data, more=not data.endswith(END_MARK))
 
     async def complete(self) -> None:
         """End the stream."""
@@ -167,6 +176,17 @@ class StreamSink:
             return
         if not self._ended:
             await self._write(b"", more=False)
+
+    async def replace(self, answer: EmptyAnswer) -> None:
+        """End the stream as if its last token had come."""
+        if self._ended:
+            return
+        self.status = 200
+        if not self._started:
+            self._content_type = EVENT_STREAM
+            self.headers.append(SUPERSEDED)
+        comment = b": superseded by a newer request\n\n"
+        await self._write(comment + answer.events(self._first), more=False)
 
     async def fail(self, failure: Failure) -> None:
         """Send an error: with its status while that is possible, else as an event.
@@ -207,12 +227,23 @@ AnySink = WholeSink | StreamSink
 
 
 def assignment_headers(assignment: Assignment) -> Headers:
-    """Who serves this, and how long it waited."""
-    return [
+    """Who serves this, how long it waited, what is expected, and what was cut."""
+    headers = [
         (b"x-slalom-queue-ms", b"%.1f" % (assignment.queued_ns / MS)),
         (b"x-slalom-replica", assignment.replica_id.encode()),
         (b"x-slalom-attempt", b"%d" % assignment.attempt),
     ]
+    if assignment.max_tokens:
+        headers.append((b"x-slalom-max-tokens", b"%d" % assignment.max_tokens))
+    if assignment.predicted_first_ns >= 0:
+        predicted = b"%.1f" % (assignment.predicted_first_ns / MS)
+        headers.append((b"x-slalom-predicted-ttft-ms", predicted))
+    if assignment.predicted_end_ns >= 0:
+        predicted = b"%.1f" % (assignment.predicted_end_ns / MS)
+        headers.append((b"x-slalom-predicted-e2e-ms", predicted))
+    if assignment.chance >= 0:
+        headers.append((b"x-slalom-chance", b"%.3f" % assignment.chance))
+    return headers
 
 
 def engine_failure(status: int, body: bytes) -> Failure:

@@ -7,12 +7,15 @@ the three inference routes.
 
 import asyncio
 import logging
+import time
 import traceback
 
+from slalom.core.actions import Outcome
 from slalom.errors import OverloadedError, RequestError, SlalomError
 from slalom.gateway import request_body
 from slalom.gateway.asgi_sink import AnySink, StreamSink, WholeSink
 from slalom.gateway.departure import Departure
+from slalom.gateway.empty_answer import EmptyAnswer
 from slalom.gateway.error_table import (
     CLIENT_LEFT,
     Failure,
@@ -146,7 +149,11 @@ class Inference:
                 strip_usage=work.strip_usage,
             )
             departure.ignore()
-            await _end(sink, served, exchange)
+            if served.end is not None and served.end.outcome is Outcome.SUPERSEDED:
+                exchange.code = served.end.outcome.value
+                await sink.replace(self._empty_answer(work, exchange))
+            else:
+                await _end(sink, served, exchange)
         except SlalomError as problem:
             # Refused at the runtime's door: the scheduler never heard of it.
             at_door = isinstance(problem, OverloadedError) or problem.code == "duplicate_request_id"
@@ -158,6 +165,14 @@ class Inference:
         finally:
             exchange.status = sink.status
             exchange.bytes_sent = sink.bytes_sent
+
+    def _empty_answer(self, work: Work, exchange: Exchange) -> EmptyAnswer:
+        return EmptyAnswer(
+            chat=exchange.path == CHAT_PATH,
+            model=work.request.model,
+            answer_id=exchange.request_id,
+            created_s=int(time.time()),
+        )
 
     def _sink(self, send: Send, headers: Headers, *, stream: bool) -> AnySink:
         params = self._params

@@ -143,6 +143,25 @@ def _end_fields(end: EndRequest) -> dict[str, Any]:
         fields["tpot_ms"] = round((end.ended_ns - first_ns) / (output_tokens - 1) / MS, 3)
     if end.detail:
         fields["detail"] = end.detail
+    fields.update(_planned_fields(end))
+    return fields
+
+
+def _planned_fields(end: EndRequest) -> dict[str, Any]:
+    """What a planner did and expected; nothing where none did."""
+    fields: dict[str, Any] = {}
+    if end.pauses:
+        fields["pauses"] = end.pauses
+    if end.clamped_tokens:
+        fields["clamped_tokens"] = end.clamped_tokens
+    if end.demoted_ns >= 0:
+        fields["demoted_ms"] = _ms(end.demoted_ns, end.arrived_ns)
+    if end.expected_first_ns >= 0:
+        fields["predicted_ttft_ms"] = _ms(end.expected_first_ns, end.arrived_ns)
+    if end.expected_end_ns >= 0:
+        fields["predicted_e2e_ms"] = _ms(end.expected_end_ns, end.arrived_ns)
+    if end.chance >= 0:
+        fields["chance"] = round(end.chance, 3)
     return fields
 
 

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from slalom.core.actions import EndRequest, Outcome
 from slalom.core.snapshot import ModelState, Snapshot
+from slalom.gateway.prediction_metrics import PredictionMetrics
 from slalom.units import SECOND
 
 _TTFT_BUCKETS = (
@@ -79,12 +80,13 @@ class Telemetry:
         self._attainment = self._counter(
             "slalom_sla_requests",
             "Requests that counted for their SLA, by whether all of it held. Refused and failed "
-            "ones count as misses; those whose client left do not count.",
+            "ones count as misses; those whose client left or asked anew do not count.",
             ("model", "task", "good"),
         )
         self._http = self._counter(
             "slalom_http_requests", "Answers by path and status.", ("path", "status", "code")
         )
+        self._predictions = PredictionMetrics(self.registry)
         self._series: dict[tuple[str, str, str, str], _Series] = {}
         self._answers: dict[tuple[str, int, str], Any] = {}
         self.registry.register(_SnapshotCollector(snapshot, inflight))
@@ -105,8 +107,10 @@ class Telemetry:
             if end.output_tokens > 1:
                 span_s = (end.ended_ns - end.first_token_ns) / SECOND
                 series.tpot.observe(span_s / (end.output_tokens - 1))
-        if end.outcome is not Outcome.CANCELLED:
+        if end.outcome not in (Outcome.CANCELLED, Outcome.SUPERSEDED):
             (series.good if end.good else series.missed).inc()
+        if end.chance >= 0 or end.expected_end_ns >= 0:
+            self._predictions.ended(end)
 
     def answered(self, record: dict[str, Any]) -> None:
         """Count one HTTP answer."""

@@ -33,7 +33,7 @@ class FirstCome:
             self._watch(self.predictor, now_ns)
 
     def plan(self, model: PlanView, now_ns: int) -> Plan:
-        starts = []
+        starts: list[Start] = []
         free = {
             replica.id: min(replica.free_places, self._window - len(replica.active()))
             for replica in model.ready()
@@ -53,7 +53,7 @@ class Learning:
 
     made: list[Predictor]
     window: int = 1_000
-    options: PredictorOptions = PredictorOptions()
+    options: PredictorOptions | None = None
     watch: Watch | None = None
 
     def begin(self, models: Sequence[ModelSpec]) -> Planner:
@@ -83,7 +83,7 @@ def learned(
     loaded = replace(loaded, file=file.model_copy(update={"models": models}))
     made: list[Predictor] = []
     base = policies()
-    policy = Learning(made, window, options or PredictorOptions(), watch)
+    policy = Learning(made, window, options, watch)
     chosen = Policies(policy, base.ordering, base.residency, base.routing)
     scenario = scenario_of(loaded, chosen, seed, rate_scale=rate_scale)
     if change is not None:

@@ -15,7 +15,7 @@ from slalom.units import MS
 #: What one step lets us hear of comes within this.
 _SETTLE_NS = 1 * MS
 #: A replica is read at most so often while nothing ends: more would read the same steps again.
-_READ_EVERY_NS = 100 * MS
+_READ_EVERY_NS = 25 * MS
 #: A span that begins so long after the replica's last reading weighs 1.
 _WHOLE_NS = 500 * MS
 _WEIGHT_MIN = 0.05

@@ -9,6 +9,7 @@ another time, all kinds are taken to have changed by the same factor: a slow-dow
 runs now, and holds for what does not.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, log
@@ -28,6 +29,8 @@ DEFAULT_COST = StepCost(
 #: The terms of a span's time: steps, sequences, the bending part of sequences, context, prompt
 #: tokens, pairs of these, what runs beside, first tokens, and waits for the step before those.
 _TERMS = 9
+#: What a span is about.
+_PLAIN, _WITH_PROMPT, _FIRST = range(3)
 #: Who comes while others write waits for half a step on average, if the engine works in steps.
 _WAIT_SHARE = 0.5
 #: Weight of the newer spans of a kind after which an old one counts 1/e: half a minute.
@@ -47,13 +50,17 @@ _GOOD = 0.03
 _FIRST_FITS = 20
 #: A span that is off by more than this, and by more than the kind's usual noise, loses weight.
 _OUTLIER, _OUTLIER_SPREADS = 0.1, 3.0
-#: A known kind that is off by so much (a logarithm), against its own past, has changed.
-_CHANGE, _CHANGE_SPREADS = 0.25, 4.0
-_KNOWN_WEIGHT, _RECENT_WEIGHT = 8.0, 3.0
+#: A span of a known kind is odd if it is off by so much (a logarithm) against the kind's past.
+_ODD, _ODD_SPREADS = 0.15, 4.0
+#: Of the latest spans, by weight and at least so many, such a share must be odd in the same way
+#: before all kinds are taken for changed.
+_LATEST_WEIGHT, _LATEST_MIN, _LATEST_ODD = 2.0, 5, 0.75
+#: Weight from which on a kind is known.
+_KNOWN_WEIGHT = 2.0
 #: What spans from before a change count after it.
 _AFTER_CHANGE = 0.25
-#: Memory of the errors: of late, and as a rule; of what is shown.
-_LATE, _RULE, _SHOWN = 3.0, 40.0, 20.0
+#: Memory of the noise of a kind, and of the error that is shown.
+_SPREAD_MEMORY, _SHOWN = 10.0, 20.0
 #: Observed and expected times are compared within this factor.
 _FACTOR_MAX = 8.0
 
@@ -63,12 +70,10 @@ class _Kind:
     """What is known of one kind of step."""
 
     sums: Sums = field(default_factory=lambda: Sums(_TERMS))
-    #: Logarithm of observed over expected: of late, as a rule, and how far it strays.
-    late: float = 0.0
+    #: Logarithm of observed over expected time of its past, by the present fit.
     rule: float = 0.0
+    #: How far spans stray from that.
     spread: float = 0.1
-    #: Weight seen since the last change.
-    known: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,9 @@ class StepTimes:
         self._terms = terms
         self._kinds: dict[tuple[int, int], _Kind] = {}
         self._paths: dict[str, ReplicaPath] = {}
+        #: How far the latest spans of known kinds strayed if they were odd, else 0; weights.
+        self._latest: deque[tuple[float, float]] = deque()
+        self._latest_weight = 0.0
         self._fits = 0
         self._fit_ns = -1
         self._is_stale = False
@@ -203,16 +211,14 @@ class StepTimes:
         if not self.learns:
             return expected_ns
         scale = min(max(expected_ns, took_ns / _FACTOR_MAX), took_ns * _FACTOR_MAX)
-        what = 2 if span.is_first else 1 if span.prompt_tokens > 0.0 else 0
+        what = _FIRST if span.is_first else _WITH_PROMPT if span.prompt_tokens > 0.0 else _PLAIN
         key = (int(span.sequences + 0.5).bit_length(), what)
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = _Kind()
-        weight = span.weight * self._trust(kind, log(took_ns / scale), span.weight)
+        share = self._trust(kind, log(took_ns / scale), span)
         normed = [value * size / scale for value, size in zip(row, self._scales, strict=True)]
-        kind.sums.add(normed, (took_ns - known_ns) / scale, weight, _MEMORY)
-        if not span.is_first:
-            self._look_for_change(kind)
+        kind.sums.add(normed, (took_ns - known_ns) / scale, share * span.weight, _MEMORY)
         self._is_stale = True
         return expected_ns
 
@@ -236,29 +242,43 @@ class StepTimes:
             self.error = share
         self.error += (share - self.error) * min(weight / _SHOWN, 1.0)
 
-    def _trust(self, kind: _Kind, off: float, weight: float) -> float:
-        """Share of a span's weight that counts; keeps the kind's errors."""
-        stray = abs(off - kind.late)
+    def _trust(self, kind: _Kind, off: float, span: Span) -> float:
+        """Share of a span's weight that counts; notices when everything has changed."""
+        stray = off - kind.rule
         bound = max(_OUTLIER, _OUTLIER_SPREADS * kind.spread)
-        kind.late += (off - kind.late) * min(weight / min(_LATE, kind.known + weight), 1.0)
-        kind.rule += (off - kind.rule) * min(weight / min(_RULE, kind.known + weight), 1.0)
-        kind.spread += (min(stray, 3 * bound) - kind.spread) * min(weight / _RULE, 1.0)
-        kind.known += weight
-        return min(1.0, bound / stray) if stray > 0.0 else 1.0
+        if not span.is_first and kind.sums.weight >= _KNOWN_WEIGHT:
+            odd = abs(stray) > max(_ODD, _ODD_SPREADS * kind.spread)
+            self._note(stray if odd else 0.0, span.weight)
+            if odd and self._has_changed():
+                return 1.0
+        spread = min(abs(stray), 2.0 * bound)
+        kind.spread += (spread - kind.spread) * span.weight / _SPREAD_MEMORY
+        return min(1.0, bound / abs(stray)) if stray else 1.0
 
-    def _look_for_change(self, kind: _Kind) -> None:
-        moved = kind.late - kind.rule
-        if kind.known < _KNOWN_WEIGHT + _RECENT_WEIGHT:
-            return
-        if abs(moved) < max(_CHANGE, _CHANGE_SPREADS * kind.spread):
-            return
-        factor = exp(kind.late)
+    def _note(self, stray: float, weight: float) -> None:
+        latest = self._latest
+        latest.append((stray, weight))
+        self._latest_weight += weight
+        while len(latest) > _LATEST_MIN and self._latest_weight - latest[0][1] >= _LATEST_WEIGHT:
+            self._latest_weight -= latest.popleft()[1]
+
+    def _has_changed(self) -> bool:
+        """Take all that is known for so much longer, if the latest spans say so."""
+        if len(self._latest) < _LATEST_MIN or self._latest_weight < _LATEST_WEIGHT:
+            return False
+        slower = sum(weight for stray, weight in self._latest if stray > 0.0)
+        faster = sum(weight for stray, weight in self._latest if stray < 0.0)
+        if max(slower, faster) < _LATEST_ODD * self._latest_weight:
+            return False
+        odd = sorted(stray for stray, _ in self._latest if stray * (slower - faster) > 0.0)
+        factor = exp(odd[len(odd) // 2])
         self.changes += 1
-        for other in self._kinds.values():
-            other.sums.scale(factor, _AFTER_CHANGE)
-            other.late = other.rule = 0.0
-            other.known = 0.0
-        self._fit_ns = -1
+        for kind in self._kinds.values():
+            kind.sums.scale(factor, _AFTER_CHANGE)
+        self._latest.clear()
+        self._latest_weight = 0.0
+        self._fit_ns = -_GOOD_FIT_EVERY_NS
+        return True
 
     def _refit(self, now_ns: int) -> None:
         sums = join([kind.sums for kind in self._kinds.values()], _KIND_MAX)
@@ -267,6 +287,11 @@ class StepTimes:
         scale = (along + _SCALE_RIDGE) / (square + _SCALE_RIDGE)
         self._fit = solve(sums, self._ridge, [scale * value for value in self._prior])
         self._terms = [value * size for value, size in zip(self._fit, self._scales, strict=True)]
+        for (_, what), kind in self._kinds.items():
+            if what != _FIRST:
+                told = product(kind.sums, self._fit, self._fit)
+                seen = _dot(self._fit, kind.sums.vector)
+                kind.rule = log(seen / told) if seen > 0.0 and told > 0.0 else 0.0
         self._fits += 1
         self._fit_ns = now_ns
         self._is_stale = False

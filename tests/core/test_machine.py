@@ -29,16 +29,42 @@ from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.core.scheduler import Scheduler
 from slalom.policies.admission import DropLate, OpenAdmission
+from slalom.policies.edf_drop import EdfDrop
+from slalom.policies.niyama import Niyama
 from slalom.policies.ordering import Edf, Fcfs
-from slalom.policies.pathological import EvictAll, HoldAll, NeverEvict, NoRoute, RejectAll
+from slalom.policies.pathological import (
+    EvictAll,
+    HoldAll,
+    NeverEvict,
+    NoRoute,
+    PlanNonsense,
+    PlanNothing,
+    RejectAll,
+)
 from slalom.policies.residency import Lru
 from slalom.policies.routing import MostFree, Pack
+from slalom.policies.saber import Saber
+from slalom.policies.velocity import Velocity
 from slalom.testing.recorder import Recorder
+from slalom.testing.scripted_planner import EveryLever
 from slalom.units import GIB, MS, SECOND
 
 _KINDS = st.sampled_from(list(FailureKind))
 _AGO = st.sampled_from([0, 0, 1, 10 * MS, SECOND, 5 * SECOND])
 _SLAS = st.sampled_from([Sla(), Sla(ttft_ns=SECOND), Sla(e2e_ns=9 * SECOND)])
+_ADMISSIONS = [
+    OpenAdmission(),
+    DropLate(),
+    RejectAll(),
+    HoldAll(),
+    PlanNothing(),
+    PlanNonsense(),
+    EveryLever(pauses_max=3),
+    Saber(),
+    EdfDrop(),
+    Niyama(),
+    Velocity(),
+]
 
 
 class Stories(RuleBasedStateMachine):
@@ -49,7 +75,7 @@ class Stories(RuleBasedStateMachine):
         places=st.integers(1, 3),
         replicas=st.integers(1, 2),
         window=st.sampled_from([0, 0, 2]),
-        admission=st.sampled_from([OpenAdmission(), DropLate(), RejectAll(), HoldAll()]),
+        admission=st.sampled_from(_ADMISSIONS),
         ordering=st.sampled_from([Fcfs(), Edf()]),
         residency=st.sampled_from([Lru(), NeverEvict(), EvictAll()]),
         routing=st.sampled_from([MostFree(), Pack(), NoRoute()]),
@@ -104,7 +130,18 @@ class Stories(RuleBasedStateMachine):
         for _ in range(count):
             model = data.draw(st.integers(0, len(self.models)))
             name = f"r{self.arrived}"
-            request = Request(name, f"m{model}", "task", sla, now_ns, 10, 20, 10)
+            request = Request(
+                name,
+                f"m{model}",
+                "task",
+                sla,
+                now_ns,
+                10,
+                20,
+                10,
+                supersedes="" if self.arrived % 3 else "a file",
+                resumable=self.arrived % 2 == 0,
+            )
             self.arrived += 1
             events.append(RequestArrived(request))
         self._tell(*events, ago=ago)
@@ -132,6 +169,7 @@ class Stories(RuleBasedStateMachine):
                     AttemptFinished(*fence, 4),
                     AttemptFailed(*fence, kind, delivered=False),
                     AttemptFailed(*fence, kind, delivered=True),
+                    AttemptFailed(*fence, FailureKind.ABORTED, delivered=True, output_tokens=2),
                 ]
             )
         )

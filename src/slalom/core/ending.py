@@ -31,8 +31,13 @@ def touch(state: State, model: Model) -> None:
         model.offered = head.key
         heapq.heappush(device.runnable, (head.key, model.spec.id))
         state.offering[device.spec.id] = device
-    if has_place:
-        return
+    if not has_place:
+        want_replica(state, model)
+
+
+def want_replica(state: State, model: Model) -> None:
+    """Note that a model has waiting requests and no place: it needs a replica, or another one."""
+    device = model.device
     if not model.is_resident():
         if model.spec.id not in device.wanting:
             device.wanting[model.spec.id] = model

@@ -8,7 +8,7 @@ Called by `dispatching` and by `timing`.
 import heapq
 
 from slalom.core.actions import Outcome
-from slalom.core.ending import abort, end, touch
+from slalom.core.ending import abort, end, touch, want_replica
 from slalom.core.entities import Attempt, RequestRecord
 from slalom.core.planning import Plan, Planner, Start
 from slalom.core.snapshot import ReplicaState
@@ -34,6 +34,8 @@ def plan_for(step: Step, device: Device, model: Model, planner: Planner) -> None
     model.offered = None
     if not model.waiting_count:
         device.held.pop(model.spec.id, None)
+    elif model.most_free() is None:
+        want_replica(step.state, model)
 
 
 def ask_due_planners(step: Step) -> None:

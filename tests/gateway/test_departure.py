@@ -87,6 +87,7 @@ async def test_refusals_at_the_door_leave_no_half_records() -> None:
             self.capabilities = inner.capabilities
             self.snapshot = inner.snapshot
             self.now_ns = inner.now_ns
+            self.estimate = inner.estimate
             self._problem = problem
 
         async def serve(self, *_args: Any, **_kwargs: Any) -> Any:

@@ -209,7 +209,7 @@ async def _http_error(request: Request, problem: Exception) -> Response:
             failure_of(
                 "not_found",
                 f"There is no {path} here. Routes: /v1/models, /v1/chat/completions, "
-                "/v1/completions, /v1/embeddings, /health, /ready, /metrics.",
+                "/v1/completions, /v1/embeddings, /v1/estimate, /health, /ready, /metrics.",
             )
         )
     return _error(failure_of("internal"))

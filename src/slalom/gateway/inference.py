@@ -2,7 +2,7 @@
 
 Owns the order of the checks (method, key, room, body, work) and the life of a served request:
 watch for the client leaving, serve, end. Raw ASGI, no framework in between. Called by `app` for
-the three inference routes.
+the three inference routes and for estimates, which share all checks.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import traceback
 
 from slalom.core.actions import Outcome
 from slalom.errors import OverloadedError, RequestError, SlalomError
-from slalom.gateway import request_body
+from slalom.gateway import estimates, request_body
 from slalom.gateway.asgi_sink import AnySink, StreamSink, WholeSink
 from slalom.gateway.departure import Departure
 from slalom.gateway.empty_answer import EmptyAnswer
@@ -26,7 +26,7 @@ from slalom.gateway.error_table import (
 from slalom.gateway.params import KeyEntry
 from slalom.gateway.preparation import Arrival, Work, prepare
 from slalom.gateway.records import Exchange
-from slalom.gateway.replies import Headers, Receive, Scope, Send, send_failure
+from slalom.gateway.replies import Headers, Receive, Scope, Send, send_failure, send_json
 from slalom.gateway.request_body import ClientGoneError
 from slalom.gateway.request_head import RequestHead, read_head
 from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH
@@ -35,7 +35,7 @@ from slalom.runtime.sink import Served
 
 _LOG = logging.getLogger("slalom.gateway")
 
-PATHS = frozenset((CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH))
+PATHS = frozenset((CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, estimates.PATH))
 
 
 class Inference:
@@ -66,9 +66,13 @@ class Inference:
             exchange.key = key.name if key is not None else ""
             peer = (scope.get("client") or ("",))[0]
             now_ns = self._runtime.now_ns()
-            arrival = Arrival(request_id, scope["path"], head, key, now_ns, peer)
+            path, dry_run = scope["path"], scope["path"] == estimates.PATH
+            arrival = Arrival(request_id, path, head, key, now_ns, peer, dry_run)
             work = await self._work(receive, arrival, exchange)
-            await self._serve(work, send, exchange, headers, departure)
+            if dry_run:
+                await self._estimate(work, send, exchange, headers)
+            else:
+                await self._serve(work, send, exchange, headers, departure)
         except ClientGoneError:
             exchange.status = CLIENT_LEFT
         except asyncio.CancelledError:
@@ -165,6 +169,12 @@ class Inference:
         finally:
             exchange.status = sink.status
             exchange.bytes_sent = sink.bytes_sent
+
+    async def _estimate(self, work: Work, send: Send, exchange: Exchange, headers: Headers) -> None:
+        forecast = self._runtime.estimate(work.request)
+        document = estimates.document(work.request, forecast)
+        exchange.status = 200
+        await send_json(send, document, headers)
 
     def _empty_answer(self, work: Work, exchange: Exchange) -> EmptyAnswer:
         return EmptyAnswer(

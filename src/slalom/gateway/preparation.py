@@ -10,7 +10,7 @@ from typing import Any
 from slalom.core.request import Request
 from slalom.engines.protocol import Capabilities
 from slalom.errors import RequestError
-from slalom.gateway import continuing, request_body, supersession, upstream_call
+from slalom.gateway import continuing, estimates, request_body, supersession, upstream_call
 from slalom.gateway.params import KeyEntry, ServedModel
 from slalom.gateway.request_head import RequestHead
 from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, Facts, resolve
@@ -44,6 +44,8 @@ class Arrival:
     arrived_ns: int
     #: The client's address, without its port.
     peer: str = ""
+    #: Nothing is to be served: the body says which route it is meant for.
+    dry_run: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +72,8 @@ def prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
 
 def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
     body = request_body.parse(raw)
+    if arrival.dry_run:
+        arrival.path = estimates.path_of(body)
     embeddings = arrival.path == EMBEDDINGS_PATH
     infill = arrival.path == COMPLETIONS_PATH and bool(body.get("suffix"))
     chat = arrival.path == CHAT_PATH
@@ -128,7 +132,8 @@ def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
 
 def _supersedes(shared: Shared, arrival: Arrival, facts: Facts, task: str) -> str:
     """The name by which a completion replaces older ones, or empty."""
-    if task not in supersession.TASKS or shared.documents.mode == "off":
+    known = task in supersession.TASKS and shared.documents.mode != "off"
+    if not known or arrival.dry_run:
         return ""
     body = facts.body
     name = supersession.declared(facts.headers, body)

@@ -11,6 +11,7 @@ from slalom.core.actions import EndRequest
 from slalom.core.request import Request
 from slalom.core.snapshot import Snapshot
 from slalom.engines.protocol import Capabilities
+from slalom.runtime.forecast import Forecast
 from slalom.runtime.sink import MakeCall, Served, Sink
 
 
@@ -28,6 +29,10 @@ class RuntimePort(Protocol):
         Raises:
             OverloadedError: There is no room for it.
         """
+        ...
+
+    def estimate(self, request: Request) -> Forecast:
+        """What is to be expected if a request came now."""
         ...
 
     def snapshot(self) -> Snapshot:

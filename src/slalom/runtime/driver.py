@@ -32,14 +32,16 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.journal import Entry
+from slalom.core.planning import Estimator
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import ModelSnapshot, Snapshot
-from slalom.engines.protocol import Capabilities, Engine, Launcher
+from slalom.engines.protocol import Capabilities, Launcher
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
+from slalom.runtime.forecast import Forecast
 from slalom.runtime.serving import Serving
-from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, Waiting
+from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, Waiting, assignment_of
 from slalom.runtime.supervisor import Supervisor, WatchParams
 from slalom.runtime.ticket import Ticket
 from slalom.runtime.transcript import Transcript
@@ -147,6 +149,17 @@ class Runtime:
     def capabilities(self, model_id: str) -> Capabilities:
         """What the model's engine can do, as far as known before it runs."""
         return self._capabilities.get(model_id, Capabilities())
+
+    def estimate(self, request: Request) -> Forecast:
+        """What is to be expected if a request came now; changes nothing."""
+        self._advance(told=True)
+        scheduler = self._scheduler
+        return Forecast(
+            predicts=isinstance(scheduler.state.planner, Estimator),
+            now_ns=scheduler.state.now_ns,
+            expected=scheduler.estimate(request),
+            model=scheduler.model_snapshot(request.model),
+        )
 
     # -- serving ----------------------------------------------------------------------------
 
@@ -272,10 +285,14 @@ class Runtime:
         if self._stepped and not self._inbox:
             return  # an arrival took what was here along
         self._stepped = True
+        self._advance()
+
+    def _advance(self, *, told: bool = False) -> None:
+        """Let the scheduler see the present; `told` also journals a step without a consequence."""
         events, self._inbox = self._inbox, []
         now_ns = self._clock.now_ns()
         actions = self._scheduler.handle(events, now_ns)
-        if events or actions:
+        if events or actions or told:
             entry = Entry(now_ns, tuple(events), tuple(actions))
             if self._journal is not None:
                 self._journal.append(entry)
@@ -312,7 +329,7 @@ class Runtime:
             kind = FailureKind.CRASHED if engine is None else FailureKind.ABORTED
             self._never_started(action.request_id, action.attempt, kind)
             return
-        ticket.give(_assignment(action, engine, ticket.request, self._scheduler.state.now_ns))
+        ticket.give(assignment_of(action, engine, ticket.request, self._scheduler.state.now_ns))
 
     def _end(self, action: EndRequest) -> None:
         ticket = self._tickets.pop(action.request_id, None)
@@ -344,26 +361,3 @@ class Runtime:
                 ticket.wake()
             if self._journal is not None:
                 self._journal.flush()
-
-
-def _assignment(action: Dispatch, engine: Engine, request: Request, now_ns: int) -> Assignment:
-    """A dispatch in the data plane's words: times count from the request's arrival."""
-    arrived_ns, first_ns, end_ns = (
-        request.arrived_ns,
-        action.expected_first_ns,
-        action.expected_end_ns,
-    )
-    return Assignment(
-        request_id=action.request_id,
-        attempt=action.attempt,
-        replica_id=action.replica_id,
-        epoch=action.epoch,
-        engine=engine,
-        queued_ns=now_ns - arrived_ns,
-        priority=action.priority,
-        max_tokens=action.max_tokens if action.max_tokens < request.max_tokens else 0,
-        resumed_tokens=action.resumed_tokens,
-        predicted_first_ns=first_ns - arrived_ns if first_ns >= 0 else -1,
-        predicted_end_ns=end_ns - arrived_ns if end_ns >= 0 else -1,
-        chance=action.chance,
-    )

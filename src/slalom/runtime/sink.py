@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from slalom.core.actions import EndRequest
+from slalom.core.actions import Dispatch, EndRequest
+from slalom.core.request import Request
 from slalom.engines.protocol import Call, Engine
 from slalom.errors import EngineError
 
@@ -35,6 +36,29 @@ class Assignment:
     predicted_end_ns: int = -1
     #: Probability that every objective holds, 0 to 1; -1 where nobody said.
     chance: float = -1.0
+
+
+def assignment_of(action: Dispatch, engine: Engine, request: Request, now_ns: int) -> Assignment:
+    """A dispatch in the data plane's words: times count from the request's arrival."""
+    arrived_ns, first_ns, end_ns = (
+        request.arrived_ns,
+        action.expected_first_ns,
+        action.expected_end_ns,
+    )
+    return Assignment(
+        request_id=action.request_id,
+        attempt=action.attempt,
+        replica_id=action.replica_id,
+        epoch=action.epoch,
+        engine=engine,
+        queued_ns=now_ns - arrived_ns,
+        priority=action.priority,
+        max_tokens=action.max_tokens if action.max_tokens < request.max_tokens else 0,
+        resumed_tokens=action.resumed_tokens,
+        predicted_first_ns=first_ns - arrived_ns if first_ns >= 0 else -1,
+        predicted_end_ns=end_ns - arrived_ns if end_ns >= 0 else -1,
+        chance=action.chance,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from slalom.errors import ConfigError
 from slalom.metrics.results import RunResult
 from slalom.metrics.summaries import Summary
 from slalom.units import MS
+from slalom.workload.clients import Retries
 from slalom.workload.load import LoadItem, every_step
+from slalom.workload.plan import DOCUMENT_HEADER
 
 _SCENARIO = """
 name: tiny
@@ -132,6 +135,18 @@ def test_bodies_force_lengths_and_headers_declare_targets(tmp_path: Path) -> Non
     assert request.path == "/v1/completions"
     (chat,) = planned([_item("r")], Texts(tmp_path), Speech(chat=True))
     assert json.loads(chat.body)["messages"][0]["role"] == "user"
+
+
+def test_clients_type_on_and_come_again_as_they_do_in_the_twin(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("print(1)\n" * 500)
+    rule = Retries(2, 5 * MS)
+    item = replace(_item("r"), stale_after_ns=7 * MS, supersedes="doc", retries=rule)
+    (request,) = planned([item], Texts(tmp_path), Speech())
+    assert (request.stale_after_ns, request.retries) == (7 * MS, rule)
+    assert request.headers[DOCUMENT_HEADER] == "doc"
+    (other,) = planned([_item("r")], Texts(tmp_path), Speech())
+    assert (other.stale_after_ns, other.retries) == (None, None)
+    assert DOCUMENT_HEADER not in other.headers
 
 
 def test_only_requests_of_a_session_share_their_beginning(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from slalom.bench.load_client_answer import Answer
 from slalom.core.request import Sla
 from slalom.metrics.records import NEVER, Fate, RequestRecord
 from slalom.units import MS, SECOND
+from slalom.workload.clients import Retries
 from slalom.workload.plan import PlannedRequest
 
 Answering = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
@@ -192,6 +193,76 @@ async def test_a_client_that_gives_up_is_no_failure() -> None:
         (record,) = await LoadClient(url).open_loop([request])
     assert (record.fate, record.good) == (Fate.CANCELLED, False)
     assert record.e2e_ns >= 50 * MS
+
+
+REFUSAL = json.dumps({"error": {"type": "rate_limit_error", "code": "queue_full"}}).encode()
+
+
+@asynccontextmanager
+async def refusing(times: int, seen: list[str], **headers: str) -> AsyncIterator[str]:
+    """A server that refuses so often before it answers; `seen` has the ids it was asked by."""
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers["x-request-id"])
+        if len(seen) <= times:
+            return web.Response(status=429, body=REFUSAL, headers=headers)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(piece("a") + DONE)
+        return response
+
+    application = web.Application()
+    application.router.add_post(PATH, respond)
+    async with TestServer(application) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+async def test_a_refused_client_comes_again_and_leaves_one_record() -> None:
+    seen: list[str] = []
+    rule = Retries(tries=3, backoff_ns=20 * MS, jitter=0)
+    async with refusing(2, seen) as url, asyncio.timeout(20):
+        (record,) = await LoadClient(url).open_loop([replace(planned(), retries=rule)])
+    assert seen == ["t-0", "t-0~1", "t-0~2"]
+    assert (record.request_id, record.fate, record.good) == ("t-0", Fate.DONE, True)
+    assert record.e2e_ns >= (20 + 40) * MS
+
+
+async def test_who_was_refused_too_often_or_for_good_stays_refused() -> None:
+    rule = Retries(tries=1, backoff_ns=1 * MS, jitter=0)
+    cases: list[tuple[dict[str, str], int]] = [
+        ({}, 2),
+        ({"x-should-retry": "false"}, 1),
+        ({"retry-after": "0"}, 2),
+    ]
+    for headers, tries in cases:
+        seen: list[str] = []
+        async with refusing(9, seen, **headers) as url, asyncio.timeout(20):
+            (record,) = await LoadClient(url).open_loop([replace(planned(), retries=rule)])
+        assert (record.fate, record.reason, len(seen)) == (Fate.REFUSED, "queue_full", tries)
+
+
+async def test_a_client_does_not_come_again_once_nobody_wants_the_answer() -> None:
+    rule = Retries(tries=1, backoff_ns=1 * MS, jitter=0)
+    patient = replace(planned(), retries=rule)
+    for request in (
+        replace(patient, give_up_after_ns=10 * SECOND),
+        replace(patient, stale_after_ns=10 * SECOND),
+    ):
+        seen: list[str] = []
+        async with refusing(9, seen, **{"retry-after": "60"}) as url, asyncio.timeout(20):
+            (record,) = await LoadClient(url).open_loop([request])
+        assert (record.fate, seen) == (Fate.REFUSED, ["t-0"])
+
+
+async def test_an_answer_that_was_replaced_meanwhile_is_superseded() -> None:
+    async def answer(_: web.Request, response: web.StreamResponse) -> None:
+        await response.write(piece("a") + DONE)
+
+    async with serving(answer) as url, asyncio.timeout(20):
+        stale, wanted = (replace(planned(n), stale_after_ns=n * 60 * SECOND) for n in (0, 1))
+        records = await LoadClient(url).open_loop([stale, wanted])
+    assert [record.fate for record in records] == [Fate.SUPERSEDED, Fate.DONE]
+    assert [record.good for record in records] == [False, True]
 
 
 async def test_what_is_not_over_after_the_drain_is_cut_and_counted() -> None:

@@ -7,6 +7,7 @@ targets. Called by the demo; the records go to `slalom.metrics`.
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from slalom.clock import Clock, MonotonicClock
 from slalom.metrics.records import Fate, RequestRecord
 from slalom.units import SECOND, seconds_to_ns
 from slalom.workload.plan import PlannedRequest
+from slalom.workload.streams import stream
 
 #: Time to set up before the first request, ns.
 _LEAD_NS = SECOND // 20
@@ -177,29 +179,48 @@ class LoadClient:
             patience_s = (scheduled_ns + request.give_up_after_ns - sent_ns) / SECOND
         try:
             async with asyncio.timeout(patience_s):
-                await self._read(session, request, answer)
-            fate, reason = _fate(answer)
+                for tries in itertools.count():
+                    answer, fate, reason = Answer(0), Fate.FAILED, _CUT
+                    await self._read(session, request, answer, tries)
+                    fate, reason = _fate(answer)
+                    wait_ns = self._wait_ns(request, answer, tries, scheduled_ns)
+                    if wait_ns is None:
+                        break
+                    await asyncio.sleep(wait_ns / SECOND)
         except TimeoutError:
             cancelled = patience_s is not None and self._now_ns() >= (
                 scheduled_ns + (request.give_up_after_ns or 0)
             )
             fate, reason = (Fate.CANCELLED, "") if cancelled else (Fate.FAILED, "timeout")
         except (aiohttp.ClientError, OSError) as problem:
-            reason = type(problem).__name__
+            fate, reason = Fate.FAILED, type(problem).__name__
         finally:
             record = self._record(request, answer, (scheduled_ns, sent_ns), (fate, reason))
         return record
 
+    def _wait_ns(
+        self, request: PlannedRequest, answer: Answer, tries: int, scheduled_ns: int
+    ) -> int | None:
+        """How long a client waits before it comes again; None if it does not."""
+        rule = request.retries
+        if rule is None or tries >= rule.tries or not answer.refused or not answer.may_return:
+            return None
+        point = stream(0, "retry", request.id, tries).random()
+        wait_ns = rule.wait_ns(tries, answer.retry_after_ns, point)
+        limits = (request.give_up_after_ns, request.stale_after_ns)
+        at_ns = self._now_ns() + wait_ns - scheduled_ns
+        return None if any(ns is not None and at_ns >= ns for ns in limits) else wait_ns
+
     async def _read(
-        self, session: aiohttp.ClientSession, request: PlannedRequest, answer: Answer
+        self, session: aiohttp.ClientSession, request: PlannedRequest, answer: Answer, tries: int
     ) -> None:
         headers = {
             **request.headers,
             "content-type": "application/json",
-            "x-request-id": request.id,
+            "x-request-id": f"{request.id}~{tries}" if tries else request.id,
         }
         async with session.post(request.path, data=request.body, headers=headers) as response:
-            answer.status = response.status
+            answer.begin(response.status, response.headers)
             async for data in response.content.iter_any():
                 answer.feed(data, self._now_ns())
             answer.end()
@@ -214,6 +235,9 @@ class LoadClient:
         scheduled_ns, sent_ns = times_ns
         fate, reason = end
         ended_ns = self._now_ns()
+        stale_ns = request.stale_after_ns
+        if stale_ns is not None and ended_ns > scheduled_ns + stale_ns:
+            fate, reason = Fate.SUPERSEDED, ""
         good = fate is Fate.DONE and request.sla.held(
             arrived_ns=scheduled_ns,
             first_token_ns=answer.first_token_ns,

@@ -4,11 +4,13 @@ Owns the reading of server-sent events and of error bodies. Keeps no text of any
 `load_client` only.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from slalom.metrics.records import NEVER
+from slalom.units import SECOND
 
 #: Most bytes of an error's body or of one unfinished event that are kept.
 _HELD_BYTES_MAX = 1 << 20
@@ -25,6 +27,8 @@ class Answer:
         tokens: Tokens of the answer: the server's own figure, else pieces of text.
         error_code: Machine-readable reason of an error; empty without one.
         complete: Whether the stream said that it is over.
+        retry_after_ns: When a server that refuses says to come again; 0 if it does not say.
+        may_return: Whether it leaves open that the same request succeeds later.
     """
 
     def __init__(self, status: int) -> None:
@@ -32,6 +36,8 @@ class Answer:
         self.first_token_ns = NEVER
         self.error_code = ""
         self.complete = False
+        self.retry_after_ns = 0
+        self.may_return = True
         self._refused = False
         self._pieces = 0
         self._usage_tokens: int | None = None
@@ -46,6 +52,13 @@ class Answer:
     def refused(self) -> bool:
         """Whether the server declined before it had answered anything."""
         return self._refused and self.first_token_ns == NEVER
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take the head of the answer."""
+        self.status = status
+        after = headers.get("retry-after", "")
+        self.retry_after_ns = int(after) * SECOND if after.isascii() and after.isdigit() else 0
+        self.may_return = headers.get("x-should-retry") != "false"
 
     def feed(self, data: bytes, now_ns: int) -> None:
         """Take the next bytes of the body."""

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slalom.bench.scenario_text import Texts
-from slalom.core.request import Sla
 from slalom.units import MS
 from slalom.workload.load import LoadItem
-from slalom.workload.plan import TASK_HEADER, PlannedRequest
+from slalom.workload.plan import DOCUMENT_HEADER, TASK_HEADER, PlannedRequest
 from slalom.workload.prompts import CHAT_PATH, COMPLETIONS_PATH
 
 #: The model name that stands for every one.
@@ -77,22 +76,26 @@ def _request(item: LoadItem, texts: Texts, speech: Speech) -> PlannedRequest:
         task=item.task,
         model=item.model,
         path=CHAT_PATH if speech.chat else COMPLETIONS_PATH,
-        headers={**_declared(item.task, item.sla), **speech.headers},
+        headers={**_declared(item), **speech.headers},
         body=json.dumps(body).encode(),
         sla=item.sla,
         origin=str(texts.folder),
         give_up_after_ns=item.give_up_after_ns if item.give_up_after_ns >= 0 else None,
         then=_request(item.then, texts, speech) if item.then is not None else None,
         gap_ns=item.then.gap_ns if item.then is not None else 0,
+        stale_after_ns=item.stale_after_ns if item.stale_after_ns >= 0 else None,
+        retries=item.retries,
     )
 
 
-def _declared(task: str, sla: Sla) -> dict[str, str]:
-    """Task and targets in headers that Slalom and others read; the rest ignore them."""
+def _declared(item: LoadItem) -> dict[str, str]:
+    """Task, targets and document in headers that Slalom and others read; the rest ignore them."""
+    sla = item.sla
     limits = {"ttft": sla.ttft_ns, "tpot": sla.tpot_ns, "e2e": sla.e2e_ns}
     targets = {
         f"x-slo-{name}-ms": f"{limit / MS:.6g}"
         for name, limit in limits.items()
         if limit is not None
     }
-    return {TASK_HEADER: task, **targets}
+    document = {DOCUMENT_HEADER: item.supersedes} if item.supersedes else {}
+    return {TASK_HEADER: item.task, **targets, **document}

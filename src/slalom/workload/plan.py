@@ -13,6 +13,7 @@ from typing import Any
 from slalom.core.request import Sla
 from slalom.units import MS, seconds_to_ns
 from slalom.workload.arrivals import ArrivalProcess, arrival_times_ns
+from slalom.workload.clients import Retries
 from slalom.workload.mix import MixEntry, draw
 from slalom.workload.prompts import CHAT_PATH, CUTTERS, Prompt
 from slalom.workload.source_code import Corpus
@@ -21,6 +22,8 @@ from slalom.workload.tasks import DEFAULT_TASKS, TaskSpec, sla_for
 
 #: Header by which a request declares its task.
 TASK_HEADER = "x-slalom-task"
+#: Header by which a request names the document it is for.
+DOCUMENT_HEADER = "x-slalom-document"
 #: As the gateway estimates prompts: bytes of code per token, tokens around a chat message.
 _BYTES_PER_TOKEN = 3.5
 _TOKENS_PER_MESSAGE = 4
@@ -50,6 +53,11 @@ class PlannedRequest:
     #: own `at_ns` does not count.
     then: "PlannedRequest | None" = None
     gap_ns: int = 0
+    #: Its client has sent a newer request this long after the scheduled arrival: it reads this
+    #: one's answer to its end, but nobody waits for it. None for never.
+    stale_after_ns: int | None = None
+    #: Whether a refused client comes again; None for never.
+    retries: Retries | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ class Predictor:
             Score(
                 model=model_id,
                 step_error=own.steps.error,
+                first_error=own.steps.first_error,
                 coverage=own.pace.covered_share,
                 healthy=own.healthy,
                 brier=own.promises.brier,

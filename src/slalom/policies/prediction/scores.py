@@ -21,8 +21,9 @@ class Score:
     """How good the predictions of a model are, of late."""
 
     model: str
-    #: Mean relative error of step times; -1 before there was any.
+    #: Mean relative error of step times, and of times to the first token; -1 before there was any.
     step_error: float
+    first_error: float
     #: Share of service times that the margin on them covered.
     coverage: float
     #: Whether planners should rely on the predictions.

@@ -130,8 +130,10 @@ class StepTimes:
         #: The present answer; with what each attempt beside adds to a step.
         self.cost = prior
         self.beside_ns = 0.0
-        #: Mean relative error of what was expected of spans, lately; -1 before there were any.
+        #: Mean relative error of what was expected of spans lately, and of first tokens; -1 before
+        #: there were any.
         self.error = -1.0
+        self.first_error = -1.0
         #: Spans seen, by weight.
         self.seen = 0.0
         #: Times that all kinds of step were found changed.
@@ -207,7 +209,7 @@ class StepTimes:
             return expected_ns
         took_ns = float(span.took_ns)
         self.seen += span.weight
-        self._keep_error(min(abs(took_ns / expected_ns - 1.0), 1.0), span.weight)
+        self._keep_error(span, min(abs(took_ns / expected_ns - 1.0), 1.0))
         if not self.learns:
             return expected_ns
         scale = min(max(expected_ns, took_ns / _FACTOR_MAX), took_ns * _FACTOR_MAX)
@@ -237,10 +239,14 @@ class StepTimes:
             0.0,
         )
 
-    def _keep_error(self, share: float, weight: float) -> None:
-        if self.error < 0.0:
-            self.error = share
-        self.error += (share - self.error) * min(weight / _SHOWN, 1.0)
+    def _keep_error(self, span: Span, share: float) -> None:
+        memory = min(span.weight / _SHOWN, 1.0)
+        if span.is_first:
+            self.first_error += (share - self.first_error) * (
+                memory if self.first_error >= 0.0 else 1.0
+            )
+        else:
+            self.error += (share - self.error) * (memory if self.error >= 0.0 else 1.0)
 
     def _trust(self, kind: _Kind, off: float, span: Span) -> float:
         """Share of a span's weight that counts; notices when everything has changed."""

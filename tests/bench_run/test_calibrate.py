@@ -12,6 +12,7 @@ from slalom.bench.calibrate_fit import fit
 from slalom.bench.calibrate_probe import Kind, Observation, widths
 from slalom.bench.calibrate_store import key_of, store, stored
 from slalom.bench.calibrate_streams import Stream, watch
+from slalom.bench.calibrate_work import Shape, Work, burst
 from slalom.cli.app import app
 from slalom.config.engine_sections import ModelSection
 from slalom.engines.protocol import Call
@@ -20,6 +21,7 @@ from slalom.testing.fake_engine import FakeEngine
 from slalom.testing.fake_launcher import FakeLauncher
 from slalom.testing.fake_script import FakeScript, FakeTimings
 from slalom.testing.virtual_loop import VirtualClock, run_virtual
+from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.twin.step_time import StepProfile, load_profile
 from slalom.units import MS, US
 
@@ -31,6 +33,7 @@ LAW = StepProfile(
     decode_kv_ns_per_token=400,
     prefill_attention_ns_per_token_ctx=60,
     ingest_ns=MS,
+    join_ns=3 * MS / 2,
 )
 
 
@@ -41,11 +44,14 @@ def _observations(law: StepProfile, *, noise: float = 0.0) -> list[Observation]:
     asked += [(Kind.MIXED, n, n * 50, size) for n in (2, 4) for size in (16, 128, 384)]
     found = []
     for number, (kind, seqs, kv, size) in enumerate(asked):
+        idle = kind is Kind.PREFILL
         ns = law.step_ns(seqs, kv, size, size**2 / 2)
-        ns += round(law.ingest_ns) if kind is Kind.PREFILL else 0
+        ns += round(law.ingest_ns) if idle else 0
+        ns += round(law.join_ns) if size else 0
+        work = Work((seqs + size,), seqs, kv, size**2 / 2, int(size > 0), from_idle=idle)
         for _ in range(3):
             factor = 1 + noise * rng.random()
-            found.append(Observation(number, kind, seqs, kv, size, round(ns * factor)))
+            found.append(Observation(number, kind, work, round(ns * factor)))
     return found
 
 
@@ -55,12 +61,13 @@ def test_a_law_is_found_again_from_its_steps() -> None:
         true = LAW.step_ns(seqs, kv, size, size**2 / 2)
         assert found.step_ns(seqs, kv, size, size**2 / 2) == pytest.approx(true, rel=0.01)
     assert found.ingest_ns == pytest.approx(LAW.ingest_ns, rel=0.02)
+    assert found.join_ns == pytest.approx(LAW.join_ns, rel=0.02)
     assert found.fit_error < 0.001
 
 
 def test_one_disturbed_repeat_hardly_moves_the_fit() -> None:
     rows = _observations(LAW)
-    rows[0] = Observation(rows[0].experiment, rows[0].kind, 0, 0, 1, rows[0].ns * 50)
+    rows[0] = replace(rows[0], ns=rows[0].ns * 50)
     found = fit(rows, name="x", source="y").profile
     assert found.prefill_ns(300) == pytest.approx(LAW.prefill_ns(300), rel=0.01)
 
@@ -97,11 +104,11 @@ def test_a_flat_part_is_found() -> None:
 
 def test_prompts_in_micro_batches_are_fitted_as_such() -> None:
     rows = [
-        Observation(n, Kind.PREFILL, 0, 0, size, round((size / 512).__ceil__() * 5 * MS) + size)
-        for n, size in enumerate((1, 100, 512, 600, 1_024, 1_200))
+        Observation(n, Kind.PREFILL, Work(pieces, requests=1, from_idle=True), len(pieces) * 5 * MS)
+        for n, pieces in enumerate(((1,), (100,), (512,), (512, 88), (512, 512), (512, 512, 176)))
     ]
-    rows.append(Observation(9, Kind.DECODE, 1, 10, 0, 5 * MS))
-    found = fit(rows, name="x", source="y", micro_batch=512)
+    rows.append(Observation(9, Kind.DECODE, Work((1,), 1, 10), 5 * MS))
+    found = fit(rows, name="x", source="y")
     assert found.profile.dense_flat_ns == pytest.approx(5 * MS, rel=0.02)
     assert found.profile.fit_error < 0.01
 
@@ -109,6 +116,47 @@ def test_prompts_in_micro_batches_are_fitted_as_such() -> None:
 def test_too_little_to_fit_is_an_error_with_a_remedy() -> None:
     with pytest.raises(EngineError, match="idle machine"):
         fit(_observations(LAW)[:3], name="x", source="y")
+
+
+def test_steps_have_the_pieces_that_the_engine_makes_of_them() -> None:
+    pool = Shape(4, micro_batch=512)
+    assert pool.pieces((0, 2), [(1, 600)]) == (512, 90)
+    assert Shape(4).pieces((0, 2), [(1, 600)]) == (602,)
+    apart = Shape(4, kv_unified=False, micro_batch=512)
+    assert apart.pieces((0, 2), [(1, 600)]) == (2, 1, 512, 87)
+
+
+def test_the_work_of_a_burst_is_the_sum_of_its_steps() -> None:
+    alone = burst(Shape(1), [(100, 3), (10, 1)])
+    assert alone.pieces == (100, 1, 1, 10)
+    assert alone.decode_seqs == 2
+    assert alone.kv_tokens == 101 + 102
+    assert alone.prefill_pairs == (100**2 + 10**2) / 2
+    assert alone.requests == 2
+    together = burst(Shape(2), [(100, 3), (10, 1), (20, 2)])
+    assert together.pieces == (110, 21, 2)
+    assert together.decode_seqs == 3
+
+
+@pytest.mark.parametrize("kv_unified", [True, False])
+def test_the_work_of_a_burst_takes_the_twin_as_long_as_it_says(kv_unified: bool) -> None:
+    sizes = [(1 + (k * 619) % 300, 1 + (k * 389) % 40) for k in range(11)]
+    spec = LlamaCppEngine(LAW, slots=3, prefix_caching=False, kv_unified=kv_unified)
+    engine = spec.build(0)
+    for number, (prompt, output) in enumerate(sizes):
+        engine.start(number, prompt, output, 0)
+    ended_ns = 0
+    while (next_ns := engine.next_ns()) is not None:
+        ended_ns = next_ns
+        engine.take_due(next_ns)
+    shape = Shape(3, kv_unified=kv_unified, micro_batch=512, batch_tokens=2_048)
+    work = burst(shape, sizes)
+    ns = len(work.pieces) * LAW.dense_flat_ns
+    ns += sum(size - 1 for size in work.pieces) * LAW.dense_ns_per_token
+    ns += work.decode_seqs * LAW.decode_seq_ns + work.kv_tokens * LAW.decode_kv_ns_per_token
+    ns += work.prefill_pairs * LAW.prefill_attention_ns_per_token_ctx
+    ns += work.requests * LAW.join_ns + LAW.ingest_ns
+    assert ended_ns == pytest.approx(ns, rel=1e-6)
 
 
 def test_widths_end_at_all_places() -> None:

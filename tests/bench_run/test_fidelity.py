@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from slalom.bench.fidelity import POLICIES, measure
 from slalom.bench.fidelity_cores import Disturbance, separate_cores
 from slalom.bench.fidelity_load import Sizes, load, saturated_per_s, tasks_for
 from slalom.bench.fidelity_report import Cell, page
-from slalom.bench.fidelity_twin import read_journal, replayed
+from slalom.bench.fidelity_twin import from_sending, read_journal, replayed, way_ns
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.errors import SlalomError
@@ -95,6 +96,32 @@ def test_a_journal_played_again_by_the_same_engine_gives_the_same_times() -> Non
         assert record.ended_ns - record.scheduled_ns == end.ended_ns - end.arrived_ns
         assert record.output_tokens == end.output_tokens
         assert record.good == end.good
+
+
+def test_the_way_between_client_and_scheduler_is_what_the_journal_does_not_have() -> None:
+    item = load("m", tasks_for(ENGINE), 40.0, 1.0, 7)[0]
+    model = ModelSpec("m", "host", 1_000, 4, pinned=True)
+    scenario = Scenario(
+        models=(TwinModel(model, load=LoadLaw(MS, 1 << 60), engine=ENGINE),),
+        devices=(DeviceSpec("host", 10_000),),
+        arrivals=[
+            Arrival(Request(item.id, "m", item.task, item.sla, 0, 50, 10, 10), 10),
+        ],
+        policies=_policies(),
+    )
+    done = run(scenario)
+    (end,) = done.ends
+    took_ns = end.ended_ns - end.arrived_ns
+    record = RequestRecord(
+        item.id, item.task, "m", 0, 2 * MS, 5 * MS, 5 * MS + took_ns, 10, Fate.DONE, good=False
+    )
+    assert way_ns([record], done.entries) == 5 * MS
+    sent = from_sending(record, item)
+    assert (sent.e2e_ns, sent.ttft_ns) == (took_ns + 3 * MS, 3 * MS)
+    assert sent.good == item.sla.held(
+        arrived_ns=2 * MS, first_token_ns=5 * MS, ended_ns=record.ended_ns, output_tokens=10
+    )
+    assert way_ns([replace(record, fate=Fate.FAILED)], done.entries) == 0
 
 
 def test_a_server_without_a_journal_is_an_error(tmp_path: Path) -> None:

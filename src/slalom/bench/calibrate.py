@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from slalom.bench.calibrate_fit import Fit, FitError, fit
 from slalom.bench.calibrate_probe import Observation, OnProgress, Prober
 from slalom.bench.calibrate_store import ProfileKey, key_of
+from slalom.bench.calibrate_work import Shape
 from slalom.clock import Clock, MonotonicClock
-from slalom.config.engine_sections import LlamaCppEngine, ModelSection
+from slalom.config.engine_sections import EngineChoice, LlamaCppEngine, ModelSection
 from slalom.engines.protocol import Launcher
 from slalom.twin.step_time import StepProfile
 from slalom.units import SECOND, seconds_to_ns
@@ -63,20 +64,18 @@ async def calibrate(
     key = key_of(model)
     engine = await launcher.launch(f"{model.id}-calibrated", lambda _fraction: None)
     try:
-        section = model.engine
         prober = Prober(
             engine,
             clock,
-            places=min(section.places, _PLACES_MAX),
+            shape=_shape(model.engine),
             context_tokens=_context_tokens(model),
             budget_ns=seconds_to_ns(budget_s),
         )
         await prober.run(on_progress)
     finally:
         await engine.stop(_STOP_S)
-    micro_batch = section.micro_batch_tokens if isinstance(section, LlamaCppEngine) else 0
     source = f"calibrated by streaming: {key.engine} on {key.device}"
-    found: Fit = fit(prober.observations, name=model.id, source=source, micro_batch=micro_batch)
+    found: Fit = fit(prober.observations, name=model.id, source=source)
     return Calibration(
         profile=found.profile,
         key=key,
@@ -84,6 +83,20 @@ async def calibrate(
         observations=tuple(prober.observations),
         left_out=prober.left_out,
         took_s=(clock.now_ns() - began_ns) / SECOND,
+    )
+
+
+def _shape(engine: EngineChoice) -> Shape:
+    """How the engine arranges its steps, as far as its options say."""
+    places = min(engine.places, _PLACES_MAX)
+    if not isinstance(engine, LlamaCppEngine):
+        return Shape(places)
+    return Shape(
+        places,
+        numbered=True,
+        kv_unified=bool(engine.extra.get("kv_unified", True)),
+        micro_batch=engine.micro_batch_tokens,
+        batch_tokens=engine.batch_tokens,
     )
 
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from slalom.bench.calibrate_probe import Kind, Observation
+from slalom.bench.calibrate_work import Work
 from slalom.errors import EngineError
 from slalom.twin.step_time import StepProfile
 
 #: Batches up to which a step may cost the same, tokens; the one that fits best is taken.
-_FLAT_TOKENS = (1, 8, 16, 32, 64, 128, 192, 256)
+_FLAT_TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256)
 #: A flat part must be better by this share than none, or none is taken.
 _FLAT_GAIN = 0.1
 #: An observation that is off by more than this share loses weight.
@@ -48,16 +49,13 @@ class Fit:
     errors: tuple[FitError, ...]
 
 
-def fit(
-    observations: Sequence[Observation], *, name: str, source: str, micro_batch: int = 0
-) -> Fit:
+def fit(observations: Sequence[Observation], *, name: str, source: str) -> Fit:
     """Fit a profile.
 
     Args:
         observations: At least one with and one without a prompt.
         name: Of the profile.
         source: Of the profile: what was measured, for people.
-        micro_batch: The engine computes prompts in pieces of at most so many tokens; 0 for one.
 
     Raises:
         EngineError: Too little was observed.
@@ -69,9 +67,9 @@ def fit(
             "for it, or does not stream; try a smaller model or an idle machine"
         )
     observations = _typical(observations)
-    best = _fit(observations, _FLAT_TOKENS[0], micro_batch)
+    best = _fit(observations, _FLAT_TOKENS[0])
     for flat_tokens in _FLAT_TOKENS[1:]:
-        other = _fit(observations, flat_tokens, micro_batch)
+        other = _fit(observations, flat_tokens)
         if other.error < best.error * (1 - _FLAT_GAIN):
             best = other
     profile = best.profile(name, source)
@@ -99,7 +97,7 @@ class _Candidate:
     error_max: float
 
     def profile(self, name: str, source: str) -> StepProfile:
-        step, token, seq, kv, pair, ingest = (float(value) for value in self.coefficients)
+        step, token, seq, kv, pair, ingest, join = (float(value) for value in self.coefficients)
         # What the host and what a flat batch costs cannot be told apart from outside.
         return StepProfile(
             name=name,
@@ -111,30 +109,30 @@ class _Candidate:
             decode_kv_ns_per_token=kv,
             prefill_attention_ns_per_token_ctx=pair,
             ingest_ns=ingest,
+            join_ns=join,
             fit_error=self.error,
             fit_error_max=self.error_max,
         )
 
 
-def _row(row: Observation, flat_tokens: int, micro_batch: int) -> list[float]:
+def _row(work: Work, flat_tokens: int) -> list[float]:
     """The terms of the law, in the order in which `_Candidate.profile` takes them."""
-    tokens = row.decode_seqs + row.prefill_tokens
-    pieces = [tokens]
-    if micro_batch and tokens > micro_batch:
-        whole, rest = divmod(tokens, micro_batch)
-        pieces = [micro_batch] * whole + ([rest] if rest else [])
     return [
-        len(pieces),
-        sum(max(piece - flat_tokens, 0) for piece in pieces),
-        row.decode_seqs,
-        row.kv_tokens,
-        row.prefill_tokens**2 / 2,
-        1.0 if row.kind is Kind.PREFILL else 0.0,
+        len(work.pieces),
+        sum(max(piece - flat_tokens, 0) for piece in work.pieces),
+        work.decode_seqs,
+        work.kv_tokens,
+        work.prefill_pairs,
+        float(work.from_idle),
+        work.requests,
     ]
 
 
-def _fit(observations: Sequence[Observation], flat_tokens: int, micro_batch: int) -> _Candidate:
-    matrix = np.array([_row(row, flat_tokens, micro_batch) for row in observations], dtype=float)
+def _fit(observations: Sequence[Observation], flat_tokens: int) -> _Candidate:
+    matrix = np.array([_row(row.work, flat_tokens) for row in observations], dtype=float)
+    if all(row.kind is not Kind.MIXED for row in observations):
+        # Only requests to an idle engine were seen: what is ingestion cannot be told.
+        matrix[:, -1] = 0.0
     seen = np.array([max(row.ns, 1) for row in observations], dtype=float)
     sizes = matrix.max(axis=0) + 1e-30
     scaled = matrix / sizes

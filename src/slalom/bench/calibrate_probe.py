@@ -1,11 +1,13 @@
 """What a real engine is asked in order to learn its step times, and what is read from its answers.
 
-Owns the experiments: one stream, more and more at a time, prompts of growing length alone and
-beside running streams. Each gives observations of one engine step with what that step computed.
-Fits nothing (`calibrate_fit`). Called by `calibrate`.
+Owns the experiments: prompts of growing length on an idle engine, more and more streams at a time,
+prompts beside running streams, bursts of requests of many sizes. Each gives observations of a span
+with what the engine computed in it. Fits nothing (`calibrate_fit`). Called by `calibrate`.
 """
 
 import asyncio
+import bisect
+import itertools
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from enum import StrEnum
 from functools import partial
 
 from slalom.bench.calibrate_streams import Stream, step_ns, watch
+from slalom.bench.calibrate_work import Shape, Work, burst
 from slalom.clock import Clock
 from slalom.engines.protocol import Engine
 from slalom.units import SECOND
@@ -22,11 +25,17 @@ _PREFILLS = (1, 16, 64, 128, 256, 384, 512, 768, 1024)
 _SHORT = 16
 #: Context of streams that write, tokens, as far as the engine's allows.
 _CONTEXTS = (16, 700)
+#: Sizes of a burst's requests: prompts up to the first, answers up to the second, tokens.
+_BURST_TOKENS = (500, 96)
+_BURSTS = 3
 #: The experiments are repeated so often, as far as there is time.
 _ROUNDS = 5
 #: Output tokens of a stream that is watched: bounds, and the time it may take.
 _TOKENS = (12, 256)
 _WATCH_NS = SECOND
+#: An engine that has had nothing to do takes a little longer to begin, and requests of a load that
+#: is not heavy come to such ones.
+_IDLE_S = 0.03
 
 
 class Kind(StrEnum):
@@ -36,23 +45,18 @@ class Kind(StrEnum):
     DECODE = "decode"
     #: One prompt on an idle engine, from sending to its first token.
     PREFILL = "prefill"
-    #: A prompt read while others decode.
+    #: Prompts read while others decode.
     MIXED = "mixed"
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """How long one step took (or, for `PREFILL`, one request until its first token)."""
+    """How long something took."""
 
     #: Number of the experiment; its repeats have the same.
     experiment: int
     kind: Kind
-    #: Sequences that got their next token.
-    decode_seqs: int
-    #: Tokens of context these sequences had together.
-    kv_tokens: int
-    #: Prompt tokens that were read.
-    prefill_tokens: int
+    work: Work
     ns: int
 
 
@@ -66,17 +70,17 @@ class Prober:
     Args:
         engine: To be asked.
         clock: The real one, except in tests.
-        places: Streams it takes at a time.
+        shape: How the engine arranges its steps, and the streams it takes at a time.
         context_tokens: Longest prompt and answer of one stream.
         budget_ns: No repeat begins after that, and nothing at all after twice that.
     """
 
     def __init__(
-        self, engine: Engine, clock: Clock, *, places: int, context_tokens: int, budget_ns: int
+        self, engine: Engine, clock: Clock, *, shape: Shape, context_tokens: int, budget_ns: int
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._places = places
+        self._shape = shape
         self._context_tokens = context_tokens
         self._began_ns = clock.now_ns()
         self._end_ns = self._began_ns + budget_ns
@@ -108,16 +112,22 @@ class Prober:
 
     def _plan(self) -> list[Callable[[], Awaitable[None]]]:
         """The experiments of one round."""
+        places = self._shape.places
         longest = max(self._context_tokens - 64, 1)
         prefills = [size for size in _PREFILLS if size <= longest]
         plan: list[Callable[[], Awaitable[None]]] = [
             partial(self._prefill, size) for size in prefills
         ]
+        groups = [tuple(range(width)) for width in widths(places)]
+        if not self._shape.kv_unified and places > 2:
+            # Streams that are no neighbours are computed apart.
+            groups.append((0, 2))
         for context in _CONTEXTS:
-            plan += [partial(self._decode, width, context) for width in widths(self._places)]
-        if self._places > 1:
-            for width in widths(self._places - 1)[-2:]:
+            plan += [partial(self._decode, group, context) for group in groups]
+        if places > 1:
+            for width in widths(places - 1)[-2:]:
                 plan += [partial(self._mixed, width, size) for size in prefills[1::2]]
+            plan += [partial(self._burst, number) for number in range(_BURSTS)]
         return plan
 
     async def _warm_up(self) -> None:
@@ -128,54 +138,86 @@ class Prober:
         self._tokens = max(_TOKENS[0], min(tokens, _TOKENS[1]))
 
     async def _prefill(self, prompt_tokens: int) -> None:
-        stream = await self._stream(prompt_tokens, 1)
-        self._note(Kind.PREFILL, 0, 0, prompt_tokens, stream.first_ns)
+        await asyncio.sleep(_IDLE_S)
+        stream = await self._stream(prompt_tokens, 1, place=0)
+        pieces = self._shape.pieces((), [(0, prompt_tokens)])
+        pairs = prompt_tokens**2 / 2
+        work = Work(pieces, prefill_pairs=pairs, requests=1, from_idle=True)
+        self._note(Kind.PREFILL, work, stream.first_ns)
 
-    async def _decode(self, width: int, prompt_tokens: int) -> None:
-        """`width` streams at once; observed while all of them write."""
+    async def _decode(self, places: Sequence[int], prompt_tokens: int) -> None:
+        """Streams at once; observed while all of them write."""
         room = self._context_tokens - self._tokens - 1
         prompt_tokens = max(1, min(prompt_tokens, room))
-        tasks = [self._watching(Stream(prompt_tokens), self._tokens) for _ in range(width)]
+        tasks = [self._watching(Stream(prompt_tokens), self._tokens, at) for at in places]
         streams = await asyncio.gather(*tasks)
         ns = step_ns(streams)
         if ns:
             middle_ns = (streams[0].arrivals_ns[0] + streams[0].arrivals_ns[-1]) // 2
-            self._note(Kind.DECODE, width, _context(streams, middle_ns), 0, ns)
+            pieces = self._shape.pieces(places, ())
+            context = _context(streams, middle_ns)
+            self._note(Kind.DECODE, Work(pieces, len(places), context), ns)
 
     async def _mixed(self, width: int, prompt_tokens: int) -> None:
         """A prompt that comes while `width` streams write: the step that reads it holds them up."""
         tokens = self._context_tokens - _SHORT - 1
         background = [Stream(_SHORT) for _ in range(width)]
-        tasks = [self._watching(stream, tokens) for stream in background]
+        tasks = [self._watching(stream, tokens, at) for at, stream in enumerate(background)]
         try:
             for stream in background:
                 await stream.under_way.wait()
-            late = await self._stream(prompt_tokens, 1)
+            late = await self._stream(prompt_tokens, 1, place=width)
             await background[0].next_token()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        gap = _gap_around(background, late)
-        if gap is not None:
-            at_ns, ns = gap
-            self._note(Kind.MIXED, width, _context(background, at_ns), prompt_tokens, ns)
+        ns = _held_up_ns(background[0], late)
+        if ns:
+            pieces = self._shape.pieces(range(width), [(width, prompt_tokens)])
+            context = _context(background, late.sent_ns)
+            work = Work(pieces, width, context, prompt_tokens**2 / 2, requests=1)
+            self._note(Kind.MIXED, work, ns)
+
+    async def _burst(self, number: int) -> None:
+        """Requests of many sizes at once, more than there are places: what a load is like."""
+        prompt_max, output_max = _BURST_TOKENS
+        prompt_max = max(min(prompt_max, self._context_tokens // 2), 1)
+        output_max = max(min(output_max, self._context_tokens // 2 - 1, self._tokens), 1)
+        sizes = [
+            # Far from even, and the same in every round.
+            (1 + (index * 619) % prompt_max, 1 + (index * 389) % output_max)
+            for index in range(100 * number + 7, 100 * number + 9 + 2 * self._shape.places)
+        ]
+        await asyncio.sleep(_IDLE_S)
+        tasks = [self._watching(Stream(prompt), output) for prompt, output in sizes]
+        streams = await asyncio.gather(*tasks)
+        began_ns = min(stream.sent_ns for stream in streams)
+        ended_ns = max(stream.arrivals_ns[-1] for stream in streams)
+        self._note(Kind.MIXED, burst(self._shape, sizes), ended_ns - began_ns)
 
     # -- inside ---------------------------------------------------------------------------
 
-    def _watching(self, stream: Stream, output_tokens: int) -> asyncio.Task[Stream]:
+    def _watching(
+        self, stream: Stream, output_tokens: int, place: int | None = None
+    ) -> asyncio.Task[Stream]:
         self._salt += 1
         return asyncio.ensure_future(
-            watch(self._engine, self._clock, stream, salt=self._salt, output_tokens=output_tokens)
+            watch(
+                *(self._engine, self._clock, stream),
+                salt=self._salt,
+                output_tokens=output_tokens,
+                place=place if self._shape.numbered else None,
+            )
         )
 
-    async def _stream(self, prompt_tokens: int, output_tokens: int) -> Stream:
-        return await self._watching(Stream(prompt_tokens), output_tokens)
+    async def _stream(
+        self, prompt_tokens: int, output_tokens: int, place: int | None = None
+    ) -> Stream:
+        return await self._watching(Stream(prompt_tokens), output_tokens, place)
 
-    def _note(self, kind: Kind, seqs: int, kv_tokens: int, prefill_tokens: int, ns: int) -> None:
-        self.observations.append(
-            Observation(self._experiment, kind, seqs, kv_tokens, prefill_tokens, ns)
-        )
+    def _note(self, kind: Kind, work: Work, ns: int) -> None:
+        self.observations.append(Observation(self._experiment, kind, work, ns))
 
 
 def widths(places: int) -> list[int]:
@@ -190,16 +232,19 @@ def _context(streams: Sequence[Stream], at_ns: int) -> int:
     return written + sum(stream.prompt_tokens for stream in streams)
 
 
-def _gap_around(background: Sequence[Stream], late: Stream) -> tuple[int, int] | None:
-    """(time, length) of the pause in the background streams that reading a late prompt made."""
-    first_ns = late.arrivals_ns[0]
-    gaps = [
-        (earlier, later - earlier)
-        for stream in background
-        for earlier, later in zip(stream.arrivals_ns, stream.arrivals_ns[1:], strict=False)
-        if later > late.sent_ns and earlier < first_ns
-    ]
-    if not gaps:
-        return None
-    longest = sorted(gaps, key=lambda gap: gap[1])[-len(background) :]
-    return longest[0][0], round(statistics.median(length for _, length in longest))
+def _held_up_ns(running: Stream, late: Stream) -> int:
+    """The step of a running stream that read a late prompt; 0 if it was not seen.
+
+    From the token before the prompt was sent to the one that came with the prompt's first, less
+    the usual steps in between: the work of taking it in is part of them.
+    """
+    arrivals = running.arrivals_ns
+    before = bisect.bisect_right(arrivals, late.sent_ns) - 1
+    if before < 2:
+        return 0
+    gaps = [later - earlier for earlier, later in itertools.pairwise(arrivals[: before + 1])]
+    usual_ns = round(statistics.median(gaps))
+    after = bisect.bisect_left(arrivals, late.arrivals_ns[0] - usual_ns // 2)
+    if after == len(arrivals) or after <= before:
+        return 0
+    return arrivals[after] - arrivals[before] - (after - before - 1) * usual_ns

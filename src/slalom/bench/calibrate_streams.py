@@ -10,6 +10,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from slalom.clock import Clock
 from slalom.engines.protocol import Call, Engine
@@ -58,14 +59,28 @@ def prompt(tokens: int, salt: int) -> list[int]:
 
 
 async def watch(
-    engine: Engine, clock: Clock, stream: Stream, *, salt: int, output_tokens: int
+    engine: Engine,
+    clock: Clock,
+    stream: Stream,
+    *,
+    salt: int,
+    output_tokens: int,
+    place: int | None = None,
 ) -> Stream:
     """Send one generation and fill `stream` while its answer arrives.
+
+    Args:
+        engine: Asked.
+        clock: Told of every piece of text.
+        stream: What is sent, and what is filled.
+        salt: Of its prompt.
+        output_tokens: Exact length of the answer.
+        place: llama.cpp's slot it is to run in; None for any.
 
     Raises:
         EngineError: The engine refused it or failed.
     """
-    body = {
+    body: dict[str, Any] = {
         "model": engine.model_name,
         "prompt": prompt(stream.prompt_tokens, salt),
         "max_tokens": output_tokens,
@@ -75,6 +90,8 @@ async def watch(
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if place is not None:
+        body["id_slot"] = place
     call = Call(_PATH, json.dumps(body).encode(), stall_timeout_s=_STALL_S)
     stream.sent_ns = clock.now_ns()
     reply = await engine.generate(call)

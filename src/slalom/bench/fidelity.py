@@ -21,7 +21,7 @@ from slalom.bench.demo_server import journal_folder, running_server
 from slalom.bench.fidelity_cores import Disturbance, separate_cores
 from slalom.bench.fidelity_load import LOADS, Sizes, load, saturated_per_s, tasks_for
 from slalom.bench.fidelity_report import Cell, page
-from slalom.bench.fidelity_twin import read_journal, replayed
+from slalom.bench.fidelity_twin import from_sending, read_journal, replayed, way_ns
 from slalom.bench.load_client import ClientBounds, LoadClient
 from slalom.bench.scenario_probe import token_size
 from slalom.bench.scenario_requests import Speech, planned
@@ -35,6 +35,8 @@ from slalom.units import seconds_to_ns
 from slalom.workload.load import LoadItem
 
 _PLACES, _CONTEXT_TOKENS, _MICRO_BATCH = 4, 2_048, 512
+#: In one cache for all, a step's time depends on where the cells of every other place lie.
+_OWN_CACHES = {"kv_unified": False}
 #: Policies that are compared -> the configuration's `scheduler` section.
 POLICIES: dict[str, dict[str, Any]] = {
     "fcfs, open": {"admission": {"kind": "open"}, "ordering": {"kind": "fcfs"}},
@@ -73,6 +75,8 @@ async def measure(sizes: Sizes, folder: Path, seed: int = 0) -> tuple[list[Cell]
                 slots=_PLACES,
                 micro_batch_tokens=_MICRO_BATCH,
                 prefix_caching=False,
+                context_tokens=_CONTEXT_TOKENS,
+                kv_unified=False,
             )
             scene = _Scene(model, engine, folder, sizes, texts)
             for number, name in enumerate(sizes.loads):
@@ -87,7 +91,8 @@ async def _cell(scene: _Scene, name: str, policy: str, seed: int) -> Cell:
     tasks = tasks_for(scene.engine)
     items = load(scene.model, tasks, rate, scene.sizes.seconds, seed)
     slug = f"{scene.model}-{name}-{policy.replace(', ', '-')}"
-    live = await _live(scene, scene.folder / slug, policy, items)
+    records = await _live(scene, scene.folder / slug, policy, items)
+    live = [from_sending(record, item) for record, item in zip(records, items, strict=True)]
     header, entries = read_journal(journal_folder(scene.folder / slug))
     told = replayed(header, entries, {item.id: item for item in items}, scene.engine)
     duration_ns = seconds_to_ns(scene.sizes.seconds)
@@ -100,6 +105,7 @@ async def _cell(scene: _Scene, name: str, policy: str, seed: int) -> Cell:
         twin=RunResult.of(policy, seed, told, duration_ns),
         live_records=tuple(live),
         twin_records=tuple(told),
+        way_ns=way_ns(live, entries),
     )
 
 
@@ -122,6 +128,7 @@ def _config(model: str, policy: str) -> dict[str, Any]:
         "places": _PLACES,
         "threads": 1,
         "micro_batch_tokens": _MICRO_BATCH,
+        "extra": _OWN_CACHES,
     }
     return {
         "server": {"drain_seconds": 5},

@@ -23,8 +23,12 @@ MEASURES: Mapping[str, tuple[float, Callable[[RequestRecord], float | None]]] = 
 }
 _ABOUT = """Each bundled model on llama.cpp behind a real `slalom serve`, and the twin with the step
 profile that `slalom calibrate` made of the same engine, on the arrivals that the live server's
-journal holds. Live times are the load client's, from the scheduled arrival, over HTTP; answers have
+journal holds. Live times are the load client's over HTTP, from the moment it sends; answers have
 forced lengths. An error is twin over live, less one, of the percentile over whole answers.
+
+Every place has its own part of the engine's KV cache (`extra: {kv_unified: false}`). With one pool
+for all, which llama.cpp searches from end to end, a step also looks at what the other places hold,
+idle ones too, wherever it lies: no law of lengths tells that time.
 """
 #: Difference of the shares of good answers that is aimed at, and below which two policies tie.
 GOODPUT_AIM = 0.05
@@ -46,6 +50,8 @@ class Cell:
     twin: RunResult
     live_records: tuple[RequestRecord, ...]
     twin_records: tuple[RequestRecord, ...]
+    #: What live requests took between the client and the scheduler, ns; the twin has no such way.
+    way_ns: int = 0
 
     def times_ms(self, measure: str, share: float) -> tuple[float, float]:
         """(live, twin) percentile of a measure over whole answers, ms; NaN without any."""
@@ -94,6 +100,8 @@ def page(
         f"Command: `{command}`",
         "",
         *_setting(calibrations, disturbed),
+        f"Of a live answer's time {_way_ms(cells):.1f} ms (the median over the cells) pass between",
+        "client and scheduler, both ways; the twin has no such way.",
         "",
         *_verdicts(cells),
         "",
@@ -127,6 +135,10 @@ def _setting(calibrations: Mapping[str, Any], disturbed: float) -> list[str]:
     if disturbed > _DISTURBED:
         lines += ["", _TOO_MUCH]
     return lines
+
+
+def _way_ms(cells: Sequence[Cell]) -> float:
+    return statistics.median(cell.way_ns for cell in cells) / MS
 
 
 def _verdicts(cells: Sequence[Cell]) -> list[str]:

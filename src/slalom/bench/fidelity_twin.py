@@ -5,17 +5,18 @@ the journal, the lengths that the scheduler never knew from the load that was se
 `fidelity`.
 """
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from slalom.core.actions import LoadReplica
+from slalom.core.actions import EndRequest, LoadReplica
 from slalom.core.events import AttemptFinished, ReplicaReady, RequestArrived
 from slalom.core.journal import Entry
 from slalom.errors import SlalomError
 from slalom.journal.codec import Header
 from slalom.journal.files import journal_files, read_file
-from slalom.metrics.records import RequestRecord
+from slalom.metrics.records import Fate, RequestRecord
 from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.twin.meter import Meter
 from slalom.twin.run import run
@@ -55,6 +56,36 @@ def replayed(
     meter = Meter(scenario)
     run(scenario, observer=meter)
     return [record for record in meter.records if record.request_id in items]
+
+
+def from_sending(record: RequestRecord, item: LoadItem) -> RequestRecord:
+    """A live record that counts from the request's sending.
+
+    The client's timers are up to a millisecond or two late; the twin gets requests when they came.
+    """
+    good = record.fate is Fate.DONE and item.sla.held(
+        arrived_ns=record.sent_ns,
+        first_token_ns=record.first_token_ns,
+        ended_ns=record.ended_ns,
+        output_tokens=record.output_tokens,
+    )
+    return replace(record, scheduled_ns=record.sent_ns, good=good)
+
+
+def way_ns(live: Iterable[RequestRecord], entries: Iterable[Entry]) -> int:
+    """What requests take between the client and the scheduler's clock, both ways, ns; a median."""
+    inside = {
+        action.request_id: action.ended_ns - action.arrived_ns
+        for entry in entries
+        for action in entry.actions
+        if isinstance(action, EndRequest)
+    }
+    found = [
+        record.e2e_ns - inside[record.request_id]
+        for record in live
+        if record.fate is Fate.DONE and record.request_id in inside
+    ]
+    return round(statistics.median(found)) if found else 0
 
 
 def scenario_of(

@@ -45,7 +45,9 @@ def test_every_bound_of_the_core_can_be_configured() -> None:
 def test_every_policy_of_the_registry_can_be_chosen_with_its_options() -> None:
     for slot, kinds in POLICIES.items():
         for kind, policy in kinds.items():
-            options = {field.name: field.default for field in dataclasses.fields(policy)}
+            section = parse({"scheduler": {slot: {"kind": kind}}}).scheduler
+            assert getattr(policies(section), slot) == policy()
+            options = dataclasses.asdict(policy())
             section = parse({"scheduler": {slot: {"kind": kind, **options}}}).scheduler
             assert getattr(policies(section), slot) == policy()
 

@@ -1,5 +1,7 @@
 """Journal lines: what goes in comes out, and nothing else is taken for a journal."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import pytest
@@ -10,7 +12,7 @@ from slalom.core.actions import Action, EndRequest, Outcome, SetTimer
 from slalom.core.events import Event, FailureKind, ReplicaFailed, RequestArrived
 from slalom.core.journal import Entry
 from slalom.core.params import SchedulerParams
-from slalom.core.policy import Policies
+from slalom.core.policy import Decision, Policies, Verdict
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.journal.codec import (
@@ -22,7 +24,7 @@ from slalom.journal.codec import (
     header_for,
 )
 from slalom.policies.ordering import Edf
-from slalom.policies.registry import policies
+from slalom.policies.registry import POLICIES, policies
 
 EVENTS = st.one_of([st.from_type(kind) for kind in get_args(Event) if kind is not RequestArrived])
 ACTIONS = st.one_of([st.from_type(kind) for kind in get_args(Action)])
@@ -117,3 +119,33 @@ def test_no_text_field_of_an_action_is_free_form_but_the_detail() -> None:
     ids = {"request_id", "model", "task", "key", "replica_id", "reason", "detail"}
     assert strings == ids
     assert Outcome("done")
+
+
+@pytest.mark.parametrize(
+    ("slot", "kind"), [(slot, kind) for slot, kinds in POLICIES.items() for kind in kinds]
+)
+def test_every_policy_comes_back_from_a_header(slot: str, kind: str) -> None:
+    chosen = policies(**{slot: kind})
+    line = encode_header(header_for(scheduler(chosen)))
+    assert decode_header(line, "here").scheduler().policies == chosen
+
+
+@dataclass(frozen=True)
+class Nested:
+    """An admission policy with options that JSON writes otherwise."""
+
+    floors: Mapping[str, float] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def decide(self, request: object, model: object, now_ns: int) -> Decision:
+        return Decision(Verdict.ADMIT)
+
+
+def test_options_keep_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {slot: dict(kinds) for slot, kinds in POLICIES.items()}
+    rows["admission"]["nested"] = Nested
+    for module in ("slalom.policies.registry", "slalom.journal.codec"):
+        monkeypatch.setattr(f"{module}.POLICIES", rows)
+    chosen = replace(policies(), admission=Nested({"chat": 0.5}, ("a", "b")))
+    line = encode_header(header_for(scheduler(chosen)))
+    assert decode_header(line, "here").scheduler().policies == chosen

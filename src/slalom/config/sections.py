@@ -55,6 +55,11 @@ class ServerSection(Section):
     records_max: int = Field(
         1000, ge=0, le=100_000, description="Ended requests kept for /admin/requests."
     )
+    supersede: Literal["auto", "declared", "off"] = Field(
+        "auto",
+        description="Whether a client's newer completion replaces its older one of the same "
+        "document: declared needs a session in the request; auto also recognises typing.",
+    )
     wait_comment_after_ms: int = Field(
         2000,
         ge=0,

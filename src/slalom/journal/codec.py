@@ -7,7 +7,7 @@ an error that names the line's place, never a guess.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -19,7 +19,7 @@ from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.errors import SlalomError
-from slalom.policies.registry import POLICIES, Slot, build
+from slalom.policies.registry import POLICIES, Slot, build, policy_class
 
 #: Raised when the wire form changes; readers refuse others.
 FORMAT_VERSION = 1
@@ -55,8 +55,15 @@ class Header:
         Raises:
             ConfigError: A policy of the journal does not exist in this version.
         """
-        built = {slot: build(slot, *self.policies[slot]) for slot in POLICIES}
+        built = {slot: _policy(slot, *self.policies[slot]) for slot in POLICIES}
         return Scheduler(self.models, self.devices, Policies(**built), self.params)  # type: ignore[arg-type]
+
+
+def _policy(slot: Slot, kind: str, options: Mapping[str, Any]) -> object:
+    """A policy with options as JSON has them, which knows neither tuples nor dataclasses."""
+    types = get_type_hints(policy_class(slot, kind))
+    typed = {name: msgspec.convert(value, types.get(name, Any)) for name, value in options.items()}
+    return build(slot, kind, typed)
 
 
 def header_for(scheduler: Scheduler, *, epoch_unix_ns: int = 0) -> Header:
@@ -80,8 +87,8 @@ def header_for(scheduler: Scheduler, *, epoch_unix_ns: int = 0) -> Header:
 
 
 def _kind_of(slot: Slot, policy: object) -> str:
-    for kind, policy_class in POLICIES[slot].items():
-        if type(policy) is policy_class:
+    for kind, known in POLICIES[slot].items():
+        if type(policy) is known:
             return kind
     raise JournalError(
         f"the {slot} policy {type(policy).__name__} is not in slalom.policies.registry, "

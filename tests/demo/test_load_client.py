@@ -265,6 +265,18 @@ async def test_an_answer_that_was_replaced_meanwhile_is_superseded() -> None:
     assert [record.good for record in records] == [False, True]
 
 
+async def test_a_server_that_replaces_what_is_still_wanted_has_failed() -> None:
+    async def answer(_: web.Request, response: web.StreamResponse) -> None:
+        await response.write(piece("a") + b": superseded by a newer request\n\n" + DONE)
+
+    record = await ask(answer)
+    assert (record.fate, record.reason, record.good) == (Fate.FAILED, "superseded", False)
+    async with serving(answer) as url, asyncio.timeout(20):
+        stale = replace(planned(), stale_after_ns=0)
+        (record,) = await LoadClient(url).open_loop([stale])
+    assert record.fate is Fate.SUPERSEDED
+
+
 async def test_what_is_not_over_after_the_drain_is_cut_and_counted() -> None:
     progress = Progress()
     bounds = ClientBounds(drain_s=0.05)

@@ -233,11 +233,8 @@ class LoadClient:
         end: tuple[Fate, str],
     ) -> RequestRecord:
         scheduled_ns, sent_ns = times_ns
-        fate, reason = end
         ended_ns = self._now_ns()
-        stale_ns = request.stale_after_ns
-        if stale_ns is not None and ended_ns > scheduled_ns + stale_ns:
-            fate, reason = Fate.SUPERSEDED, ""
+        fate, reason = _wanted(request, answer, ended_ns - scheduled_ns, end)
         good = fate is Fate.DONE and request.sla.held(
             arrived_ns=scheduled_ns,
             first_token_ns=answer.first_token_ns,
@@ -275,6 +272,21 @@ def _fate(answer: Answer) -> tuple[Fate, str]:
     if not answer.error_code:
         return Fate.DONE, ""
     return (Fate.REFUSED if answer.refused else Fate.FAILED), answer.error_code
+
+
+def _wanted(
+    request: PlannedRequest, answer: Answer, took_ns: int, end: tuple[Fate, str]
+) -> tuple[Fate, str]:
+    """How a request ended in the eyes of a client that may have asked anew meanwhile.
+
+    A server that replaces what its client still wants has failed.
+    """
+    if request.stale_after_ns is not None and took_ns > request.stale_after_ns:
+        return Fate.SUPERSEDED, ""
+    if not answer.replaced or end[0] is Fate.CANCELLED:
+        return end
+    gone = request.give_up_after_ns is not None and took_ns >= request.give_up_after_ns
+    return (Fate.CANCELLED, "") if gone else (Fate.FAILED, "superseded")
 
 
 def _steps(first: PlannedRequest) -> Iterator[PlannedRequest]:

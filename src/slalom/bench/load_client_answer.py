@@ -17,6 +17,8 @@ _HELD_BYTES_MAX = 1 << 20
 #: Error types by which a server says that it did not want to, rather than could not.
 _REFUSALS = ("rate_limit_error", "overloaded_error")
 _DATA = b"data:"
+#: The comment with which Slalom ends the stream of a request that was replaced.
+_REPLACED = b": superseded"
 
 
 class Answer:
@@ -29,6 +31,7 @@ class Answer:
         complete: Whether the stream said that it is over.
         retry_after_ns: When a server that refuses says to come again; 0 if it does not say.
         may_return: Whether it leaves open that the same request succeeds later.
+        replaced: Whether it says that a newer request took this one's place: no whole answer.
     """
 
     def __init__(self, status: int) -> None:
@@ -38,6 +41,7 @@ class Answer:
         self.complete = False
         self.retry_after_ns = 0
         self.may_return = True
+        self.replaced = False
         self._refused = False
         self._pieces = 0
         self._usage_tokens: int | None = None
@@ -59,6 +63,7 @@ class Answer:
         after = headers.get("retry-after", "")
         self.retry_after_ns = int(after) * SECOND if after.isascii() and after.isdigit() else 0
         self.may_return = headers.get("x-should-retry") != "false"
+        self.replaced = headers.get("x-slalom-outcome") == "superseded"
 
     def feed(self, data: bytes, now_ns: int) -> None:
         """Take the next bytes of the body."""
@@ -79,6 +84,7 @@ class Answer:
             self.error_code = "stream_cut"
 
     def _event(self, event: bytes, now_ns: int) -> None:
+        self.replaced = self.replaced or event.startswith(_REPLACED)
         lines = [line[len(_DATA) :].strip() for line in event.split(b"\n") if line[:5] == _DATA]
         for data in lines:
             if data == b"[DONE]":

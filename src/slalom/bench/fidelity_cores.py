@@ -1,7 +1,8 @@
-"""One core for the engine, another for everything else, so that neither takes the other's.
+"""One core for the engine, another for everything else, and nobody else on either.
 
-Owns the moving of threads: ours and those of child processes. Where there is one core, or a system
-that knows no affinity, it does nothing and says so. Called by `fidelity`.
+Owns the moving of threads, ours and those of child processes, and the watch over what other
+programs take. Where there is one core, or a system that knows no affinity, nothing is moved, and
+that is said. Called by `fidelity`.
 """
 
 import asyncio
@@ -14,6 +15,9 @@ import psutil
 #: In the command line of every engine's process.
 _ENGINE = "slalom.engines.llama_cpp_process"
 _LOOK_EVERY_S = 0.05
+#: More than this share of the machine for others, and what was measured means little.
+DISTURBED = 0.03
+_WATCH_S = 2.0
 
 
 @contextlib.asynccontextmanager
@@ -61,6 +65,15 @@ class Disturbance:
         others_s, all_s = _spent_s()
         passed_s = all_s - self._all_s
         return max((others_s - self._others_s) / passed_s, 0.0) if passed_s > 0 else 0.0
+
+
+async def quiet(limit_s: float) -> None:
+    """Wait until others leave the machine alone, for so long at most."""
+    for _ in range(round(limit_s / _WATCH_S)):
+        disturbance = Disturbance()
+        await asyncio.sleep(_WATCH_S)
+        if disturbance.share() <= DISTURBED:
+            return
 
 
 def _spent_s() -> tuple[float, float]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slalom.bench.fidelity_cores import DISTURBED
 from slalom.metrics.records import Fate, RequestRecord
 from slalom.metrics.results import RunResult
 from slalom.metrics.summaries import percentile
@@ -32,8 +33,6 @@ idle ones too, wherever it lies: no law of lengths tells that time.
 """
 #: Difference of the shares of good answers that is aimed at, and below which two policies tie.
 GOODPUT_AIM = 0.05
-#: More than this share of the machine for others, and the page says that its figures mean little.
-_DISTURBED = 0.05
 _TOO_MUCH = """That is too much: calibration and runs were slowed at different times, and the errors
 below are mostly theirs. Measure again on an idle machine."""
 
@@ -52,6 +51,8 @@ class Cell:
     twin_records: tuple[RequestRecord, ...]
     #: What live requests took between the client and the scheduler, ns; the twin has no such way.
     way_ns: int = 0
+    #: Share of the machine that other programs took while it ran.
+    disturbed: float = 0.0
 
     def times_ms(self, measure: str, share: float) -> tuple[float, float]:
         """(live, twin) percentile of a measure over whole answers, ms; NaN without any."""
@@ -89,8 +90,6 @@ def page(
     cells: Sequence[Cell],
     calibrations: Mapping[str, Any],
     command: str,
-    *,
-    disturbed: float,
 ) -> str:
     """The report in Markdown."""
     lines = [
@@ -99,7 +98,7 @@ def page(
         _ABOUT,
         f"Command: `{command}`",
         "",
-        *_setting(calibrations, disturbed),
+        *_setting(cells, calibrations),
         f"Of a live answer's time {_way_ms(cells):.1f} ms (the median over the cells) pass between",
         "client and scheduler, both ways; the twin has no such way.",
         "",
@@ -120,7 +119,7 @@ def page(
     return "\n".join(lines) + "\n"
 
 
-def _setting(calibrations: Mapping[str, Any], disturbed: float) -> list[str]:
+def _setting(cells: Sequence[Cell], calibrations: Mapping[str, Any]) -> list[str]:
     first = next(iter(calibrations.values()))
     cores = (
         "the engine's thread on one core, server and load client on the other"
@@ -128,11 +127,15 @@ def _setting(calibrations: Mapping[str, Any], disturbed: float) -> list[str]:
         else "all programs on the same cores"
     )
     key = first["key"]
+    shares = [cell.disturbed for cell in cells]
+    shares += [found["disturbed"] for found in calibrations.values()]
+    disturbed = max(shares)
     lines = [
         f"Machine: {key['device']}; {key['engine']}; {cores}.",
-        f"Other programs took {disturbed:.0%} of the processors meanwhile.",
+        f"Other programs took {statistics.median(shares):.1%} of the processors meanwhile,",
+        f"{disturbed:.1%} in the worst run.",
     ]
-    if disturbed > _DISTURBED:
+    if disturbed > DISTURBED:
         lines += ["", _TOO_MUCH]
     return lines
 
@@ -181,13 +184,13 @@ def _errors(cells: Sequence[Cell]) -> list[str]:
 
 def _goodput(cells: Sequence[Cell]) -> list[str]:
     rows = [
-        "| model | load | requests/s | policy | live | twin | points |",
-        "|---|---|---:|---|---:|---:|---:|",
+        "| model | load | requests/s | policy | live | twin | points | other programs |",
+        "|---|---|---:|---|---:|---:|---:|---:|",
     ]
     rows += [
         f"| {cell.model} | {cell.load} | {cell.rate_per_s:.1f} | {cell.policy} "
         f"| {cell.live.total.attainment:.1%} | {cell.twin.total.attainment:.1%} "
-        f"| {cell.goodput_points * 100:+.1f} |"
+        f"| {cell.goodput_points * 100:+.1f} | {cell.disturbed:.0%} |"
         for cell in cells
     ]
     return rows

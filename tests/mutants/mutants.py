@@ -145,4 +145,40 @@ MUTANTS = (
         "if replica.unload_asked_ns + params.unload_timeout_ns > now_ns:",
         "if replica.unload_asked_ns >= 0:",
     ),
+    Mutant(
+        "paused, and its tokens forgotten",
+        "core/transitions.py",
+        "        record.produced_tokens += attempt.output_tokens\n",
+        "",
+    ),
+    Mutant(
+        "replaced by somebody else's request",
+        "core/transitions.py",
+        "        state.newest[request.key, request.model, request.supersedes] = request.id",
+        '        state.newest["", request.model, request.supersedes] = request.id',
+    ),
+    Mutant(
+        "what runs is not replaced",
+        "core/transitions.py",
+        "        if older is not None:\n            end(",
+        "        if older is not None and older.in_queue:\n            end(",
+    ),
+    Mutant(
+        "a plan starts more than there are places",
+        "core/planned.py",
+        "        and replica.free_places > 0\n",
+        "        and replica.running_count <= model.spec.places\n",
+    ),
+    Mutant(
+        "a plan pauses what cannot go on",
+        "core/planned.py",
+        "    resumable = record.request.resumable and record.pauses < PAUSES_MAX",
+        "    resumable = record.pauses < PAUSES_MAX",
+    ),
+    Mutant(
+        "half an answer is called refused",
+        "core/timing.py",
+        "    begun = record.first_token_ns >= 0 or not record.in_queue",
+        "    begun = not record.in_queue",
+    ),
 )

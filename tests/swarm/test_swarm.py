@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from slalom.core.journal import replay
+from slalom.policies.registry import POLICIES
 from slalom.testing.swarm import run_seed, scenario_for
 from slalom.twin.run import build_scheduler, run
 
@@ -19,6 +20,9 @@ def test_every_world_is_survived_and_its_journal_replays(seeds: range) -> None:
         except Exception as error:
             error.add_note(f"to see it again: python -m slalom.testing.swarm {seed}")
             raise
+        if type(survived.scenario.policies.admission) in POLICIES["admission"].values():
+            counters = dict(survived.result.snapshot.counters)
+            assert "plan_misfits" not in counters, f"seed {seed}: a plan asked for the impossible"
         fresh = build_scheduler(survived.scenario)
         assert replay(fresh, survived.result.entries) is None, f"seed {seed} replays otherwise"
 
@@ -33,6 +37,7 @@ def test_the_swarm_visits_what_it_is_there_for() -> None:
         "ended_cancelled": 100,
         "ended_rejected": 100,
         "ended_failed": 50,
+        "ended_superseded": 100,
         "evictions": 50,
         "retries": 30,
         "stale_events": 50,
@@ -42,6 +47,9 @@ def test_the_swarm_visits_what_it_is_there_for() -> None:
         "drain_aborts": 5,
         "ledger_drift": 5,
         "unloads_asked_again": 1,
+        "pauses": 20,
+        "demotions": 100,
+        "plan_misfits": 1_000,
     }.items():
         assert seen[counter] >= least, (counter, seen)
 

@@ -202,8 +202,9 @@ def _policies(rng: random.Random) -> Policies:
         kind = list(kinds)[index]
         chosen[slot] = rng.choice((build(slot, kind), *_VARIANTS.get(kind, ())))
     # Heads one by one, and every lever of a plan, keep their share whatever the registry holds.
-    if sane and rng.random() < 0.5:
-        chosen["admission"] = rng.choice((OpenAdmission(), DropLate(), EveryLever()))
+    if sane and rng.random() < 0.6:
+        heads, plans = (OpenAdmission(), DropLate()), (EveryLever(), pathological.PlanNonsense())
+        chosen["admission"] = rng.choice((*heads, *plans))
     return Policies(**chosen)
 
 

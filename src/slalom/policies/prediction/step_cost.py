@@ -12,7 +12,7 @@ runs now, and holds for what does not.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, log
+from math import exp, inf, log
 from operator import mul
 
 from slalom.core.planning import ActiveView
@@ -29,6 +29,8 @@ DEFAULT_COST = StepCost(
 #: The terms of a span's time: steps, sequences, the bending part of sequences, context, prompt
 #: tokens, pairs of these, what runs beside, first tokens, and waits for the step before those.
 _TERMS = 9
+#: The first so many are of decoding.
+_DECODING = 4
 #: What a span is about.
 _PLAIN, _WITH_PROMPT, _FIRST = range(3)
 #: Who comes while others write waits for half a step on average, if the engine works in steps.
@@ -37,8 +39,9 @@ _WAIT_SHARE = 0.5
 _MEMORY = 60.0
 #: No kind of step counts more than this.
 _KIND_MAX = 20.0
-#: How much the shape of a prior counts against spans: of a calibration, of a mere default.
-_RIDGE_TOLD, _RIDGE_DEFAULT = 0.5, 0.02
+#: How much the shape of a prior counts against spans: what a calibration says of a term, what a
+#: mere default does or nothing at all.
+_RIDGE_TOLD, _RIDGE_DEFAULT = 0.2, 0.02
 #: How much a prior's scale counts.
 _SCALE_RIDGE = 0.1
 #: Typical use, at which a term of no known size is taken for a share of a step.
@@ -113,10 +116,17 @@ class StepTimes:
         prior = spec.step_cost or DEFAULT_COST
         self._free_tokens = prior.free_tokens
         self._bend = _bend(prior, spec.places)
-        self._scales = _scales(prior, self._bend)
         terms = _terms_of(prior, self._bend)
-        self._prior = [term / scale for term, scale in zip(terms, self._scales, strict=True)]
-        self._ridge = [_RIDGE_TOLD if spec.step_cost else _RIDGE_DEFAULT] * _TERMS
+        typical = _typical_terms(prior, self._bend)
+        self._scales = [term or other for term, other in zip(terms, typical, strict=True)]
+        self._prior = [1.0 if term else 0.0 for term in terms]
+        self._ridge = [_RIDGE_DEFAULT] * _TERMS
+        if spec.step_cost:
+            # What a calibration found of decoding it also found where that is nothing.
+            self._ridge = [
+                _RIDGE_TOLD if term or at < _DECODING else _RIDGE_DEFAULT
+                for at, term in enumerate(terms)
+            ]
         self._fit = list(self._prior)
         self._terms = terms
         self._kinds: dict[tuple[int, int], _Kind] = {}
@@ -165,7 +175,7 @@ class StepTimes:
     def _path(self, replica_id: str) -> ReplicaPath:
         path = self._paths.get(replica_id)
         if path is None:
-            most = self._bend if self.cost.sequence_sq_ns < 0 else float("inf")
+            most = self._bend if self.cost.sequence_sq_ns < 0 else inf
             path = self._paths[replica_id] = ReplicaPath(most, self._free_tokens)
         return path
 
@@ -287,17 +297,21 @@ class StepTimes:
         return True
 
     def _refit(self, now_ns: int) -> None:
-        sums = join([kind.sums for kind in self._kinds.values()], _KIND_MAX)
+        steps = [kind for (_, what), kind in self._kinds.items() if what != _FIRST]
+        first = [kind for (_, what), kind in self._kinds.items() if what == _FIRST]
+        sums = join([Sums(_TERMS), *(kind.sums for kind in steps)], _KIND_MAX)
         along = _dot(self._prior, sums.vector)
         square = product(sums, self._prior, self._prior)
         scale = (along + _SCALE_RIDGE) / (square + _SCALE_RIDGE)
-        self._fit = solve(sums, self._ridge, [scale * value for value in self._prior])
+        toward = [scale * value for value in self._prior]
+        toward[-1] = self._prior[-1]  # a share, no time
+        sums = join([sums, join([Sums(_TERMS), *(kind.sums for kind in first)], _KIND_MAX)], inf)
+        self._fit = solve(sums, self._ridge, toward)
         self._terms = [value * size for value, size in zip(self._fit, self._scales, strict=True)]
-        for (_, what), kind in self._kinds.items():
-            if what != _FIRST:
-                told = product(kind.sums, self._fit, self._fit)
-                seen = _dot(self._fit, kind.sums.vector)
-                kind.rule = log(seen / told) if seen > 0.0 and told > 0.0 else 0.0
+        for kind in steps:
+            told = product(kind.sums, self._fit, self._fit)
+            seen = _dot(self._fit, kind.sums.vector)
+            kind.rule = log(seen / told) if seen > 0.0 and told > 0.0 else 0.0
         self._fits += 1
         self._fit_ns = now_ns
         self._is_stale = False
@@ -346,7 +360,7 @@ def _terms_of(cost: StepCost, bend: float) -> list[float]:
     ]
 
 
-def _scales(cost: StepCost, bend: float) -> list[float]:
+def _typical_terms(cost: StepCost, bend: float) -> list[float]:
     """The size of each term that would make it as large as a typical step."""
     count = max(bend / 4.0, 1.0)
     context = count * _TYPICAL_CONTEXT

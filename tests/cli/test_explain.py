@@ -1,6 +1,7 @@
 """The story of a request, told from a journal that a real scheduler wrote."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,14 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.journal import Entry
+from slalom.core.planning import Expectation, Plan, Planning, PlanView, Refuse, Start
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.core.scheduler import Scheduler
 from slalom.journal.codec import JournalError, header_for
 from slalom.journal.explain import Story, explain
 from slalom.journal.files import JournalParams, JournalWriter
 from slalom.policies.registry import policies
+from slalom.testing.scripted_planner import Scripted, start_all
 from slalom.units import MS, SECOND
 
 START = 10 * SECOND
@@ -33,10 +36,20 @@ START = 10 * SECOND
 class Recorder:
     """A scheduler whose entries go to a journal on disk."""
 
-    def __init__(self, directory: Path, *, places: int = 1, file_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        places: int = 1,
+        file_bytes_max: int = 1 << 20,
+        admission: Planning | None = None,
+    ) -> None:
         models = [ModelSpec("small", "host", 60, places), ModelSpec("big", "host", 80, places)]
         self.scheduler = Scheduler(models, [DeviceSpec("host", 100)], policies())
         header = header_for(self.scheduler, epoch_unix_ns=1_700_000_000 * SECOND)
+        if admission is not None:  # which no registry knows, and no story asks for
+            chosen = replace(policies(), admission=admission)
+            self.scheduler = Scheduler(models, [DeviceSpec("host", 100)], chosen)
         params = JournalParams(directory, file_bytes_max=file_bytes_max)
         self.writer = JournalWriter(params, header)
 
@@ -189,3 +202,92 @@ def test_ids_with_quotes_are_found(tmp_path: Path) -> None:
     recorder.writer.close()
     assert explain(tmp_path, 'we"ird').request.id == 'we"ird'
     assert json.dumps(explain(tmp_path, "latest").request.id) == '"we\\"ird"'
+
+
+def _levers(view: PlanView, now_ns: int) -> Plan:
+    """`loose` gives way to `urgent`, `hopeless` is refused, `late` demoted."""
+    waiting = {w.request.id: w for w in view.waiting(9)}
+    if "hopeless" in waiting:
+        return Plan(refusals=[Refuse("hopeless", retry_after_ns=SECOND, detail="3 too many")])
+    if "urgent" in waiting and not view.ready()[0].free_places:
+        demoted = [name for name in waiting if name == "late"]
+        return Plan(pauses=["loose"], demotions=demoted)
+    first = "urgent" if "urgent" in waiting else "loose"
+    expected = Expectation(now_ns + 100 * MS, now_ns + 500 * MS, 0.9)
+    starts = [Start(first, start.replica_id, 4, 15, expected) for start in start_all(view)[:1]]
+    return Plan(starts=starts if first in waiting else start_all(view))
+
+
+def _planned(directory: Path) -> None:
+    recorder = Recorder(directory, admission=Scripted(_levers))
+    loose = ask("loose", 0, e2e=900).request
+    recorder.step(0, RequestArrived(replace(loose, resumable=True)))
+    recorder.step(50, ReplicaReady("small#0", epoch(recorder, "small#0")))
+    recorder.step(100, FirstToken("loose", 1))
+    recorder.step(150, ask("late", 150, e2e=500))
+    recorder.step(200, ask("urgent", 200, ttft=100))
+    recorder.step(
+        210, AttemptFailed("loose", 1, FailureKind.ABORTED, delivered=True, output_tokens=6)
+    )
+    recorder.step(500, AttemptFinished("urgent", 1, 5))
+    recorder.step(950, AttemptFinished("loose", 2, 9))
+    recorder.step(1000, ask("hopeless", 1000))
+    recorder.step(1500, AttemptFinished("late", 1, 5))
+    recorder.writer.close()
+
+
+def test_a_pause_is_told_with_what_was_expected_before_and_after(tmp_path: Path) -> None:
+    _planned(tmp_path)
+    story = explain(tmp_path, "loose")
+    told = ["ready", "dispatch", "first-token", "pause", "paused", "dispatch", "end"]
+    assert kinds(story)[2:] == told
+    texts = [step.text for step in story.steps]
+    assert (
+        "dispatched to small#0 as attempt 1; cut to 15 tokens of 20; with priority 4 in the "
+        "engine; first token expected after 150.0 ms, the end after 550.0 ms; chance of holding "
+        "its targets 90%"
+    ) in texts
+    assert "attempt 1 is paused after 6 tokens" in texts
+    assert any("attempt 2; goes on behind 6 tokens" in text for text in texts)
+    assert (story.waits.paused_ns, story.waits.places_ns) == (290 * MS, 0)
+    assert story.needed() == ["e2e: 50.0 ms less of its pauses, which took 290.0 ms."]
+
+
+def test_a_demotion_stands_where_it_happened(tmp_path: Path) -> None:
+    _planned(tmp_path)
+    story = explain(tmp_path, "late")
+    assert kinds(story) == ["arrived", "demoted", "dispatch", "end"]
+    assert story.steps[1].at_ns == 50 * MS
+    assert "1 of 1 places taken, 2 waiting" in story.steps[1].text
+    (sentence,) = story.needed()
+    assert sentence.startswith("e2e: missed even without the 800.0 ms it waited: the engine itself")
+
+
+def test_a_refusal_says_what_would_have_helped(tmp_path: Path) -> None:
+    _planned(tmp_path)
+    assert explain(tmp_path, "hopeless").needed() == [
+        "3 too many.",
+        "It was advised to come again 1.00 s later.",
+    ]
+
+
+def test_what_a_cold_start_needed_is_the_model(journal: Path) -> None:
+    assert explain(journal, "cold").needed() == [
+        "ttft: small ready 500.0 ms sooner; that took 900.0 ms (pin it?)."
+    ]
+    assert explain(journal, "queued").needed() == []
+
+
+def test_who_came_later_and_began_sooner_is_counted(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.step(0, ask("first", 0))
+    recorder.step(100, ReplicaReady("small#0", epoch(recorder, "small#0")))
+    recorder.step(200, ask("patient", 200, e2e=1000), ask("pressed", 300, e2e=200))
+    recorder.step(900, AttemptFinished("first", 1, 5))
+    recorder.step(1000, AttemptFinished("pressed", 1, 5))
+    recorder.step(1250, AttemptFinished("patient", 1, 5))
+    recorder.writer.close()
+    assert explain(tmp_path, "patient").needed() == [
+        "e2e: a place 50.0 ms sooner.",
+        "1 other request for its model began while it waited, 1 of which had come after it.",
+    ]

@@ -42,7 +42,7 @@ def test_json_has_the_same_in_numbers(tmp_path: Path) -> None:
     record(tmp_path)
     result = RUNNER.invoke(app, ["explain", "req-late", "--json", "--journal", str(tmp_path)])
     document = json.loads(result.stdout)
-    assert document["waited_ns"] == {"loading": 900_000_000, "places": 0}
+    assert document["waited_ns"] == {"loading": 900_000_000, "places": 0, "paused": 0}
     assert [target["held"] for target in document["targets"]] == [False, True]
     assert document["end"]["outcome"] == "done"
 

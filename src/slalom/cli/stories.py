@@ -15,7 +15,8 @@ from slalom.errors import ConfigError
 from slalom.units import format_duration
 
 if TYPE_CHECKING:
-    from slalom.journal.explain import Story, Verdict
+    from slalom.journal.explain import Story
+    from slalom.journal.what_if import Verdict
 
 
 def register(app: typer.Typer) -> None:
@@ -51,8 +52,9 @@ def explain(
 ) -> None:
     """Tell why a request was late, refused or lost: its story from the journal.
 
-    What it waited for (a model to load, a place), what was evicted for it, its attempts, its
-    first token and its end, and whether each target of its SLA held, and by how much.
+    What it waited for (a model to load, a place, others it was paused for), what was evicted for
+    it, its attempts with what was expected of them, its first token and its end, whether each
+    target of its SLA held, and by how much, and what would have had to be different.
     """
     from slalom.config.load import load
     from slalom.config.places import journal_dir
@@ -83,7 +85,11 @@ def _document(story: "Story") -> dict[str, Any]:
         "request": story.request,
         "arrived_unix_ns": story.arrived_unix_ns,
         "steps": story.steps,
-        "waited_ns": {"loading": story.waits.loading_ns, "places": story.waits.places_ns},
+        "waited_ns": {
+            "loading": story.waits.loading_ns,
+            "places": story.waits.places_ns,
+            "paused": story.waits.paused_ns,
+        },
         "targets": [
             {
                 "objective": verdict.objective,
@@ -93,6 +99,7 @@ def _document(story: "Story") -> dict[str, Any]:
             }
             for verdict in story.verdicts()
         ],
+        "needed": story.needed(),
         "end": story.end,
     }
 
@@ -126,6 +133,10 @@ def _print(story: "Story") -> None:
         )
     elif story.end is None:
         console.print("It has not ended yet, as far as the journal tells.")
+    if needed := story.needed():
+        console.print("\nWhat would have had to be different:", style="bold")
+        for sentence in needed:
+            console.print(f"- {sentence}", markup=False)
 
 
 def _waited(story: "Story") -> str:
@@ -135,9 +146,11 @@ def _waited(story: "Story") -> str:
         parts.append(f"{format_duration(waits.loading_ns)} for {story.request.model} to be loaded")
     if waits.places_ns:
         parts.append(f"{format_duration(waits.places_ns)} for a free place")
+    if waits.paused_ns:
+        parts.append(f"{format_duration(waits.paused_ns)} while it was paused for others")
     if not parts:
         return "It did not wait."
-    return f"It waited {' and '.join(parts)}."
+    return f"It waited {', and '.join(parts)}."
 
 
 def _row(verdict: "Verdict") -> tuple[str, str, str, str]:

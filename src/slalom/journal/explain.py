@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from slalom.core.actions import EndRequest
+from slalom.core.actions import Dispatch, EndRequest
 from slalom.core.events import RequestArrived
 from slalom.core.journal import Entry
 from slalom.core.request import Request
@@ -21,31 +21,19 @@ from slalom.journal.codec import Header, JournalError, decode_entry
 from slalom.journal.files import journal_files, read_file
 from slalom.journal.occupancy import Occupancy
 from slalom.journal.steps import Step, Waits, steps_of
+from slalom.journal.what_if import Crowd, Verdict, needed
 
 LATEST = "latest"
 #: Ids kept for hints when the wanted one is unknown.
 _IDS_MAX = 5_000
+#: Changes of the load that are kept of one request's life.
+_LOADS_MAX = 10_000
 
 _ARRIVED, _ENDED = b'"RequestArrived"', b'"EndRequest"'
 #: Lines that change what is loaded, running or waiting.
 _TELLING = re.compile(
     rb'"(RequestArrived|EndRequest|Dispatch|Attempt\w+|Replica\w+|LoadReplica|UnloadReplica)"'
 ).search
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One objective of the request's SLA."""
-
-    objective: str
-    limit_ns: int
-    #: -1 where it was never reached.
-    measured_ns: int
-
-    @property
-    def held(self) -> bool:
-        """Whether it was met."""
-        return 0 <= self.measured_ns <= self.limit_ns
 
 
 @dataclass(slots=True)
@@ -59,6 +47,12 @@ class Story:
     waits: Waits = field(default_factory=Waits)
     #: None while it has not ended (or the journal was cut before).
     end: EndRequest | None = None
+    #: Who began to run while it waited.
+    crowd: Crowd = field(default_factory=Crowd)
+    #: Requests for its model that came after it and have not begun.
+    later: set[str] = field(default_factory=set)
+    #: (time, places taken, places, waiting) of its model, as often as that changed.
+    load: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def verdicts(self) -> list[Verdict]:
         """Each objective with what was measured; empty before the end."""
@@ -81,6 +75,10 @@ class Story:
             limit_ns = sla.ttft_ns + (sla.tpot_ns or 0) * max(gaps, 0)
             found.append(Verdict("ttft + tpot, not streamed", limit_ns, e2e_ns))
         return found
+
+    def needed(self) -> list[str]:
+        """What would have had to be different, in sentences."""
+        return needed(self.request, self.end, self.verdicts(), self.waits, self.crowd)
 
 
 def explain(
@@ -220,8 +218,43 @@ def _follow(story: Story | None, entry: Entry, header: Header, occupancy: Occupa
         occupancy.events(entry)
         occupancy.actions(entry)
         return False
+    waited = story.waits.since_ns is not None
     story.steps += steps_of(story.request, entry, header, occupancy, story.waits)
+    _look_around(story, entry, occupancy, waited=waited)
     own = story.request.id
     ends = [a for a in entry.actions if isinstance(a, EndRequest) and a.request_id == own]
     story.end = ends[0] if ends else None
+    if story.end is not None and story.end.demoted_ns >= 0:
+        _tell_demotion(story, story.end.demoted_ns)
     return bool(ends)
+
+
+def _look_around(story: Story, entry: Entry, occupancy: Occupancy, *, waited: bool) -> None:
+    """Note who else came and began for the same model, and how full it was."""
+    own, model = story.request.id, story.request.model
+    for event in entry.events:
+        other = event.request if isinstance(event, RequestArrived) else story.request
+        if other.id != own and other.model == model and len(story.later) < _IDS_MAX:
+            story.later.add(other.id)
+    for action in entry.actions:
+        if not isinstance(action, Dispatch) or action.request_id == own or not waited:
+            continue
+        if occupancy.model_of(action.replica_id) == model:
+            story.crowd.begun += 1
+            story.crowd.overtook += action.request_id in story.later
+            story.later.discard(action.request_id)
+    load = (*occupancy.taken(model), occupancy.waiting(model))
+    if len(story.load) < _LOADS_MAX and (not story.load or story.load[-1][1:] != load):
+        story.load.append((entry.now_ns, *load))
+
+
+def _tell_demotion(story: Story, demoted_ns: int) -> None:
+    """Put in its place a step that only the record at the end tells of."""
+    at_ns = demoted_ns - story.request.arrived_ns
+    seen = [load for load in story.load if load[0] <= demoted_ns]
+    text = "put behind the requests that could still be on time"
+    if seen:
+        _, taken, places, waiting = seen[-1]
+        text += f": {taken} of {places} places taken, {waiting} waiting"
+    index = sum(step.at_ns <= at_ns and step.kind != "end" for step in story.steps)
+    story.steps.insert(index, Step(at_ns, "demoted", text))

@@ -19,6 +19,7 @@ from slalom.core.actions import (
 from slalom.core.events import (
     AttemptFailed,
     Event,
+    FailureKind,
     FirstToken,
     ReplicaFailed,
     ReplicaGone,
@@ -54,8 +55,13 @@ class Waits:
     loading_ns: int = 0
     #: Its model was ready, but every place (or the device's window) was taken.
     places_ns: int = 0
+    #: It had begun and was paused for others.
+    paused_ns: int = 0
     #: Since when it waits, on the journal's clock; None while it runs.
     since_ns: int | None = None
+    #: Whether its attempt was told to pause, and whether it has since not run again.
+    pausing: bool = False
+    paused: bool = False
     #: Whether a replica of its model was ready at that time.
     was_ready: bool = False
 
@@ -63,7 +69,9 @@ class Waits:
         """Account for the time up to now, and note what holds from now on."""
         if self.since_ns is not None:
             spent_ns = now_ns - self.since_ns
-            if self.was_ready:
+            if self.paused:
+                self.paused_ns += spent_ns
+            elif self.was_ready:
                 self.places_ns += spent_ns
             else:
                 self.loading_ns += spent_ns
@@ -81,17 +89,18 @@ def steps_of(
             yield Step(at_ns, "arrived", _arrival(request, occupancy))
             waits.since_ns = entry.now_ns
             waits.was_ready = bool(occupancy.ready(request.model))
-        elif told := _event(request, event, occupancy):
+        elif told := _paused(request, event, waits) or _event(request, event, occupancy):
             yield Step(at_ns, *told)
     was_waiting = waits.since_ns is not None
     occupancy.events(entry)
     # What stood still until now is what was missing until now.
     waits.mark(entry.now_ns, ready=bool(occupancy.ready(request.model)), waits=was_waiting)
     waiting = was_waiting
-    waiting = was_waiting
     for action in entry.actions:
         if isinstance(action, Dispatch | EndRequest) and action.request_id == request.id:
-            waiting = False
+            waiting = waits.paused = waits.pausing = False
+        if isinstance(action, AbortAttempt) and action.request_id == request.id:
+            waits.pausing = action.pause
         if told := _action(request, action, header, occupancy, waiting=waiting):
             yield Step(at_ns, *told)
     occupancy.actions(entry)
@@ -116,11 +125,13 @@ def _action(
 ) -> tuple[str, str] | None:
     """(kind, text) of an action that concerns the request."""
     match action:
-        case Dispatch(request_id, attempt, replica_id) if request_id == request.id:
-            return "dispatch", f"dispatched to {replica_id} as attempt {attempt}"
+        case Dispatch(request_id) if request_id == request.id:
+            return "dispatch", _dispatch(request, action)
         case EndRequest(request_id=request_id) if request_id == request.id:
             return "end", _ending(action)
         case AbortAttempt(request_id, attempt) if request_id == request.id:
+            if action.pause:
+                return "pause", f"attempt {attempt} is to give its place to others for a while"
             return "abort", f"attempt {attempt} is aborted"
         case LoadReplica(replica_id, _, model) if model == request.model:
             return "load", f"{replica_id} begins to load"
@@ -128,6 +139,37 @@ def _action(
             return _unload(request, replica_id, cause, header, occupancy) if waiting else None
         case _:
             return None
+
+
+def _dispatch(request: Request, action: Dispatch) -> str:
+    """Where it began to run, on which terms, and what was expected."""
+    parts = [f"dispatched to {action.replica_id} as attempt {action.attempt}"]
+    if action.resumed_tokens:
+        parts.append(f"goes on behind {action.resumed_tokens} tokens")
+    if 0 < action.max_tokens < request.max_tokens:
+        parts.append(f"cut to {action.max_tokens} tokens of {request.max_tokens}")
+    if action.priority:
+        parts.append(f"with priority {action.priority} in the engine")
+    if action.expected_end_ns >= 0:
+        end = format_duration(action.expected_end_ns - request.arrived_ns)
+        parts.append(f"expected to end after {end}")
+        if action.expected_first_ns >= 0 and not action.resumed_tokens:
+            first = format_duration(max(action.expected_first_ns - request.arrived_ns, 0))
+            parts[-1] = f"first token expected after {first}, the end after {end}"
+    if action.chance >= 0:
+        parts.append(f"chance of holding its targets {action.chance:.0%}")
+    return "; ".join(parts)
+
+
+def _paused(request: Request, event: Event, waits: Waits) -> tuple[str, str] | None:
+    """(kind, text) of an attempt that has given its place to others; notes it."""
+    if not isinstance(event, AttemptFailed) or event.request_id != request.id:
+        return None
+    if not waits.pausing or event.kind is not FailureKind.ABORTED:
+        return None
+    waits.paused = True
+    tokens = event.output_tokens
+    return "paused", f"attempt {event.attempt} is paused after {tokens} tokens"
 
 
 def _arrival(request: Request, occupancy: Occupancy) -> str:

@@ -15,10 +15,11 @@ import pytest
 
 from slalom.core.journal import Entry, replay
 from slalom.core.params import SchedulerParams
+from slalom.core.planning import Planning
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.engines.protocol import Call, Engine
-from slalom.policies.registry import policies
+from slalom.policies.registry import POLICIES, policies
 from slalom.runtime.driver import Runtime, RuntimeParams
 from slalom.runtime.sink import Assignment, Terms, Waiting
 from slalom.runtime.supervisor import WatchParams
@@ -188,4 +189,16 @@ def test_with_a_planner_that_uses_every_lever_too(seed: int) -> None:
     assert any(end.outcome.value == "superseded" for end in twin.ends)
     assert any(end.clamped_tokens == end.output_tokens for end in twin.ends)
     assert any(end.pauses and end.outcome.value == "done" for end in twin.ends)
+    assert replay(build_scheduler(scenario), live) is None
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, policy in POLICIES["admission"].items() if issubclass(policy, Planning)]
+)
+def test_with_every_planner_of_the_registry(kind: str) -> None:
+    scenario = _scenario(3, policies(admission=kind), levers=True)
+    twin = run(scenario)
+    live = run_virtual(lambda clock: _live(clock, scenario))
+    _compare(live, twin.entries)
+    assert sum(end.outcome.value == "done" for end in twin.ends) > 15
     assert replay(build_scheduler(scenario), live) is None

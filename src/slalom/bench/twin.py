@@ -94,11 +94,17 @@ def _peak_mib() -> float:
 
 def page(speeds: Sequence[Speed]) -> str:
     """The page of the documentation."""
-    load_average = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    loads = os.getloadavg()
+    load_average = ", ".join(f"{load:.1f}" for load in loads)
     machine = (
         f"Machine: {os.cpu_count()} cores, {platform.system()}, Python "
         f"{platform.python_version()}; load average at the end: {load_average}."
     )
+    if loads[-1] > (os.cpu_count() or 1):
+        machine += (
+            " Other programs were running, more than there are cores: caches and clocks were "
+            "shared with them, and the figures are lower than on a quiet machine."
+        )
     lines = [
         _HEAD.format(fleet=speeds[-1].requests),
         machine,
@@ -120,7 +126,12 @@ def page(speeds: Sequence[Speed]) -> str:
             f"At its speed the day would take {minutes:.0f} minutes on one core; the whole day "
             "(`--fleet 5000000`) was not run for this page."
         )
-        lines += ["", whole]
+    else:
+        whole = (
+            f"The fleet's row is a whole day: {fleet_speed.cpu_s / 60:.1f} minutes on one core "
+            f"for {fleet_speed.simulated_s / 3600:.1f} hours."
+        )
+    lines += ["", whole]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from slalom.core.actions import Reason
-from slalom.core.request import ModelSpec, Request
+from slalom.core.request import ModelSpec, Request, StepCost
 
 
 class WaitingView(Protocol):
@@ -260,4 +260,32 @@ class Estimator(Protocol):
 
     def estimate(self, request: Request, model: PlanView, now_ns: int) -> Expectation | None:
         """What is to be expected if the request came now; None where nothing is known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What traffic has taught a planner of a model's engine."""
+
+    model: str
+    step_cost: StepCost
+    #: Seconds of observed steps, about, that have gone into it.
+    seen_s: float
+    #: Mean relative error of step times, and of times to the first token; -1 before there was any.
+    step_error: float
+    first_error: float
+    #: Share of attempts that took no longer than the margin on what was expected of them.
+    coverage: float
+    #: Whether the planner goes by it.
+    healthy: bool
+    #: Times that the engine was found to have become slower or faster at once.
+    changes: int
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A planner that learns how long an engine's steps take."""
+
+    def learned(self) -> Sequence[Learned]:
+        """What it knows by now, of each model."""
         ...

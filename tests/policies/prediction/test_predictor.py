@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from slalom.core.planning import Expectation, Moment, Observation
+from slalom.core.planning import Moment, Observation
 from slalom.core.request import StepCost
 from slalom.policies.prediction.predictor import Predictor, PredictorOptions
-from slalom.units import MS, SECOND
+from slalom.units import MS
 from tests.policies.prediction.attempts import Place, Try, request_of
 
 _COST = StepCost(10.0 * MS, sequence_ns=1.0 * MS, prompt_ns=0.1 * MS, request_ns=5.0 * MS)
@@ -34,17 +34,11 @@ class World:
         said: int = 0,
         prompt: int = 0,
         first_ns: float = 0.0,
-        promise: Expectation | None = None,
         finished: bool = True,
     ) -> None:
         """One attempt, from start to end; a step takes what `step_ns` says at its beginning."""
         self.count += 1
         request = request_of(f"r{self.count}", prompt=prompt, tokens=said or tokens)
-        if promise is not None:
-            at = Expectation(
-                self.now_ns + promise.first_ns, self.now_ns + promise.end_ns, promise.chance
-            )
-            self.predictor.promised(request, at, self.now_ns)
         attempt = Try(request, started_ns=self.now_ns)
         self.tell(Moment.STARTED, attempt)
         self.now_ns += round(first_ns + step_ns(self.now_ns))
@@ -66,7 +60,7 @@ def test_it_begins_with_what_it_was_told() -> None:
     assert predictor.healthy("m")
     assert predictor.remaining_tokens(request_of("r", tokens=70), 20) == 50
     assert predictor.remaining_quantile(request_of("r", tokens=70), 20) == 50
-    assert not predictor.learned()
+    assert predictor.learned()[0].seen_s == 0
 
 
 def test_observed_times_change_the_cost_the_margin_and_the_length() -> None:
@@ -79,7 +73,11 @@ def test_observed_times_change_the_cost_the_margin_and_the_length() -> None:
     assert predictor.pace_margin("m") < 1.05
     assert predictor.margin("chat") < 1.05
     assert predictor.remaining_tokens(request_of("r", tokens=90)) == pytest.approx(40)
-    assert set(predictor.learned()) == {"m"}
+    (learned,) = predictor.learned()
+    assert (learned.model, learned.step_cost) == ("m", predictor.cost("m"))
+    assert learned.seen_s == pytest.approx(20 * 39 * 0.022, rel=0.5)
+    assert 0 <= learned.step_error < 0.1
+    assert learned.healthy
 
 
 def test_nothing_is_learned_where_that_is_off() -> None:
@@ -111,7 +109,7 @@ def test_steps_that_nothing_can_predict_make_it_unhealthy_until_they_calm_down()
     for number in range(60):
         world.live(lambda _, n=number: (4.0 if n % 2 else 200.0) * MS)  # type: ignore[misc]
     assert not world.predictor.healthy("m")
-    assert not world.predictor.scores()[0].healthy
+    assert not world.predictor.learned()[0].healthy
     for _ in range(120):
         world.live(lambda _: 11.0 * MS)
     assert world.predictor.healthy("m")
@@ -144,25 +142,6 @@ def test_answers_that_are_taken_back_teach_no_length() -> None:
     for _ in range(30):
         world.live(lambda _: 11.0 * MS, tokens=5, said=100, finished=False)
     assert world.predictor.remaining_tokens(request_of("r", tokens=100)) == 100
-    assert not world.predictor.scores()[0].promises
-
-
-def test_promises_are_scored_when_answers_are_whole() -> None:
-    world = World(Place(_COST))
-    score = world.predictor.scores()[0]
-    assert (score.brier, score.end_ratio, score.promises) == (-1.0, -1.0, 0)
-    # 50 steps of 20 ms make a second; ten of them break the ten seconds that clients allow.
-    for number in range(10):
-        world.now_ns = number * SECOND // 2
-        kept = Expectation(0, SECOND, 0.9)
-        world.live(lambda _: 20.0 * MS, promise=kept)
-    score = world.predictor.scores()[0]
-    assert score.promises == 10
-    assert score.brier == pytest.approx(0.01)
-    assert score.end_ratio == pytest.approx(1.0, rel=0.01)
-    world.now_ns = 20 * SECOND
-    world.live(lambda _: 20.0 * MS, promise=Expectation(0, SECOND, 0.9))
-    assert world.predictor.scores()[0].brier == pytest.approx((10 * 0.01 + 0.81) / 11)
 
 
 def test_the_tasks_whose_margins_are_remembered_are_bounded() -> None:

@@ -79,7 +79,7 @@ def test_a_stepping_engine_is_learned_within_a_minute(calibrated: bool | float) 
     cost, law = predictor.cost("coder-7b"), _law(scenario)
     assert max(map(abs, _errors(cost, law, (2, 5, 10, 15)))) < 0.05
     assert cost.reading_ns(2_000) == pytest.approx(law.reading_ns(2_000), rel=0.15)
-    assert predictor.scores()[0].step_error < 0.05
+    assert predictor.learned()[0].step_error < 0.05
 
 
 def _first_minute(scenario: Scenario) -> Scenario:
@@ -102,7 +102,7 @@ def test_a_slow_down_is_noticed_within_seconds_and_holds_for_what_does_not_run(n
 
     def watch(predictor: Predictor, now_ns: int) -> None:
         if now_ns > at_ns:
-            late.append((now_ns - at_ns, predictor.cost(next(iter(predictor.learned())))))
+            late.append((now_ns - at_ns, predictor.cost(predictor.learned()[0].model)))
 
     predictor, scenario = learned(
         name, watch=watch, change=lambda scenario: _slowing(scenario, at_ns, 2)
@@ -114,15 +114,14 @@ def test_a_slow_down_is_noticed_within_seconds_and_holds_for_what_does_not_run(n
     for cost in (soon, late[-1][1]):
         # One sequence hardly ever runs alone here, and is known to be slower all the same.
         assert max(map(abs, _errors(cost, law, (1, 5, 10)))) < 0.2
-    assert predictor.scores()[0].changes >= 1
+    assert predictor.learned()[0].changes >= 1
 
 
 def test_without_learning_the_prior_stays() -> None:
     options = PredictorOptions(calibrate=False)
     predictor, scenario = learned("saber-w3", calibrated=0.6, options=options)
     assert predictor.cost("qwen2.5-coder-3b") == _law(scenario).scaled(0.6)
-    assert predictor.scores()[0].step_error > 0.3
-    assert not predictor.learned()
+    assert predictor.learned()[0].step_error > 0.3
     assert not predictor.healthy("qwen2.5-coder-3b")
 
 
@@ -154,4 +153,4 @@ def test_the_same_observations_give_the_same_costs() -> None:
     first, _ = learned("saber-w2", calibrated=False)
     second, _ = learned("saber-w2", calibrated=False)
     assert first.cost("qwen2.5-coder-3b") == second.cost("qwen2.5-coder-3b")
-    assert first.scores() == second.scores()
+    assert first.learned() == second.learned()

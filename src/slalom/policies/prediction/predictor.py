@@ -4,15 +4,16 @@ Joins the models of step times and lengths and the margins around them. Learns f
 only, the same ones that its planner is told. Owns no decision. Called by planners.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from slalom.core.planning import Expectation, Moment, Observation, PlanView
+from slalom.core.planning import Learned, Moment, Observation, PlanView
 from slalom.core.request import ModelSpec, Request, StepCost
 from slalom.policies.prediction.lengths import Lengths
 from slalom.policies.prediction.margins import MARGIN_START, Margin
-from slalom.policies.prediction.scores import Promises, Score
+from slalom.policies.prediction.replica_path import SPAN_NS
 from slalom.policies.prediction.step_cost import Lived, StepTimes
+from slalom.units import SECOND
 
 #: Step times that are off by more than the first, on average, are not to be planned with; less
 #: than the second are.
@@ -40,12 +41,11 @@ class PredictorOptions:
 class _Model:
     """What is kept for each model."""
 
-    __slots__ = ("besides", "healthy", "pace", "promises", "steps")
+    __slots__ = ("besides", "healthy", "pace", "steps")
 
     def __init__(self, spec: ModelSpec, options: PredictorOptions) -> None:
         self.steps = StepTimes(spec, learns=options.calibrate)
         self.pace = Margin(options.margin_start)
-        self.promises = Promises()
         self.healthy = True
         #: The cost with so many attempts beside, for the cost that it was made from.
         self.besides: tuple[StepCost, dict[int, StepCost]] = (self.steps.cost, {})
@@ -90,15 +90,10 @@ class Predictor:
         else:
             lived = own.steps.over(attempt, beside, now_ns, finished=seen.finished)
             if seen.finished:
-                own.promises.end(attempt, now_ns)
                 whole_tokens = attempt.resumed_tokens + attempt.output_tokens
                 self._lengths.add(seen.request, whole_tokens)
         for one in lived:
             self._end(own, one)
-
-    def promised(self, request: Request, expected: Expectation, now_ns: int) -> None:
-        """Note what a planner has said of a request, for the scores."""
-        self._models[request.model].promises.make(request, expected, now_ns)
 
     # -- what is expected -----------------------------------------------------------------
 
@@ -152,26 +147,17 @@ class Predictor:
         """Whether predictions for a model are good enough to plan with."""
         return self._models[model_id].healthy
 
-    def learned(self) -> Mapping[str, StepCost]:
-        """The step costs that traffic has shown, by model; only of those that had some."""
-        return {
-            model_id: own.steps.cost
-            for model_id, own in self._models.items()
-            if own.steps.learns and own.steps.seen >= _JUDGED_FROM
-        }
-
-    def scores(self) -> tuple[Score, ...]:
-        """How good the predictions are."""
+    def learned(self) -> tuple[Learned, ...]:
+        """What traffic has taught, by model."""
         return tuple(
-            Score(
+            Learned(
                 model=model_id,
+                step_cost=own.steps.cost,
+                seen_s=own.steps.seen * SPAN_NS / SECOND,
                 step_error=own.steps.error,
                 first_error=own.steps.first_error,
                 coverage=own.pace.covered_share,
                 healthy=own.healthy,
-                brier=own.promises.brier,
-                end_ratio=own.promises.end_ratio,
-                promises=own.promises.kept,
                 changes=own.steps.changes,
             )
             for model_id, own in self._models.items()

@@ -17,7 +17,7 @@ _SETTLE_NS = 1 * MS
 #: A replica is read at most so often while nothing ends: more would read the same steps again.
 _READ_EVERY_NS = 25 * MS
 #: A span that begins so long after the replica's last reading weighs 1.
-_WHOLE_NS = 500 * MS
+SPAN_NS = 500 * MS
 _WEIGHT_MIN = 0.05
 #: Steps below which a span's edges blur it.
 _STEPS_SURE = 5.0
@@ -254,7 +254,7 @@ class ReplicaPath:
         if is_first:
             weight = _FIRST_WEIGHT if run.reads_alone else 0.0
         else:
-            fresh = (now_ns - max(self._read_ns, run.mark_ns)) / _WHOLE_NS
+            fresh = (now_ns - max(self._read_ns, run.mark_ns)) / SPAN_NS
             weight = min(max(fresh, _WEIGHT_MIN), 1.0) * min(tokens / _STEPS_SURE, 1.0)
             self._read_ns = now_ns
         took_ns = now_ns - run.mark_ns

@@ -63,7 +63,7 @@ _KNOWN_WEIGHT = 2.0
 #: What spans from before a change count after it.
 _AFTER_CHANGE = 0.25
 #: Memory of the noise of a kind, and of the error that is shown.
-_SPREAD_MEMORY, _SHOWN = 10.0, 20.0
+_SPREAD_MEMORY, _SHOWN = 10.0, 8.0
 #: Observed and expected times are compared within this factor.
 _FACTOR_MAX = 8.0
 

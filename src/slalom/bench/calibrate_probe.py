@@ -123,7 +123,11 @@ class Prober:
             # Streams that are no neighbours are computed apart.
             groups.append((0, 2))
         for context in _CONTEXTS:
-            plan += [partial(self._decode, group, context) for group in groups]
+            plan += [partial(self._decode, group, (context,)) for group in groups]
+        if not self._shape.kv_unified and places > 1:
+            # Short streams beside a long one.
+            uneven = tuple(reversed(_CONTEXTS))
+            plan.append(partial(self._decode, groups[min(places, 4) - 1], uneven))
         if places > 1:
             for width in widths(places - 1)[-2:]:
                 plan += [partial(self._mixed, width, size) for size in prefills[1::2]]
@@ -145,18 +149,28 @@ class Prober:
         work = Work(pieces, prefill_pairs=pairs, requests=1, from_idle=True)
         self._note(Kind.PREFILL, work, stream.first_ns)
 
-    async def _decode(self, places: Sequence[int], prompt_tokens: int) -> None:
-        """Streams at once; observed while all of them write."""
+    async def _decode(self, places: Sequence[int], prompts: Sequence[int]) -> None:
+        """Streams at once; observed while all of them write.
+
+        Args:
+            places: One for each stream.
+            prompts: Prompt tokens of each; the last is also that of those after it.
+        """
         room = self._context_tokens - self._tokens - 1
-        prompt_tokens = max(1, min(prompt_tokens, room))
-        tasks = [self._watching(Stream(prompt_tokens), self._tokens, at) for at in places]
+        sizes = [max(1, min(size, room)) for size in prompts]
+        sizes += sizes[-1:] * (len(places) - len(sizes))
+        tasks = [
+            self._watching(Stream(size), self._tokens, at)
+            for size, at in zip(sizes, places, strict=True)
+        ]
         streams = await asyncio.gather(*tasks)
         ns = step_ns(streams)
         if ns:
             middle_ns = (streams[0].arrivals_ns[0] + streams[0].arrivals_ns[-1]) // 2
             pieces = self._shape.pieces(places, ())
             context = _context(streams, middle_ns)
-            self._note(Kind.DECODE, Work(pieces, len(places), context), ns)
+            masked = sum(max(sizes) - size for size in sizes)
+            self._note(Kind.DECODE, Work(pieces, len(places), context, masked), ns)
 
     async def _mixed(self, width: int, prompt_tokens: int) -> None:
         """A prompt that comes while `width` streams write: the step that reads it holds them up."""
@@ -176,7 +190,8 @@ class Prober:
         if ns:
             pieces = self._shape.pieces(range(width), [(width, prompt_tokens)])
             context = _context(background, late.sent_ns)
-            work = Work(pieces, width, context, prompt_tokens**2 / 2, requests=1)
+            pairs = prompt_tokens**2 / 2
+            work = Work(pieces, width, context, prefill_pairs=pairs, requests=1)
             self._note(Kind.MIXED, work, ns)
 
     async def _burst(self, number: int) -> None:

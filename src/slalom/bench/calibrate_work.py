@@ -35,9 +35,9 @@ class Shape:
         """
         most = self.micro_batch or 1 << 30
         if not self.kv_unified:
-            return pieces_of([*((place, 1) for place in writing), *reading], most)
-        tokens = len(writing) + sum(count for _, count in reading)
-        whole, rest = divmod(tokens, most)
+            tokens = [*((place, 1) for place in writing), *reading]
+            return tuple(piece.tokens for piece in pieces_of(tokens, most))
+        whole, rest = divmod(len(writing) + sum(count for _, count in reading), most)
         return (most,) * whole + ((rest,) if rest else ())
 
 
@@ -50,6 +50,8 @@ class Work:
     #: Tokens written by streams that wrote before, and the context they looked at.
     decode_seqs: int = 0
     kv_tokens: int = 0
+    #: What they had less than the longest of their piece.
+    masked_tokens: int = 0
     #: Pairs of a prompt's token and one before it.
     prefill_pairs: float = 0.0
     #: Requests whose reading began.
@@ -74,10 +76,11 @@ def burst(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
     for number, (prompt, output) in enumerate(sizes):
         batching.add(EngineJob(number, prompt, output))
     pieces: list[int] = []
-    seqs, kv, pairs = 0, 0, 0.0
+    seqs, kv, masked, pairs = 0, 0, 0, 0.0
     while (batch := batching.plan()) is not None:
         reading = [(job.slot, tokens) for job, tokens in batch.reading]
         pieces += batch.steps * shape.pieces([job.slot for job in batch.writing], reading)
+        masked += batch.steps * batch.masked_tokens
         for job in batch.writing:
             seqs += batch.steps
             kv += batch.steps * job.context + batch.steps * (batch.steps - 1) // 2
@@ -90,4 +93,4 @@ def burst(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
         for job in (*batch.writing, *(job for job, _ in batch.reading)):
             if job.written >= job.output_tokens:
                 batching.remove(job)
-    return Work(tuple(pieces), seqs, kv, pairs, len(sizes), from_idle=True)
+    return Work(tuple(pieces), seqs, kv, masked, pairs, len(sizes), from_idle=True)

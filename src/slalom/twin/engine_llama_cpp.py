@@ -10,6 +10,7 @@ show it (see `pieces_of`); no code of it.
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from slalom.errors import ConfigError
 from slalom.twin.engine_jobs import Batch, EngineJob
@@ -121,10 +122,19 @@ class LlamaCppBatching:
         if not batch.reading:
             batch.steps = min(job.output_tokens - job.written for job in writing)
         if not self._kv_unified:
-            all_tokens = [(job.slot, 1) for job in writing]
-            all_tokens += [(job.slot, chunk) for job, chunk in batch.reading]
-            batch.pieces = pieces_of(all_tokens, self._micro_batch)
+            self._divide(batch)
         return batch
+
+    def _divide(self, batch: Batch) -> None:
+        """Say in which pieces a step is computed."""
+        tokens = [(job.slot, 1) for job in batch.writing]
+        tokens += [(job.slot, chunk) for job, chunk in batch.reading]
+        pieces = pieces_of(tokens, self._micro_batch)
+        batch.pieces = tuple(piece.tokens for piece in pieces)
+        contexts = {job.slot: job.context for job in batch.writing}
+        for piece in pieces:
+            own = [contexts.pop(slot) for slot in piece.slots if slot in contexts]
+            batch.masked_tokens += sum(max(own) - context for context in own)
 
     def _place(self, job: EngineJob) -> None:
         """Give a job the free slot that remembers most of its prompt, else the longest unused."""
@@ -146,8 +156,22 @@ class LlamaCppBatching:
         return min(slot.tokens, job.prefix.tokens, job.prompt_tokens - 1)
 
 
-def pieces_of(tokens: Iterable[tuple[int, int]], most: int) -> tuple[int, ...]:
-    """The sizes in which llama.cpp computes a step when each slot has its own part of the KV cache.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is computed at once."""
+
+    slots: tuple[int, ...]
+    #: Of each of them.
+    tokens_each: int
+
+    @property
+    def tokens(self) -> int:
+        """Of all of them."""
+        return len(self.slots) * self.tokens_each
+
+
+def pieces_of(tokens: Iterable[tuple[int, int]], most: int) -> list[Piece]:
+    """The pieces in which llama.cpp computes a step when each slot has its own KV cache.
 
     A piece takes as many tokens of each of its slots, and slots that follow one another by number:
     two streams in slots 0 and 1 are one piece, in 0 and 2 they are two, and a prompt beside them
@@ -165,8 +189,8 @@ def pieces_of(tokens: Iterable[tuple[int, int]], most: int) -> tuple[int, ...]:
             if entry[0] == together[-1][0] + 1 and len(together) < most:
                 together.append(entry)
         each = min(*(count for _, count in together), most // len(together))
-        found.append(each * len(together))
+        found.append(Piece(tuple(slot for slot, _ in together), each))
         for entry in together:
             entry[1] -= each
         left = [entry for entry in left if entry[1]]
-    return tuple(found)
+    return found

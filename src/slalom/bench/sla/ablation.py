@@ -18,8 +18,17 @@ from slalom.bench.sla.tables import points, table
 from slalom.metrics.confidence import Estimate, estimate
 from slalom.policies.registry import policy_class
 
-#: What an option is set to when its part is removed; a flag that is on is turned off.
-OFF: Mapping[str, Any] = {}
+#: What an option is set to when its part is removed; a flag that is on is turned off. Options that
+#: are no parts (how far to look, how hard to try) are left alone.
+OFF: Mapping[str, Any] = {
+    "late": "refuse",
+    "defer_max": 0,
+    "displace_max": 0,
+    "pauses_max": 0,
+    "defer_pauses_max": 0,
+    "headroom": 0,
+    "floor": 0,
+}
 _SABER = (("W1 at 6", "saber-w1.yaml", 6), ("W1 at 20", "saber-w1.yaml", 20))
 _SABER_MORE = (("W3 at 10", "saber-w3.yaml", 10), ("W3 at 20", "saber-w3.yaml", 20))
 _STANDING = ("poisson", "gamma-cv4", "step", "many-models", "agents", "typing", "cato-poisson")

@@ -42,7 +42,9 @@ class Choice:
 
 #: Slalom's own.
 OURS = Choice("plan-and-trim", "plan-and-trim")
+REFUSING = OURS.changed("plan-and-trim, refusing", late="refuse")
 SABER = Choice("saber", "saber", ordering="fcfs")
+PROGRAM = SABER.changed("saber, its program", published_program=True)
 
 _ROWS: Sequence[Choice] = (
     Choice("first-come", "open", ordering="fcfs"),
@@ -50,12 +52,13 @@ _ROWS: Sequence[Choice] = (
     Choice("drop-late", "drop-late"),
     Choice("static 8", "static", (("window", 8),), ordering="fcfs"),
     SABER,
-    SABER.changed("saber, as published", published_program=True),
+    PROGRAM,
     Choice("edf-drop", "edf-drop"),
     Choice("class-priority", "class-priority", ordering="fcfs"),
     Choice("niyama", "niyama"),
     Choice("velocity", "velocity"),
     OURS,
+    REFUSING,
 )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slalom.bench.sla.cells import Cell, Load, Result
-from slalom.bench.sla.choices import Choice, for_any_engine
+from slalom.bench.sla.choices import OURS, PROGRAM, REFUSING, Choice, for_any_engine
 from slalom.bench.sla.knees import LLAMA_CPP, knees, rate_per_s, standing
 from slalom.bench.sla.running import Runner
 from slalom.bench.sla.settings import Part, Settings
@@ -19,8 +19,12 @@ from slalom.metrics.confidence import Estimate, estimate
 
 #: Of the knee.
 MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5)
+#: Below the knee a policy may be so far behind the best, share.
+_NEAR = 0.01
 _QUICK_MULTIPLES = (1.0, 2.0)
-#: Beyond these, loads on the stand-in engine add time and no insight.
+#: Variants that belong to SABER's grid.
+_LEFT_OUT = (PROGRAM.name, REFUSING.name)
+#: Title -> whether it is the stand-in.
 _ENGINES = {
     "the files' engines": False,
     f"llama.cpp, {LLAMA_CPP}": True,
@@ -55,11 +59,13 @@ class Board:
 
 def part(settings: Settings, runner: Runner) -> Part:
     """Run it."""
-    chosen = for_any_engine(settings.only)
+    chosen = [choice for choice in for_any_engine(settings.only) if choice.name not in _LEFT_OUT]
     texts, documents = [_ABOUT.format(seeds=settings.seeds)], {}
     for title, llama_cpp in _ENGINES.items():
         loads = {
-            one.name: one.load(settings.folder, llama_cpp=llama_cpp) for one in standing(settings)
+            one.name: one.load(settings.folder, llama_cpp=llama_cpp)
+            for one in standing(settings)
+            if one.stand_in or not llama_cpp
         }
         found = list(boards(settings, runner, loads, chosen, title))
         texts.append("\n".join(section(title, found)))
@@ -104,12 +110,13 @@ def boards(
 def section(title: str, found: Sequence[Board]) -> Iterator[str]:
     """The part of the page for one engine, line by line."""
     yield f"### {title[0].upper()}{title[1:]}\n"
-    ranked = [board for board in found if OURS_NAME in board.runs]
+    ranked = [board for board in found if OURS.name in board.runs]
     if ranked:
         yield "Plan-and-trim's goodput against the best of the others, %:\n"
         multiples = ranked[0].multiples
         heads = ["load", "knee, req/s", *(f"{multiple:g} × knee" for multiple in multiples)]
         yield from table(heads, [_against_best(board) for board in ranked])
+        yield f"\n{_score(ranked)}"
     for board in found:
         yield f"\n**{board.name}**, knee at {board.knee_per_s:.3g} arrivals/s. "
         yield "Goodput in good answers/s, and the worst task's attainment in %:\n"
@@ -117,16 +124,27 @@ def section(title: str, found: Sequence[Board]) -> Iterator[str]:
         yield from table(heads, [_row(board, name) for name in board.runs])
 
 
-OURS_NAME = "plan-and-trim"
-
-
 def gap(board: Board, multiple: float) -> tuple[Estimate, str]:
     """Ours over the best other policy, relative to that one's mean; and that one's name."""
-    other = board.best(multiple, without=OURS_NAME)
+    other = board.best(multiple, without=OURS.name)
     theirs = board.figure(other, multiple, "goodput_per_s")
-    ours = board.figure(OURS_NAME, multiple, "goodput_per_s")
+    ours = board.figure(OURS.name, multiple, "goodput_per_s")
     scale = statistics.fmean(theirs) or 1.0
     return estimate([(a - b) / scale for a, b in zip(ours, theirs, strict=True)]), other
+
+
+def _score(boards: Sequence[Board]) -> str:
+    """In how many cells ours is first, surely not first, and near the first below the knee."""
+    beyond = [gap(one, m)[0] for one in boards for m in one.multiples if m >= 1]
+    below = [gap(one, m)[0] for one in boards for m in one.multiples if m < 1]
+    first = sum(one.mean >= 0 for one in beyond)
+    behind = sum(one.high is not None and one.high < 0 for one in beyond)
+    near = sum(one.mean >= -_NEAR for one in below)
+    return (
+        f"At and beyond the knee it is first in {first} of {len(beyond)} cells, and behind by more "
+        f"than the interval in {behind}; below it, it is within 1 % of the first in {near} of "
+        f"{len(below)}.\n"
+    )
 
 
 def _against_best(board: Board) -> list[str]:

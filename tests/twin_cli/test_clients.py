@@ -7,13 +7,17 @@ import pytest
 
 from slalom.core.actions import Outcome
 from slalom.core.params import SchedulerParams
+from slalom.core.planning import Plan
+from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.metrics.records import Fate, RequestRecord
 from slalom.metrics.summaries import summarise
 from slalom.policies.registry import policies
-from slalom.testing.scripted_planner import EveryLever
+from slalom.testing.scripted_planner import EveryLever, Scripted, start_all
 from slalom.twin.engine_model import StepLaw
+from slalom.twin.engine_specs import VllmEngine
 from slalom.twin.meter import Meter
+from slalom.twin.profiles import find_profile
 from slalom.twin.run import TwinRun, run
 from slalom.twin.scenario import Arrival, LoadLaw, Scenario, TwinModel
 from slalom.units import MS, SECOND
@@ -200,3 +204,52 @@ def test_pauses_are_counted() -> None:
         "urgent": True,
         "loose": True,
     }
+
+
+PROFILE = find_profile("a100/starcoder2-15b")
+
+
+def on_vllm(*arrivals: Arrival, rules: Policies, by_priority: bool) -> list[str]:
+    """Who is answered in which order by an engine that runs one at a time of many it holds."""
+    engine = VllmEngine(PROFILE, seqs_max=1, by_priority=by_priority)
+    spec = ModelSpec("m", "gpu", 1, 8, pinned=True)
+    model = TwinModel(spec, load=LoadLaw(0, 1 << 60), engine=engine)
+    scenario = Scenario((model,), (DeviceSpec("gpu", 10),), arrivals, rules)
+    return [end.request_id for end in run(scenario).ends]
+
+
+def test_an_engine_heeds_the_plans_priorities_and_else_first_deadlines() -> None:
+    arrivals = [an_arrival(name, 100, 20, e2e_ms=900 - n) for n, name in enumerate("abcd")]
+    plain = policies(ordering="fcfs")
+    # By the rule, who starts first is the least urgent.
+    lifo = Scripted(
+        lambda view, _: Plan([replace(s, priority=9 - n) for n, s in enumerate(start_all(view))])
+    )
+    planned = replace(plain, admission=lifo)
+    assert on_vllm(*arrivals, rules=planned, by_priority=False) == list("abcd")
+    assert on_vllm(*arrivals, rules=planned, by_priority=True) == list("dcba")
+    assert on_vllm(*arrivals, rules=plain, by_priority=True) == list("dcba")
+    later = [replace(a, request=replace(a.request, sla=Sla())) for a in arrivals]
+    assert on_vllm(*later, rules=plain, by_priority=True) == list("abcd")
+
+
+def test_after_a_swap_a_session_is_read_again() -> None:
+    """The next step finds its prefix, unless another model had the memory meanwhile."""
+
+    def ttft_ms(*others: Arrival) -> float:
+        models = tuple(
+            TwinModel(
+                ModelSpec(name, "gpu", 8, 4), load=LoadLaw(0, 1 << 60), engine=VllmEngine(PROFILE)
+            )
+            for name in ("m", "other")
+        )
+        then = replace(an_arrival("second", shared_tokens=6_000, session="s"))
+        then = replace(then, request=replace(then.request, prompt_tokens=6_100))
+        first = an_arrival("first", 500, session="s", then=then, gap_ns=20 * SECOND)
+        first = replace(first, request=replace(first.request, prompt_tokens=6_000))
+        arrivals = (first, *others)
+        scenario = Scenario(models, (DeviceSpec("gpu", 10),), arrivals, policies())
+        ends = {end.request_id: end for end in run(scenario).ends}
+        return (ends["second"].first_token_ns - ends["second"].first_dispatch_ns) / MS
+
+    assert ttft_ms(an_arrival("swap", 10_000, model="other")) > 4 * ttft_ms()

@@ -51,3 +51,18 @@ def test_only_a_trace_that_is_away_is_left_out(
     (tmp_path / "tiny.yaml").write_text(TEXT.replace("ARRIVALS", "poisson, rate_per_s: -4"))
     with pytest.raises(ConfigError, match="greater than 0"):
         twin_results.main(["--folder", str(tmp_path)])
+
+
+def test_a_load_of_typing_is_shown_for_several_shares_of_stale_requests(tmp_path: Path) -> None:
+    types = (
+        "output: {kind: fixed, tokens: 10}\n        keystrokes: {share: 0.5, after_ms: [10, 50]}"
+    )
+    text = TEXT.replace("output: {kind: fixed, tokens: 10}", types)
+    (tmp_path / "tiny.yaml").write_text(text.replace("ARRIVALS", "poisson, rate_per_s: 4"))
+    out = tmp_path / "page.md"
+    twin_results.main(["--folder", str(tmp_path), "--seeds", "1", "--write", str(out)])
+    cells = [line.strip("| ").split(" | ") for line in out.read_text().splitlines()]
+    rows = {(row[0], row[1]): float(row[-1]) for row in cells if row[0] in {"30%", "45%", "60%"}}
+    assert len(rows) == 9
+    assert rows["60%", "nobody tells"] > rows["60%", "document is named"] > 0
+    assert rows["60%", "nobody tells"] > rows["30%", "nobody tells"]

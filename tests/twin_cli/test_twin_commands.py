@@ -169,6 +169,9 @@ def test_an_unknown_policy_is_told(scenario: Path, policy: str, says: str) -> No
 
 
 def test_results_are_the_same_bytes_whatever_the_hash_seed(scenario: Path) -> None:
+    types = "keystrokes: {share: 0.4, cancels: 0.5, supersede: true}"
+    text = TEXT.replace("typed_on_share: 0.2", types)
+    scenario.write_text(text.replace("models:\n", "    retries: {tries: 2}\nmodels:\n", 1))
     texts = []
     for seed in ("1", "2"):
         done = subprocess.run(
@@ -234,6 +237,21 @@ def test_capacity_falls_with_what_is_asked(scenario: Path) -> None:
     rates = found["policies"]["drop-late"]
     assert rates["0.7"]["rate_per_s"] > rates["0.9"]["rate_per_s"] > 0
     assert rates["0.7"]["margin"] >= 0
+
+
+def test_a_trace_is_swept_and_searched(scenario: Path, tmp_path: Path) -> None:
+    row = '{{"at_ms": {}, "prompt_tokens": 100, "output_tokens": 20}}\n'
+    (tmp_path / "t.jsonl").write_text("".join(row.format(n * 100) for n in range(40)))
+    trace = "kind: trace, path: absent.jsonl"
+    text = ROOMY.replace("requests: 120\n", "").replace("kind: poisson, rate_per_s: 6", trace)
+    scenario.write_text(text)
+    words = (scenario, "--trace", tmp_path / "t.jsonl", "--to", "2", "--seeds", 1)
+    points = document("sweep", *words, "--rates", "5", "--processes", 1)["points"]
+    for policy in points[0]["policies"].values():
+        assert policy["estimates"]["injected"]["mean"] == 20
+    found = document("capacity", *words, "--policy", "drop-late", "--at", 50)
+    assert found["policies"]["drop-late"]["0.5"]["rate_per_s"] > 0
+    assert "absent.jsonl: cannot be read" in invoke("sweep", scenario, "--rates", "5").stderr
 
 
 def test_a_diff_pairs_runs_by_seed(scenario: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ writes the same page. Run as `python -m slalom.bench.twin_results [--seeds N] [-
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from slalom.config.scenario_load import LoadedScenario, load_scenario
@@ -15,6 +16,7 @@ from slalom.metrics.confidence import Estimate
 from slalom.metrics.results import Results
 from slalom.twin.compare import compare
 from slalom.twin.from_file import policy_sets
+from slalom.workload.load import LoadPlan
 
 #: Figure -> (heading, factor, digits).
 _COLUMNS: Mapping[str, tuple[str, float, int]] = {
@@ -29,6 +31,14 @@ _COLUMNS: Mapping[str, tuple[str, float, int]] = {
     "superseded": ("superseded", 1, 0),
     "loads": ("loads", 1, 0),
     "useful_token_share": ("useful tokens, %", 100, 0),
+}
+#: Shares of stale requests to try: what is known of real ones lies between the outer two.
+_STALE_SHARES = (0.3, 0.45, 0.6)
+#: Who tells -> (share of editors that cancel, whether requests name their document).
+_TOLD = {
+    "editors cancel": (1.0, False),
+    "document is named": (0.0, True),
+    "nobody tells": (0.0, False),
 }
 _COMMAND = "python -m slalom.bench.twin_results --write docs/benchmarks/twin.md"
 
@@ -62,6 +72,8 @@ def page(folder: Path, seeds: int) -> Iterator[str]:
             continue
         sys.stderr.write(f"{path.name}\n")
         yield from _section(loaded, seeds)
+        if any(kind.keystrokes for group in loaded.plan.groups for kind in group.kinds):
+            yield from _stale_section(loaded, seeds)
 
 
 def _section(loaded: LoadedScenario, seeds: int) -> Iterator[str]:
@@ -72,6 +84,48 @@ def _section(loaded: LoadedScenario, seeds: int) -> Iterator[str]:
     yield f"{loaded.file.about} {results.rate_per_s:.3g} arrivals/s.\n"
     yield from _table(results)
     yield ""
+
+
+def _stale_section(loaded: LoadedScenario, seeds: int) -> Iterator[str]:
+    """What the unknown share of stale requests does to a load, and what it is worth to tell."""
+    name, chosen = list(policy_sets(loaded).items())[-1]
+    yield f"### {loaded.file.name}, by how many are stale and who tells the server\n"
+    yield (
+        f"Under `{name}`, with bursts made rarer so that there are as many requests a second in\n"
+        "every row. *Editors cancel*: all do. *Document is named*: none does, but the server ends\n"
+        "what a newer request of the same document makes stale. *Nobody tells*: stale answers are\n"
+        "written to their ends.\n"
+    )
+    yield "| stale | who tells | good/s | attained, % | useful tokens, % | wasted device, s |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: |"
+    for share in _STALE_SHARES:
+        for told, (cancels, named) in _TOLD.items():
+            plan = _with_stale(loaded.plan, share, cancels, named=named)
+            results = compare(replace(loaded, plan=plan), {name: chosen}, range(seeds))
+            found = results.estimates(name)
+            cells = [
+                _cell(found["goodput_per_s"], 1, 2),
+                _cell(found["attainment"], 100, 1),
+                _cell(found["useful_token_share"], 100, 0),
+                _cell(found["wasted_device_s"], 1, 1),
+            ]
+            yield f"| {share:.0%} | {told} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _with_stale(plan: LoadPlan, share: float, cancels: float, *, named: bool) -> LoadPlan:
+    """A load with another share of stale requests, and as many requests."""
+    groups = []
+    for group in plan.groups:
+        kinds = []
+        for kind in group.kinds:
+            keys = kind.keystrokes
+            if keys is not None:
+                rate = (1 - share) / (1 - keys.share)
+                keys = replace(keys, share=share, cancels=cancels, named=named)
+            kinds.append(replace(kind, keystrokes=keys))
+        groups.append(replace(group, kinds=tuple(kinds)))
+    return replace(plan, groups=tuple(groups)).scaled(rate)
 
 
 def _table(results: Results) -> Iterator[str]:

@@ -175,13 +175,16 @@ def capacity(
             min=0.1, max=100, metavar="PCT", help="Attainment; again for more. [90, 95, 99]"
         ),
     ] = None,
+    trace: TraceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
     json: JsonFileOption = None,
 ) -> None:
     """Find the highest rates at which 90, 95 and 99 % of requests meet their targets."""
     from slalom.twin.capacity import capacity as search
     from slalom.twin.from_file import policy_sets
 
-    loaded = _load(scenario, None)
+    loaded = _load(scenario, _span(trace, start, end))
     shares = [share / 100 for share in at or (90, 95, 99)]
     numbers = range(seeds or loaded.file.seeds)
     found = []
@@ -236,22 +239,25 @@ def sweep(
         Path | None,
         typer.Option(metavar="FILE", help="Keep each cell there, and go on from it."),
     ] = None,
+    trace: TraceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
     json: JsonFileOption = None,
     plot: PlotOption = None,
 ) -> None:
     """Play a scenario at several rates, under several policies and seeds."""
-    from slalom.config.scenario_load import TraceSpan
     from slalom.twin.from_file import policy_sets
     from slalom.twin.sweep import Sweep
     from slalom.twin.sweep import sweep as run_sweep
 
-    loaded = _load(scenario, None)
+    span = _span(trace, start, end)
+    loaded = _load(scenario, span)
     plan = Sweep(
         path=scenario,
         rates=tuple(read_rates(rates)),
         policies=tuple(policy_sets(loaded, policy or ())),
         seeds=tuple(range(seeds or loaded.file.seeds)),
-        trace=TraceSpan(),
+        trace=span,
     )
     with progress_bar(loaded.file.name, len(plan.cells())) as advance:
         known = 0

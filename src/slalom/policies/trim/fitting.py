@@ -8,13 +8,21 @@ The trimming is Moore and Hodgson's rule (1968: the costliest of those up to the
 on a shared server; that a newcomer may displace a costlier job is ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from slalom.policies.trim.forecast import Line, all_at_once, one_by_one
 from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
+from slalom.units import MS
+
+#: Waiting is weighed as if it lasted so long.
+LATER_NS = 50.0 * MS
+#: Chances that others may lose without being asked.
+_HARMLESS = 0.01
+#: A newcomer with a smaller chance than this looks for a better place first.
+_CHANCE_MIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +35,11 @@ class Rules:
     displace_max: int
     #: How many times as costly they must be at least.
     displace_factor: float
-    #: Pauses of one job at most.
+    #: Pauses of one job at most, and pauses after which it is paused for no deferral any more.
     pauses_max: int
+    defer_pauses_max: int
+    #: Whether a job waits where the chances of others lose more than its own.
+    weigh_chances: bool
 
 
 class Site:
@@ -44,9 +55,12 @@ class Site:
     """
 
     __slots__ = (
+        "_factor",
         "_now_ns",
         "_pace",
         "_rules",
+        "_tolerated",
+        "_value",
         "held",
         "places",
         "replica_id",
@@ -64,9 +78,15 @@ class Site:
         self._pace = pace
         self._rules = rules
         self._now_ns = now_ns
+        #: By how much newcomers make everything take longer.
+        self._factor = track.reading.factor(now_ns)
         #: Jobs that run from now on, and those that were let in and wait, next one first.
         self.running: list[Job] = []
         self.held: list[Job] = []
+        #: Jobs that are late anyway, by id.
+        self._tolerated: set[str] = set()
+        #: Chances of all that was let in, summed up.
+        self._value = 0.0
         #: Forecasts made so far.
         self.walks = 0
 
@@ -75,54 +95,42 @@ class Site:
 
     def begin(self, active: Sequence[Job], promised: Sequence[Job]) -> list[Job]:
         """Take over what runs and what was let in before; those of the latter that must go."""
-        self.running = list(active)
-        self.held = []
-        if not promised:
-            self._excuse(self._at_once(self.running))
-            return []
-        if self._arrange([*active, *promised]):
-            return []
         self.running, self.held = list(active), []
-        out = [job for job in promised if not self.insert(job)]
-        self._excuse(self._at_once(self.running))
-        return out
-
-    def roomy(self, jobs: Sequence[Job]) -> bool:
-        """Whether these could start and nobody would notice, by a bound instead of a forecast.
-
-        Every step is taken to be as slow as the first one with all of them, and all prompts to be
-        read before anything else happens.
-        """
-        count = len(self.running) + len(jobs)
-        if self.held or count > self.places:
-            return False
-        pace, track = self._pace, self.track
-        at_ns = max(float(self._now_ns), track.read_until_ns)
-        context = track.context
-        for job in jobs:
-            at_ns += pace.reading_ns(job.prompt, count)
-            context += job.context + job.produced + job.left
-        step_ns = pace.step_ns(count, context + sum(job.left for job in self.running))
-        clock = track.clock
-        for job in self.running:
-            end_ns = at_ns + (job.end_clock - clock) * step_ns
-            if end_ns > job.end_due_ns or end_ns - job.first_ns > job.tpot_ns:
-                return False
-        first_ns = at_ns + pace.cost.request_ns + step_ns
-        for job in jobs:
-            end_ns = first_ns + job.left * step_ns
-            if end_ns > job.end_due_ns or end_ns - first_ns > job.tpot_ns:
-                return False
-            if job.client_first_ns < 0:
-                if first_ns > job.first_due_ns:
-                    return False
-                job.first_ns = first_ns
-            job.end_ns = end_ns
-        return True
+        late = self._at_once(self.running)
+        # What is late whatever happens must not keep others out.
+        self._tolerated = {job.request.id for job in late}
+        self._value = self._judge()
+        if not promised or self._arrange([*active, *promised]):
+            return []
+        return [job for job in promised if not self.insert(job)]
 
     def insert(self, job: Job) -> bool:
-        """Let a job in, if nobody becomes late by it."""
-        return self._arrange([*self.running, *self.held, job])
+        """Let a job in, if nobody loses by it what it could not lose itself by waiting."""
+        if not self._rules.weigh_chances:
+            return self._arrange([*self.running, *self.held, job])
+        if self.held or len(self.running) >= self.places:
+            if self._worthwhile(job, [*self.running, *self.held, job]):
+                return True
+            return self._arrange([*self.running, *self.held, job])
+        jobs = [*self.running, job]
+        if self._worthwhile(job, jobs):
+            return True
+        return self._defer(jobs, self._at_once(jobs), 0)
+
+    def _worthwhile(self, job: Job, jobs: list[Job]) -> bool:
+        """Start all of these at once, if that is worth more than to let the newcomer wait."""
+        if len(jobs) > self.places:
+            return False
+        self._at_once(jobs)
+        now_ns = float(self._now_ns)
+        worth = sum(one.judge(now_ns, self._factor) * one.weight for one in jobs)
+        chance = job.chance
+        later = job.judge(now_ns, self._factor, LATER_NS)
+        job.chance = chance
+        if chance < _CHANCE_MIN or worth < self._value + later * job.weight - _HARMLESS:
+            return False
+        self.running, self.held, self._value = jobs, [], worth
+        return True
 
     def displace(self, job: Job) -> list[Job]:
         """Let a job in where costlier ones are; those that gave way. Empty: it is not let in."""
@@ -131,7 +139,7 @@ class Site:
         costly = [
             one
             for one in (*self.running, *self.held)
-            if one.cost_ns / one.weight > bar and self._may_wait(one)
+            if one.cost_ns / one.weight > bar and self._may_wait(one, rules.pauses_max)
         ]
         costly.sort(key=lambda one: (-one.cost_ns / one.weight, one.request.id))
         rest = [*self.running, *self.held]
@@ -139,6 +147,7 @@ class Site:
             rest.remove(victim)
             if len(rest) < self.places and not self._at_once([*rest, job]):
                 self.running, self.held = [*rest, job], []
+                self._value = self._judge()
                 return costly[:count]
         return []
 
@@ -148,50 +157,59 @@ class Site:
         late = self._at_once(jobs) if over <= 0 else []
         if over <= 0 and not late:
             self.running, self.held = jobs, []
+            self._value = self._judge()
             return True
-        if self._rules.defer_max <= 0:
-            return False
         return self._defer(jobs, late, max(over, 0))
 
     def _defer(self, jobs: list[Job], late: list[Job], over: int) -> bool:
         """Let the loosest wait: for those that are late, or for places."""
+        if self._rules.defer_max <= 0 or not (late or over):
+            return False
         tight = {job.request.id for job in late}
-        step_ns = self._pace.steps_ns[min(len(jobs), self.places)]
-        loose = [
-            (job.due_ns - self._now_ns - job.left * step_ns, job.request.id, job)
-            for job in jobs
-            if job.request.id not in tight and self._may_wait(job)
-        ]
-        loose = [one for one in loose if one[0] > 0.0]
-        loose.sort(key=lambda one: (-one[0], one[1]))
+        loose = self._loosest_first(jobs, tight)
         count = max(over, 1)
         most = min(len(loose), over + self._rules.defer_max)
         while count <= most:
-            held = [one[2] for one in reversed(loose[:count])]
+            held = loose[:count][::-1]
             out = {job.request.id for job in held}
             running = [job for job in jobs if job.request.id not in out]
             self.walks += 1
             line = Line(held, tight, self.places)
             missed = one_by_one(self.track, self._pace, running, line, self._now_ns)
+            missed = [job for job in missed if job.request.id not in self._tolerated]
             if not missed:
                 self.running, self.held = running, held
+                self._value = self._judge()
                 return True
             if not any(job.request.id in tight for job in missed):
                 return False
             count += max(1, count // 3)
         return False
 
-    def _may_wait(self, job: Job) -> bool:
+    def _loosest_first(self, jobs: Sequence[Job], tight: Collection[str]) -> list[Job]:
+        """Jobs that may wait: those that do already, then those with most time to spare."""
+        step_ns = self._pace.steps_ns[min(len(jobs), self.places)]
+        spare = [
+            (job.attempt is not None, self._now_ns + job.left * step_ns - job.due_ns, index)
+            for index, job in enumerate(jobs)
+            if job.request.id not in tight and self._may_wait(job, self._rules.defer_pauses_max)
+        ]
+        return [jobs[index] for _, late_ns, index in sorted(spare) if late_ns < 0.0]
+
+    @staticmethod
+    def _may_wait(job: Job, pauses_max: int) -> bool:
         if job.attempt is None:
             return True
-        return job.request.resumable and job.pauses < self._rules.pauses_max
+        return job.request.resumable and job.pauses < pauses_max
 
     def _at_once(self, jobs: Sequence[Job]) -> list[Job]:
         self.walks += 1
-        return all_at_once(self.track, self._pace, jobs, self._now_ns)
+        late = all_at_once(self.track, self._pace, jobs, self._now_ns)
+        if self._tolerated:
+            return [job for job in late if job.request.id not in self._tolerated]
+        return late
 
-    @staticmethod
-    def _excuse(late: Sequence[Job]) -> None:
-        """What is late whatever happens must not keep others out."""
-        for job in late:
-            job.excuse()
+    def _judge(self) -> float:
+        now_ns = float(self._now_ns)
+        jobs = (*self.running, *self.held)
+        return sum(job.judge(now_ns, self._factor) * job.weight for job in jobs)

@@ -6,6 +6,7 @@ forecasts write into it when it would begin and end. Called by `planner` and `tr
 
 from slalom.core.planning import ActiveView, WaitingView
 from slalom.core.request import Request
+from slalom.policies.trim.trust import chance
 
 NEVER = float("inf")
 
@@ -15,6 +16,7 @@ class Job:
 
     __slots__ = (
         "attempt",
+        "chance",
         "client_first_ns",
         "context",
         "cost_ns",
@@ -26,6 +28,7 @@ class Job:
         "first_ns",
         "is_late",
         "left",
+        "odds",
         "pauses",
         "produced",
         "prompt",
@@ -36,6 +39,8 @@ class Job:
 
     def __init__(self, request: Request, produced: int, left: float, client_first_ns: int) -> None:
         self.request = request
+        #: How sharp its chances are.
+        self.odds = 1.0
         #: The attempt that runs; None for one that waits.
         self.attempt: ActiveView | None = None
         self.demoted = False
@@ -53,6 +58,8 @@ class Job:
         #: What the last forecast said; a first token that has come stays.
         self.first_ns = float(client_first_ns) if client_first_ns >= 0 else NEVER
         self.end_ns = NEVER
+        #: Probability that it is on time, as the last forecast saw it.
+        self.chance = 0.0
         self.set_left(produced, left)
 
     @classmethod
@@ -66,7 +73,8 @@ class Job:
     @classmethod
     def running(cls, attempt: ActiveView, left: float) -> "Job":
         """A request that has just been started."""
-        job = cls(attempt.request, attempt.resumed_tokens, left, attempt.client_first_ns)
+        produced, first_ns = attempt.resumed_tokens, attempt.client_first_ns
+        job = cls(attempt.request, produced, left, first_ns)
         job.attempt = attempt
         job.pauses = attempt.pauses
         return job
@@ -96,6 +104,29 @@ class Job:
         """It cannot be on time any more: nothing is due."""
         self.is_late = True
         self.first_due_ns = self.end_due_ns = self.tpot_ns = NEVER
+
+    def judge(self, now_ns: float, factor: float, later_ns: float = 0.0) -> float:
+        """Its chance of being on time, if its times are as last forecast.
+
+        Args:
+            now_ns: Now.
+            factor: Everything takes so many times as long as forecast.
+            later_ns: It begins so much later.
+        """
+        if self.is_late:
+            self.chance = 0.0
+            return 0.0
+        from_ns = now_ns + later_ns
+        end_due_ns = min(self.end_due_ns, self.first_ns + self.tpot_ns)
+        found = 1.0
+        if end_due_ns != NEVER:
+            takes_ns = (self.end_ns - now_ns) * factor
+            found = chance(end_due_ns - from_ns, takes_ns, self.odds)
+        if self.client_first_ns < 0 and self.first_due_ns != NEVER:
+            takes_ns = (self.first_ns - now_ns) * factor
+            found = min(found, chance(self.first_due_ns - from_ns, takes_ns, self.odds))
+        self.chance = found
+        return found
 
     @property
     def due_ns(self) -> float:

@@ -30,11 +30,13 @@ class PlanAndTrim:
     #: Costlier requests that may give way to one newcomer; 0 for none.
     displace_max: int = 8
     #: How many times as costly as the newcomer they must be.
-    displace_factor: float = 1.0
+    displace_factor: float = 1.5
     #: Pauses of one request at most; 0 to pause none.
     pauses_max: int = 8
-    #: Whether planning is left out where a glance shows that everybody has time enough.
-    glance: bool = True
+    #: Pauses after which a request is not paused again unless it gives way.
+    defer_pauses_max: int = 2
+    #: Whether a request waits where the chances of others would lose more than its own.
+    weigh_chances: bool = True
     #: Waiting requests that one plan looks at.
     horizon: int = 128
     #: Forecasts that one plan may make.

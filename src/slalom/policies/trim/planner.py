@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from slalom.core.planning import (
     Expectation,
+    Learned,
     Moment,
     Observation,
     Plan,
@@ -19,12 +20,13 @@ from slalom.core.planning import (
     WaitingView,
 )
 from slalom.core.request import ModelSpec, Request
-from slalom.policies.prediction.predictor import Predictor
+from slalom.policies.prediction.predictor import Predictor, PredictorOptions
 from slalom.policies.trim.fitting import Rules, Site
 from slalom.policies.trim.forecast import is_hopeless
 from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
+from slalom.policies.trim.trust import odds
 from slalom.units import MS
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Those that were not let in are tried again after this, if nothing happened before.
 _LOOK_NS = 100 * MS
+#: Of step times, before enough was observed.
+_MARGIN_START = 1.01
 #: No request is ordered as if due later than this after its arrival.
 _AGEING_NS = 60_000 * MS
 
@@ -46,12 +50,21 @@ class Trimmer:
 
     def __init__(self, models: Sequence[ModelSpec], options: "PlanAndTrim") -> None:
         self._options = options
-        self._predictor = Predictor(models)
+        self._predictor = Predictor(models, PredictorOptions(margin_start=_MARGIN_START))
         self._rules = Rules(
-            options.defer_max, options.displace_max, options.displace_factor, options.pauses_max
+            defer_max=options.defer_max,
+            displace_max=options.displace_max,
+            displace_factor=options.displace_factor,
+            pauses_max=options.pauses_max,
+            defer_pauses_max=options.defer_pauses_max,
+            weigh_chances=options.weigh_chances,
         )
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
+        #: What is expected of those that wait, as of the last plan: tokens and steepness.
+        self._outlooks: dict[str, dict[str, tuple[float, float]]] = {
+            model.id: {} for model in models
+        }
         #: model -> request -> replica, of those that were let in and wait.
         self._promised: dict[str, dict[str, str]] = {model.id: {} for model in models}
 
@@ -73,17 +86,17 @@ class Trimmer:
         if track is None:
             track = self._tracks[attempt.replica_id] = Track(now_ns)
         if seen.moment is Moment.STARTED:
-            left = self._predictor.remaining_tokens(seen.request, attempt.resumed_tokens)
-            track.start(attempt, Job.running(attempt, left), pace, now_ns)
+            left, steepness = self._outlook(model, seen.request, attempt.resumed_tokens)
+            job = Job.running(attempt, left)
+            job.odds = steepness
+            track.start(attempt, job, pace, now_ns)
             self._promised[model.spec.id].pop(seen.request.id, None)
         elif seen.moment is Moment.TOLD:
             produced = attempt.resumed_tokens + attempt.output_tokens
-            left = self._predictor.remaining_tokens(seen.request, produced)
-            track.told(attempt, left, pace, now_ns)
+            left, steepness = self._outlook(model, seen.request, produced)
+            track.told(attempt, left, steepness, pace, now_ns)
         else:
             track.over(attempt, pace, now_ns)
-            if not track.jobs:
-                del self._tracks[attempt.replica_id]
 
     def _pace(self, spec: ModelSpec) -> Pace:
         cost = self._predictor.cost(spec.id)
@@ -92,22 +105,47 @@ class Trimmer:
             pace = self._paces[spec.id] = Pace(cost, spec.places)
         return pace
 
+    def learned(self) -> Sequence[Learned]:
+        """What it knows of the engines by now."""
+        return self._predictor.learned()
+
     # -- planning -------------------------------------------------------------------------
 
     def plan(self, model: PlanView, now_ns: int) -> Plan:
         """What to do now."""
         pace = self._pace(model.spec)
         waiting = model.waiting(self._options.horizon)
-        jobs = [self._job(view) for view in waiting]
+        jobs = self._jobs(model, waiting)
         sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
         draft = _Draft(self._options, model, pace, sites, now_ns)
         draft.fill(jobs, self._promised[model.spec.id])
         self._promised[model.spec.id] = draft.promised()
         return draft.plan()
 
-    def _job(self, view: WaitingView) -> Job:
-        left = self._predictor.remaining_tokens(view.request, view.produced_tokens)
-        return Job.waiting(view, left)
+    def _jobs(self, model: PlanView, waiting: Sequence[WaitingView]) -> list[Job]:
+        """What waits, as jobs; what was found out of them the last time still holds."""
+        known = self._outlooks[model.spec.id]
+        found: dict[str, tuple[float, float]] = {}
+        jobs = []
+        for view in waiting:
+            name = view.request.id
+            outlook = known.get(name)
+            if outlook is None:
+                outlook = self._outlook(model, view.request, view.produced_tokens)
+            found[name] = outlook
+            job = Job.waiting(view, outlook[0])
+            job.odds = outlook[1]
+            jobs.append(job)
+        self._outlooks[model.spec.id] = found
+        return jobs
+
+    def _outlook(self, model: PlanView, request: Request, produced: int) -> tuple[float, float]:
+        """Tokens that are to come, and how steep chances are that depend on them."""
+        predictor = self._predictor
+        left = predictor.remaining_tokens(request, produced)
+        most = predictor.remaining_quantile(request, produced)
+        margin = predictor.pace_margin(model.spec.id) * max(most / left, 1.0)
+        return left, odds(margin, 0.0)
 
     def _site(self, replica: RunningView, model: PlanView, pace: Pace, now_ns: int) -> Site:
         track = self._tracks.get(replica.id)
@@ -176,8 +214,6 @@ class _Draft:
             else:
                 fresh.append(job)
         self._give_up(late)
-        if self._glance(fresh, kept, late):
-            return
         for site in self._sites:
             fresh += site.begin(site.running, kept[site.replica_id])
         fresh.sort(key=_cheapest_first)
@@ -192,16 +228,6 @@ class _Draft:
                 self._refusals.append(Refuse(job.request.id, detail=_why(job)))
             else:
                 self._demotions.append(job.request.id)
-
-    def _glance(self, fresh: list[Job], kept: dict[str, list[Job]], late: Sequence[Job]) -> bool:
-        """Start everything on one replica if a bound shows that nobody is hurt."""
-        if not self._options.glance or late or any(kept.values()):
-            return False
-        site = self._sites[0]
-        if len(self._sites) > 1 or not site.roomy(fresh):
-            return False
-        site.running = [*site.running, *fresh]
-        return True
 
     def _let_in(self, fresh: Sequence[Job]) -> None:
         failed: list[Job] = []
@@ -277,8 +303,7 @@ def _expected(job: Job) -> Expectation | None:
     if job.end_ns == NEVER:
         return None
     first_ns = job.client_first_ns if job.client_first_ns >= 0 else round(job.first_ns)
-    chance = 0.0 if job.is_late else 0.9
-    return Expectation(first_ns, round(job.end_ns), chance)
+    return Expectation(first_ns, round(job.end_ns), job.chance)
 
 
 def _why(job: Job) -> str:

@@ -8,12 +8,13 @@ jobs on it; reports correct both. Called by `planner`.
 from slalom.core.planning import ActiveView
 from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.pace import Pace
+from slalom.policies.trim.trust import ReadingShare
 
 
 class Track:
     """What is thought to happen on one replica."""
 
-    __slots__ = ("clock", "context", "jobs", "now_ns", "read_until_ns", "unread")
+    __slots__ = ("clock", "context", "jobs", "now_ns", "read_until_ns", "reading", "unread")
 
     def __init__(self, now_ns: int) -> None:
         self.now_ns = float(now_ns)
@@ -24,6 +25,7 @@ class Track:
         #: Tokens that all sequences hold.
         self.context = 0.0
         self.jobs: dict[tuple[str, int], Job] = {}
+        self.reading = ReadingShare(now_ns)
         #: Jobs whose prompt is not read yet.
         self.unread = 0
 
@@ -45,6 +47,7 @@ class Track:
         self.advance(pace, now_ns)
         reading_ns = pace.reading_ns(job.prompt, len(self.jobs))
         self.read_until_ns = max(self.read_until_ns, float(now_ns)) + reading_ns
+        self.reading.add(reading_ns, now_ns)
         self.jobs[attempt.request.id, attempt.number] = job
         job.end_clock = self.clock + job.left
         if job.client_first_ns < 0:
@@ -52,7 +55,9 @@ class Track:
         self.context += job.context + job.produced
         self.unread += 1
 
-    def told(self, attempt: ActiveView, left: float, pace: Pace, now_ns: int) -> None:
+    def told(
+        self, attempt: ActiveView, left: float, steepness: float, pace: Pace, now_ns: int
+    ) -> None:
         """An attempt has produced so many tokens, with so many left."""
         self.advance(pace, now_ns)
         job = self.jobs.get((attempt.request.id, attempt.number))
@@ -63,16 +68,18 @@ class Track:
         job.first_ns = float(job.client_first_ns)
         job.set_left(attempt.resumed_tokens + attempt.output_tokens, left)
         job.end_clock = self.clock + left
+        job.odds = steepness
 
-    def over(self, attempt: ActiveView, pace: Pace, now_ns: int) -> None:
-        """An attempt has given its place back."""
+    def over(self, attempt: ActiveView, pace: Pace, now_ns: int) -> Job | None:
+        """An attempt has given its place back; its job, if it is known."""
         self.advance(pace, now_ns)
         job = self.jobs.pop((attempt.request.id, attempt.number), None)
         if job is None:
-            return
+            return None
         self._read(job)
         held = job.context + attempt.resumed_tokens + attempt.output_tokens
         self.context = max(self.context - held, 0.0) if self.jobs else 0.0
+        return job
 
     def _read(self, job: Job) -> None:
         if job.prompt:

@@ -17,7 +17,7 @@ from slalom.config.fields import AUTO
 from slalom.config.params import auto_threads
 from slalom.config.secret_sources import remote_key
 from slalom.engines.command import CommandLauncher, CommandOptions
-from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions
+from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabilities_of
 from slalom.engines.protocol import Capabilities, FimTemplate, Launcher
 from slalom.engines.remote import RemoteLauncher, RemoteOptions
 from slalom.models.sources import resolve
@@ -79,12 +79,8 @@ def _llama_cpp(
         load_timeout_s=engine.ready_timeout_seconds,
         extra=engine.extra,
     )
-    fim = local.metadata.fim
-    capabilities = Capabilities(
-        embeddings=engine.embeddings,
-        fim=FimTemplate(fim.prefix, fim.suffix, fim.middle) if fim else None,
-    )
-    return LlamaCppLauncher(options, model_name=model_id), capabilities
+    launcher = LlamaCppLauncher(options, model_name=model_id)
+    return launcher, capabilities_of(options, local.metadata)
 
 
 def _command(model: ModelSection, engine: CommandEngine) -> tuple[Launcher, Capabilities]:

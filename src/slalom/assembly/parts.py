@@ -7,12 +7,14 @@ import time
 from dataclasses import dataclass
 
 from slalom.assembly.launchers import launcher_for
+from slalom.assembly.step_costs import CostStore
 from slalom.clock import MonotonicClock
 from slalom.config.footprint import model_specs
 from slalom.config.params import device_specs, policies, scheduler_params, task_table
 from slalom.config.places import journal_dir
 from slalom.config.schema import Config
 from slalom.config.secret_sources import key_sha256
+from slalom.core.planning import Planning
 from slalom.core.scheduler import Scheduler
 from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
@@ -31,6 +33,8 @@ class Parts:
     scheduler: Scheduler
     runtime: Runtime
     gateway: Gateway
+    #: What is known of step times; None where nothing plans with them.
+    costs: CostStore | None = None
 
 
 def assemble(config: Config) -> Parts:
@@ -48,10 +52,13 @@ def assemble(config: Config) -> Parts:
     for model in config.models:
         tokens_max = model.max_tokens_default or server.default_max_tokens
         launchers[model.id], capabilities[model.id] = launcher_for(model, tokens_max=tokens_max)
+    chosen = policies(config.scheduler)
+    specs = model_specs(config)
+    costs = CostStore(config.models) if isinstance(chosen.admission, Planning) else None
     scheduler = Scheduler(
-        model_specs(config),
+        costs.tell(specs) if costs else specs,
         device_specs(config),
-        policies(config.scheduler),
+        chosen,
         scheduler_params(config.scheduler),
     )
     params = gateway_params(config)
@@ -62,7 +69,7 @@ def assemble(config: Config) -> Parts:
         journal=_journal(config, scheduler),
         params=RuntimeParams(in_flight_max=server.max_inflight),
     )
-    return Parts(config, scheduler, runtime, Gateway(runtime, params))
+    return Parts(config, scheduler, runtime, Gateway(runtime, params), costs)
 
 
 def _journal(config: Config, scheduler: Scheduler) -> JournalWriter | None:

@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 #: Time beyond the drain for engines to end and answers to leave, s.
 _AFTER_DRAIN_S = 5.0
+#: What traffic has taught is written down so often, s.
+_KEEP_EVERY_S = 300.0
 
 #: Told where the server listens, once it does.
 OnReady = Callable[[str, Parts], None]
@@ -65,6 +67,7 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
     )
     ending = asyncio.Event()
     signals = _Signals(ending)
+    keeping = asyncio.ensure_future(_keep_learned(parts))
     try:
         await server.start()
         parts.runtime.start()
@@ -77,6 +80,21 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
         signals.remove()
         await server.stop(0.0)
         await parts.runtime.close()
+        keeping.cancel()
+        save_learned(parts)
+
+
+def save_learned(parts: Parts) -> None:
+    """Keep what traffic has taught of step times, for the next start."""
+    if parts.costs is not None:
+        parts.costs.save(parts.scheduler.learned())
+
+
+async def _keep_learned(parts: Parts) -> None:
+    """The same now and then, in case the end is a sudden one."""
+    while parts.costs is not None:
+        await asyncio.sleep(_KEEP_EVERY_S)
+        await asyncio.to_thread(parts.costs.save, parts.scheduler.learned())
 
 
 async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:

@@ -5,6 +5,7 @@ folder in the user's state folder and the form of a file. A profile that was mea
 else is not found. Called by `slalom calibrate` and by whoever wants a profile of a model.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,8 @@ from slalom.twin.step_time import StepProfile, load_profile, save_profile
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _PIECE_BYTES = 1 << 20
+#: Hashing a smaller file takes no time worth a note.
+_REMEMBERED_FROM_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,27 @@ def _version(package: str) -> str:
 
 
 def _file_sha256(path: Path) -> str:
+    """The file's hash; that of a large one is remembered until its size or date changes."""
+    about = path.stat()
+    if about.st_size < _REMEMBERED_FROM_BYTES:
+        return _computed_sha256(path)
+    name = f"{path.resolve()}|{about.st_size}|{about.st_mtime_ns}"
+    notes = profiles_dir() / "hashes.json"
+    try:
+        known = json.loads(notes.read_text(encoding="utf-8"))
+        if isinstance(known.get(name), str):
+            return str(known[name])
+    except (OSError, ValueError, AttributeError):
+        known = {}
+    found = _computed_sha256(path)
+    # Without the note it is only slower the next time.
+    with contextlib.suppress(OSError):
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        notes.write_text(json.dumps({**known, name: found}, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def _computed_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):

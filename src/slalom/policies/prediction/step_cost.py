@@ -2,11 +2,8 @@
 
 Owns the fit of one model: non-negative least squares over spans, with a memory for each kind of
 step (how many sequences, with a prompt or without), so that plenty of one kind drowns no other.
-Starts from a prior, whose common scale is learned first. Called by `predictor`.
-
-A kind of step forgets only when it is seen again. When one that is well known suddenly takes
-another time, all kinds are taken to have changed by the same factor: a slow-down shows in what
-runs now, and holds for what does not.
+When known kinds suddenly take another time, all are taken to have changed by the same factor: a
+slow-down shows in what runs now, and holds for what does not. Called by `predictor`.
 """
 
 from collections import deque

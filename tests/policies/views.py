@@ -89,7 +89,7 @@ def asked(
     task: str = "task",
     after_ms: int = 0,
 ) -> Request:
-    """A request that arrived `after_ms` after `AT_NS`; it may, and probably will, write `tokens`."""
+    """A request that arrived `after_ms` after `AT_NS` and is expected to write all it may."""
     limits = [None if ms is None else ms * MS for ms in (ttft_ms, tpot_ms, e2e_ms)]
     at_ns = AT_NS + after_ms * MS
     return Request(name, "a", task, Sla(*limits), at_ns, prompt, tokens, tokens)

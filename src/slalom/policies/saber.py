@@ -47,7 +47,8 @@ class Saber:
 
     #: Speed law: `usl`, `logistic`, `linear`, or `fit` for what the engine's calibration says.
     law: LawName = "usl"
-    #: Coefficients of the law; all 0 for the fit to the published means.
+    #: Coefficients of the law; all 0 for the fit to the published means, which for `usl` is
+    #: a = 102.55, s = 0.03, k = -0.0001.
     a: float = 0.0
     #: Coefficient of the load: contention; steepness; slope.
     s: float = 0.0

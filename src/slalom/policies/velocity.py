@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from slalom.core.planning import Moment, Observation, Plan, Planner, PlanView, Refuse, Start
+from slalom.core.planning import (
+    Moment,
+    Observation,
+    Plan,
+    Planner,
+    PlanView,
+    Refuse,
+    Start,
+    WaitingView,
+)
 from slalom.core.request import ModelSpec, Request
 from slalom.policies.due import end_due_ns, expected_tokens, first_due_ns
 from slalom.policies.places import Places
@@ -101,7 +110,7 @@ class _VelocityPlanner:
         running = sum(len(replica.active()) for replica in model.ready())
         self._tune(gauge, model, running, now_ns)
         waiting = model.waiting(model.waiting_count)
-        refusals = self._refused_at_arrival(gauge, model, running, now_ns)
+        refusals = self._refused_at_arrival(gauge, model, waiting, running, now_ns)
         gone = {refusal.request_id for refusal in refusals}
         places = Places(model, gauge.window)
         scored = sorted(
@@ -136,13 +145,17 @@ class _VelocityPlanner:
             gauge.changed_ns = now_ns
 
     def _refused_at_arrival(
-        self, gauge: _Gauge, model: PlanView, running: int, now_ns: int
+        self,
+        gauge: _Gauge,
+        model: PlanView,
+        waiting: Sequence[WaitingView],
+        running: int,
+        now_ns: int,
     ) -> list[Refuse]:
         """Those that arrived at this instant and are predicted to be late."""
         options, refusals = self._options, list[Refuse]()
         slots = gauge.window * sqrt(max(options.most / gauge.window, 1.0))
         slots *= max(len(model.ready()), 1)
-        waiting = model.waiting(model.waiting_count)
         fresh = [one.request for one in waiting if one.queued_ns == now_ns]
         before = len(waiting) - len(fresh)
         for request in fresh:

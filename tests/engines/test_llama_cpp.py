@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,10 +15,11 @@ import pytest
 
 from slalom.core.events import FailureKind
 from slalom.engines.http_engine import HttpEngine
-from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions
+from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabilities_of
 from slalom.engines.process import EngineProcess
 from slalom.engines.upstream import Upstream
 from slalom.errors import ConfigError, EngineError
+from slalom.models.gguf_metadata import read_metadata
 from slalom.testing.engine_talk import ask, begin_long, until
 from tests.engines.subjects import MODEL
 
@@ -131,7 +133,7 @@ async def test_prompts_do_not_reach_what_people_are_told() -> None:
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions
+from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabilities_of
 
 async def main():
     launcher = LlamaCppLauncher(LlamaCppOptions(Path(sys.argv[1])), model_name="m")
@@ -177,3 +179,12 @@ def _pid(engine: HttpEngine) -> int:
 def test_the_bundled_models_are_there() -> None:
     assert Path(MINI).is_file()
     assert MODEL.is_file()
+
+
+def test_a_chat_can_go_on_unless_the_model_may_think() -> None:
+    metadata = read_metadata(MINI)
+    plain = LlamaCppOptions(model=MINI)
+    assert capabilities_of(plain, metadata).continue_chat == ()
+    assert capabilities_of(plain, replace(metadata, thinks=True)).continue_chat is None
+    thinking = LlamaCppOptions(model=MINI, chat_template="{{ '<think>' }}")
+    assert capabilities_of(thinking, metadata).continue_chat is None

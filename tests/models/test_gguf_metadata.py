@@ -24,6 +24,7 @@ def test_a_bundled_model_is_described() -> None:
     assert metadata.vocabulary_size == 6144
     assert metadata.quantisation == "Q8_0"
     assert metadata.has_chat_template
+    assert not metadata.thinks
     assert not metadata.is_embedding
     assert metadata.fim == FimTokens("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
     assert metadata.file_bytes == MINI.stat().st_size
@@ -117,3 +118,8 @@ def test_a_negative_size_is_damage(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"llama\.embedding_length is out of range") as caught:
         read(tmp_path, {"llama.embedding_length": -64})
     assert caught.value.code == "model_corrupt"
+
+
+def test_a_template_that_lets_the_model_think_is_known(tmp_path: Path) -> None:
+    template = "{% if enable_thinking %}<think>{% endif %}"
+    assert read(tmp_path, {"tokenizer.chat_template": template}).thinks

@@ -153,9 +153,7 @@ class LlamaCppLauncher:
         return HttpEngine(
             Upstream(base_url, headers={"authorization": f"Bearer {key}"}),
             model_name=self.model_name,
-            capabilities=Capabilities(
-                embeddings=self.options.embeddings, fim=_fim_template(metadata)
-            ),
+            capabilities=capabilities_of(self.options, metadata),
             process=process,
         )
 
@@ -220,10 +218,16 @@ class LlamaCppLauncher:
             await asyncio.gather(ended, progress, return_exceptions=True)
 
 
-def _fim_template(metadata: ModelMetadata) -> FimTemplate | None:
-    if metadata.fim is None:
-        return None
-    return FimTemplate(metadata.fim.prefix, metadata.fim.suffix, metadata.fim.middle)
+def capabilities_of(options: LlamaCppOptions, metadata: ModelMetadata) -> Capabilities:
+    """What llama.cpp can do with a model."""
+    fim, template = metadata.fim, options.chat_template
+    thinks = metadata.thinks if template is None else "think" in template
+    return Capabilities(
+        embeddings=options.embeddings,
+        fim=FimTemplate(fim.prefix, fim.suffix, fim.middle) if fim else None,
+        # It goes on with a last message of the assistant, but refuses to where a model may think.
+        continue_chat=None if thinks else (),
+    )
 
 
 def _take_address(line: str, address: asyncio.Future[str]) -> None:

@@ -71,6 +71,8 @@ class ModelMetadata:
     #: For example ``Q4_K_M`` or ``F16``.
     quantisation: str
     has_chat_template: bool
+    #: Whether that template lets the model think before it answers.
+    thinks: bool
     fim: FimTokens | None
     #: True for models that make embeddings and no text.
     is_embedding: bool
@@ -175,6 +177,7 @@ def _describe(headers: list[Header]) -> ModelMetadata:
         vocabulary_size=keys.size("vocab_size") or len(tokens),
         quantisation=_quantisation(first, tensors),
         has_chat_template=bool(keys.text("tokenizer.chat_template")),
+        thinks="think" in keys.text("tokenizer.chat_template"),
         fim=_fim_tokens(keys, tokens),
         is_embedding=f"{keys.architecture}.pooling_type" in first.values,
         file_bytes=sum(header.file_bytes for header in headers),

@@ -183,7 +183,7 @@ class Site:
                 return True
             if not any(job.request.id in tight for job in missed):
                 return False
-            count += max(1, count // 3)
+            count *= 2
         return False
 
     def _loosest_first(self, jobs: Sequence[Job], tight: Collection[str]) -> list[Job]:

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
 
@@ -29,7 +29,7 @@ def all_at_once(track: Track, pace: Pace, jobs: Sequence[Job], now_ns: int) -> l
     ends: list[tuple[float, int, Job]] = []
     for index, job in enumerate(jobs):
         if job.attempt is None:
-            at_ns += pace.reading_ns(job.prompt, count)
+            at_ns += job.reading_ns
             _begin(job, at_ns, pace, count, late)
             context += job.context + job.produced
             ends.append((clock + job.left, index, job))
@@ -89,7 +89,7 @@ def one_by_one(
             context -= job.context + job.produced
     for job in running:
         if job.attempt is None:
-            at_ns += pace.reading_ns(job.prompt, len(running))
+            at_ns += job.reading_ns
             _begin(job, at_ns, pace, len(running), late)
             context += job.context + job.produced
             ends.append((clock + job.left, index, job))
@@ -98,16 +98,18 @@ def one_by_one(
         index += 1
     heapq.heapify(ends)
     waits, following = len(holders), 0
+    steps_ns, context_ns = pace.steps_ns, pace.context_ns
     while ends or following < len(held):
         limit = min(window, places) if waits and ends else places
         while following < len(held) and len(ends) < limit:
             job = held[following]
             following += 1
-            prompt = job.prompt or int(job.context + job.produced)
-            at_ns += pace.reading_ns(prompt, len(ends))
+            held_tokens = job.context + job.produced
+            again = job.attempt is not None
+            at_ns += pace.reading_ns(int(held_tokens), len(ends)) if again else job.reading_ns
             if job.client_first_ns < 0:
                 _begin(job, at_ns, pace, len(ends) + 1, late)
-            context += prompt
+            context += held_tokens
             left = job.left if job.attempt is None else max(job.end_clock - begun, 1.0)
             heapq.heappush(ends, (clock + left, index, job))
             index += 1
@@ -116,7 +118,7 @@ def one_by_one(
         tokens = end - clock
         if tokens > 0.0:
             half = 0.5 * count * tokens
-            at_ns += tokens * pace.step_ns(count, context + half)
+            at_ns += tokens * (steps_ns[count] + context_ns * (context + half))
             context += 2.0 * half
             clock = end
         context -= job.context + job.produced + job.left
@@ -136,11 +138,3 @@ def _begin(job: Job, read_ns: float, pace: Pace, count: int, late: list[Job]) ->
     job.first_ns = first_ns
     if first_ns > job.first_due_ns:
         late.append(job)
-
-
-def is_hopeless(job: Job, pace: Pace, now_ns: int) -> bool:
-    """Whether it would be late even if it began now and had the engine to itself."""
-    first_ns, end_ns = pace.alone_ns(job.prompt, job.left)
-    if now_ns + first_ns > job.first_due_ns or now_ns + end_ns > job.end_due_ns:
-        return True
-    return job.client_first_ns < 0 and end_ns - first_ns > job.tpot_ns < NEVER

@@ -6,6 +6,7 @@ forecasts write into it when it would begin and end. Called by `planner` and `tr
 
 from slalom.core.planning import ActiveView, WaitingView
 from slalom.core.request import Request
+from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.trust import chance
 
 NEVER = float("inf")
@@ -27,11 +28,13 @@ class Job:
         "first_due_ns",
         "first_ns",
         "is_late",
+        "latest_ns",
         "left",
         "odds",
         "pauses",
         "produced",
         "prompt",
+        "reading_ns",
         "request",
         "tpot_ns",
         "weight",
@@ -48,6 +51,9 @@ class Job:
         self.weight = 1.0
         #: Tokens to read before it writes; 0 once they are read.
         self.prompt = request.prompt_tokens + produced
+        #: What that takes from everybody; and when it must begin at the latest.
+        self.reading_ns = 0.0
+        self.latest_ns = NEVER
         #: Tokens of its prompt, held as long as it runs, beside those that it has written.
         self.context = float(request.prompt_tokens)
         self.client_first_ns = client_first_ns
@@ -63,9 +69,14 @@ class Job:
         self.set_left(produced, left)
 
     @classmethod
-    def waiting(cls, view: WaitingView, left: float) -> "Job":
+    def waiting(cls, view: WaitingView, left: float, pace: Pace) -> "Job":
         """A request in the queue."""
         job = cls(view.request, view.produced_tokens, left, view.first_token_ns)
+        job.reading_ns = pace.reading_ns(job.prompt, 1)
+        first_ns, end_ns = pace.alone_ns(job.prompt, left)
+        job.latest_ns = min(job.first_due_ns - first_ns, job.end_due_ns - end_ns)
+        if job.client_first_ns < 0 and end_ns - first_ns > job.tpot_ns:
+            job.latest_ns = -1.0
         job.demoted = view.demoted
         job.pauses = view.pauses
         return job

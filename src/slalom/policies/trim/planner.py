@@ -17,12 +17,10 @@ from slalom.core.planning import (
     Refuse,
     RunningView,
     Start,
-    WaitingView,
 )
 from slalom.core.request import ModelSpec, Request
 from slalom.policies.prediction.predictor import Predictor, PredictorOptions
 from slalom.policies.trim.fitting import Rules, Site
-from slalom.policies.trim.forecast import is_hopeless
 from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Those that were not let in are tried again after this, if nothing happened before.
 _LOOK_NS = 100 * MS
+#: Late requests that one plan looks at.
+_LATE_MAX = 4
 #: Of step times, before enough was observed.
 _MARGIN_START = 1.01
 #: No request is ordered as if due later than this after its arrival.
@@ -61,10 +61,8 @@ class Trimmer:
         )
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
-        #: What is expected of those that wait, as of the last plan: tokens and steepness.
-        self._outlooks: dict[str, dict[str, tuple[float, float]]] = {
-            model.id: {} for model in models
-        }
+        #: model -> request -> job, of those that waited in the last plan.
+        self._jobs: dict[str, dict[str, Job]] = {model.id: {} for model in models}
         #: model -> request -> replica, of those that were let in and wait.
         self._promised: dict[str, dict[str, str]] = {model.id: {} for model in models}
 
@@ -114,30 +112,32 @@ class Trimmer:
     def plan(self, model: PlanView, now_ns: int) -> Plan:
         """What to do now."""
         pace = self._pace(model.spec)
-        waiting = model.waiting(self._options.horizon)
-        jobs = self._jobs(model, waiting)
+        jobs = self._waiting(model, pace)
         sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
         draft = _Draft(self._options, model, pace, sites, now_ns)
         draft.fill(jobs, self._promised[model.spec.id])
         self._promised[model.spec.id] = draft.promised()
         return draft.plan()
 
-    def _jobs(self, model: PlanView, waiting: Sequence[WaitingView]) -> list[Job]:
-        """What waits, as jobs; what was found out of them the last time still holds."""
-        known = self._outlooks[model.spec.id]
-        found: dict[str, tuple[float, float]] = {}
-        jobs = []
-        for view in waiting:
+    def _waiting(self, model: PlanView, pace: Pace) -> list[Job]:
+        """What waits, as jobs, up to the first few that are late for good."""
+        known = self._jobs[model.spec.id]
+        found: dict[str, Job] = {}
+        late = 0
+        for view in model.waiting(self._options.horizon):
             name = view.request.id
-            outlook = known.get(name)
-            if outlook is None:
-                outlook = self._outlook(model, view.request, view.produced_tokens)
-            found[name] = outlook
-            job = Job.waiting(view, outlook[0])
-            job.odds = outlook[1]
-            jobs.append(job)
-        self._outlooks[model.spec.id] = found
-        return jobs
+            job = known.get(name)
+            if job is None or job.produced != view.produced_tokens:
+                left, steepness = self._outlook(model, view.request, view.produced_tokens)
+                job = Job.waiting(view, left, pace)
+                job.odds = steepness
+            job.demoted = view.demoted
+            found[name] = job
+            late += job.demoted
+            if late >= _LATE_MAX:
+                break
+        self._jobs[model.spec.id] = found
+        return list(found.values())
 
     def _outlook(self, model: PlanView, request: Request, produced: int) -> tuple[float, float]:
         """Tokens that are to come, and how steep chances are that depend on them."""
@@ -204,8 +204,8 @@ class _Draft:
         fresh: list[Job] = []
         kept: dict[str, list[Job]] = {site.replica_id: [] for site in self._sites}
         for job in jobs:
-            job.cost_ns = self._pace.reading_ns(job.prompt, 0) + job.left * unit_ns
-            if is_hopeless(job, self._pace, self._now_ns):
+            job.cost_ns = job.reading_ns + job.left * unit_ns
+            if self._now_ns > job.latest_ns:
                 job.excuse()
             if job.is_late or job.demoted:
                 late.append(job)

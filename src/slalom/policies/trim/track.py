@@ -84,6 +84,7 @@ class Track:
     def _read(self, job: Job) -> None:
         if job.prompt:
             job.prompt = 0
+            job.reading_ns = 0.0
             self.unread -= 1
             if not self.unread:
                 self.read_until_ns = min(self.read_until_ns, self.now_ns)

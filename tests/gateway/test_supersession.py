@@ -116,6 +116,10 @@ def test_the_gap_of_a_fill_in_the_middle_prompt_is_where_one_types() -> None:
 
 
 def test_headers_come_first() -> None:
-    assert declared({"x-slalom-session": "a"}, {"session_id": "b"}) == declared(
-        {}, {"session_id": "a"}
-    )
+    by_header = declared({"x-slalom-session": "a"}, {"session_id": "b"}, CLIENT)
+    assert by_header == declared({}, {"session_id": "a"}, CLIENT)
+
+
+def test_a_session_is_a_clients_own() -> None:
+    names = {declared({}, {"session_id": "1"}, (*CLIENT[:2], peer, "a")) for peer in "xyz"}
+    assert len(names) == 3

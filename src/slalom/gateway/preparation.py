@@ -136,15 +136,15 @@ def _supersedes(shared: Shared, arrival: Arrival, facts: Facts, task: str) -> st
     if not known or arrival.dry_run:
         return ""
     body = facts.body
-    name = supersession.declared(facts.headers, body)
+    key = arrival.key.name if arrival.key is not None else ""
+    client = (key, arrival.head.user_agent, arrival.peer, facts.model.id)
+    name = supersession.declared(facts.headers, body, client)
     prompt, after = body.get("prompt"), body.get("suffix") or ""
     if name or not isinstance(prompt, str):
         return name
     fim = shared.runtime.capabilities(facts.model.id).fim
     if fim is not None and not after and fim.suffix in prompt:
         prompt, _, after = prompt.partition(fim.suffix)
-    key = arrival.key.name if arrival.key is not None else ""
-    client = (key, arrival.head.user_agent, arrival.peer, facts.model.id)
     return shared.documents.guess(supersession.Typed(client, prompt, after))
 
 

@@ -95,8 +95,11 @@ class Documents:
         return seen.name
 
 
-def declared(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
-    """The name that a request declares, or empty: a session, and a document in it."""
+def declared(headers: Mapping[str, str], body: Mapping[str, Any], client: Iterable[str]) -> str:
+    """The name that a request declares, or empty: a session, and a document in it.
+
+    It holds for one client only: two that both call their session "1" are two.
+    """
     session, document = headers.get(SESSION_HEADER), headers.get(DOCUMENT_HEADER)
     metadata = body.get("metadata")
     if session is None and isinstance(metadata, dict):
@@ -106,7 +109,7 @@ def declared(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
     if not isinstance(session, str) or not session:
         return ""
     parts = (session, document) if isinstance(document, str) else (session,)
-    return "s-" + _digest(parts).hex()
+    return "s-" + _digest((*client, *parts)).hex()
 
 
 def _seen(typed: Typed, client: bytes) -> _Document:

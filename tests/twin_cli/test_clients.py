@@ -15,7 +15,7 @@ from slalom.metrics.summaries import summarise
 from slalom.policies.registry import policies
 from slalom.testing.scripted_planner import EveryLever, Scripted, start_all
 from slalom.twin.engine_model import StepLaw
-from slalom.twin.engine_specs import VllmEngine
+from slalom.twin.engine_specs import LlamaCppEngine, VllmEngine
 from slalom.twin.meter import Meter
 from slalom.twin.profiles import find_profile
 from slalom.twin.run import TwinRun, run
@@ -253,3 +253,30 @@ def test_after_a_swap_a_session_is_read_again() -> None:
         return (ends["second"].first_token_ns - ends["second"].first_dispatch_ns) / MS
 
     assert ttft_ms(an_arrival("swap", 10_000, model="other")) > 4 * ttft_ms()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        VllmEngine(PROFILE, seqs_max=1),
+        VllmEngine(PROFILE, seqs_max=1, prefix_caching=False),
+        LlamaCppEngine(PROFILE, slots=2),
+    ],
+)
+def test_a_paused_answer_goes_on_from_what_its_engine_kept(
+    engine: VllmEngine | LlamaCppEngine,
+) -> None:
+    loose = an_arrival("loose", 500, 200, resumable=True)
+    loose = replace(loose, request=replace(loose.request, prompt_tokens=20_000, sla=Sla()))
+    urgent = an_arrival("urgent", 6_000, 5)
+    urgent = replace(urgent, request=replace(urgent.request, sla=Sla(ttft_ns=SECOND)))
+    spec = ModelSpec("m", "gpu", 1, 1, pinned=True)
+    model = TwinModel(spec, load=LoadLaw(0, 1 << 60), engine=engine)
+    rules = replace(policies(), admission=EveryLever(clamp_tokens=0))
+    scenario = Scenario((model,), (DeviceSpec("gpu", 10),), (loose, urgent), rules)
+    ends = {end.request_id: end for end in run(scenario).ends}
+    paused, alone = ends["loose"], engine.alone_ns(20_000, 200)
+    assert (paused.pauses, paused.output_tokens) == (1, 200)
+    more_ns = paused.ended_ns - paused.first_dispatch_ns - alone
+    reading_ns = engine.alone_ns(20_000, 1)
+    assert (more_ns > reading_ns) is (not engine.prefix_caching)

@@ -179,7 +179,7 @@ class EngineModel(Generic[J]):
         first_ns = now_ns + prefill_ns + step_ns
         self._jobs[job] = _Job(job, max(output_tokens, 1), first_ns, step_ns)
 
-    def stop(self, job: J, now_ns: int) -> int:
+    def stop(self, job: J, now_ns: int, keep_as: str = "") -> int:
         """End a job early; the tokens it had written. 0 for a job that does not run."""
         ended = self._jobs.pop(job, None)
         if ended is None:

@@ -56,8 +56,15 @@ class TwinEngine(Protocol[J]):
         """
         ...
 
-    def stop(self, job: J, now_ns: int) -> int:
-        """End a job early; the tokens it had written. 0 for a job that has ended."""
+    def stop(self, job: J, now_ns: int, keep_as: str = "") -> int:
+        """End a job early; the tokens it had written. 0 for a job that has ended.
+
+        Args:
+            job: Its name.
+            now_ns: Now.
+            keep_as: Name of the prefix under which a job that goes on later finds what this one
+                has read and written, for engines that keep any of it.
+        """
         ...
 
     def slow_down(self, factor: int, now_ns: int) -> None:

@@ -118,11 +118,13 @@ class StepEngine(Generic[J]):
         if run is not None and run.steps > 1 and not self._batching.is_full():
             self._cut(run, max(run.over_at(now), run.over_at(entering.ready_ticks - 1)) + 1)
 
-    def stop(self, job: J, now_ns: int) -> int:
+    def stop(self, job: J, now_ns: int, keep_as: str = "") -> int:
         """As the protocol says. It leaves its batch when the step that runs is over."""
         ended = self._jobs.pop(job, None)
         if ended is None:
             return 0
+        if keep_as:
+            ended.prefix = Prefix(keep_as, ended.prefix.tokens if ended.prefix else 0)
         ended.gone = True
         if not ended.running:
             if ended in self._arriving:

@@ -213,7 +213,9 @@ class TwinWorld:
         fence = (action.request_id, action.attempt)
         process = self._where.get(fence)
         if process is not None:
-            self._fail(fence, FailureKind.ABORTED, now_ns)
+            paused = self._clients.find(action.request_id) if action.pause else None
+            keep_as = _prefix_name(paused) if paused else ""
+            self._fail(fence, FailureKind.ABORTED, now_ns, keep_as=keep_as)
             self._wake_later(process)
 
     def _end_request(self, action: EndRequest, now_ns: int) -> None:
@@ -273,9 +275,9 @@ class TwinWorld:
         number = milestone.tokens * 1_000 + fence[1]
         self._processes.tell(event, f"{milestone.stage.name} {fence[0]}", number, now_ns)
 
-    def _fail(self, fence: Fence, kind: FailureKind, now_ns: int) -> None:
+    def _fail(self, fence: Fence, kind: FailureKind, now_ns: int, *, keep_as: str = "") -> None:
         """End an attempt in its engine, and say so."""
-        tokens = self._where[fence].engine.stop(fence, now_ns)
+        tokens = self._where[fence].engine.stop(fence, now_ns, keep_as)
         delivered = self._forget(fence)
         event = AttemptFailed(*fence, kind, delivered=delivered, output_tokens=tokens)
         self._processes.tell(event, f"failed {fence[0]}", fence[1], now_ns)
@@ -292,10 +294,18 @@ class TwinWorld:
         return delivered
 
 
+def _prefix_name(arrival: Arrival) -> str:
+    """Under which name an engine keeps what it has read of a request."""
+    return arrival.session or arrival.request.id
+
+
 def _said_of(arrival: Arrival, action: Dispatch) -> tuple[Prefix | None, int]:
     """The prefix of a request, and its priority: as planned, else its first deadline."""
+    request = arrival.request
     prefix = Prefix(arrival.session, arrival.shared_tokens) if arrival.session else None
+    if action.resumed_tokens:
+        read = request.prompt_tokens + action.resumed_tokens
+        prefix = Prefix(_prefix_name(arrival), read)
     if action.priority:
         return prefix, action.priority
-    request = arrival.request
     return prefix, request.sla.first_deadline_ns(request.arrived_ns, default_ns=_NO_DEADLINE_NS)

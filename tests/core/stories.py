@@ -4,10 +4,25 @@ Owns builders. Every scheduler they make is checked after each call, from inside
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from slalom.core.actions import Action, Dispatch, LoadReplica, UnloadReplica
-from slalom.core.events import AttemptFinished, ReplicaGone, ReplicaReady, RequestArrived
+from slalom.core.actions import (
+    Action,
+    Dispatch,
+    LoadReplica,
+    SleepReplica,
+    UnloadReplica,
+    WakeReplica,
+)
+from slalom.core.events import (
+    AttemptFinished,
+    Event,
+    ReplicaAsleep,
+    ReplicaGone,
+    ReplicaReady,
+    RequestArrived,
+)
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
@@ -17,6 +32,7 @@ from slalom.testing.recorder import Recorder
 from slalom.units import GIB
 
 A = TypeVar("A", bound=Action)
+E = TypeVar("E", bound=Event)
 
 GPU = DeviceSpec("gpu", 10 * GIB)
 
@@ -34,12 +50,17 @@ def request(name: str, of: str = "a", at_ns: int = 0, sla: Sla | None = None) ->
 def watched(
     *models: ModelSpec,
     device: DeviceSpec = GPU,
+    host: DeviceSpec | None = None,
     params: SchedulerParams | None = None,
     policies: Policies | None = None,
 ) -> Recorder:
-    """A fresh scheduler under watch, for the one device; model `a` if none is named."""
+    """A fresh scheduler under watch, for the one device; model `a` if none is named.
+
+    With a host, that is the memory in which the device's models sleep.
+    """
     chosen = policies or policies_by_name()
-    return Recorder(Scheduler(models or (model(),), (device,), chosen, params))
+    devices = (device,) if host is None else (replace(device, host=host.id), host)
+    return Recorder(Scheduler(models or (model(),), devices, chosen, params))
 
 
 def arrive(
@@ -60,6 +81,34 @@ def ready(recorder: Recorder, *, after_ns: int = 0) -> list[Action]:
     loading = [key for key, replica in books.replicas.items() if replica.ready_ns < 0]
     events = [ReplicaReady(*key) for key in loading if key not in over]
     return recorder.tell(*events, after_ns=after_ns)
+
+
+def asleep(recorder: Recorder, *, after_ns: int = 0) -> list[Action]:
+    """Every replica that falls asleep sleeps."""
+    told = {(e.replica_id, e.epoch, e.turn) for e in _events(recorder, ReplicaAsleep)}
+    events = [
+        ReplicaAsleep(a.replica_id, a.epoch, a.turn)
+        for a in recorder.actions(SleepReplica)
+        if (a.replica_id, a.epoch, a.turn) not in told
+    ]
+    return recorder.tell(*events, after_ns=after_ns)
+
+
+def woken(recorder: Recorder, *, after_ns: int = 0) -> list[Action]:
+    """Every replica that wakes is ready."""
+    told = {(e.replica_id, e.epoch, e.turn) for e in _events(recorder, ReplicaReady)}
+    events = [
+        ReplicaReady(a.replica_id, a.epoch, turn=a.turn)
+        for a in recorder.actions(WakeReplica)
+        if (a.replica_id, a.epoch, a.turn) not in told
+    ]
+    return recorder.tell(*events, after_ns=after_ns)
+
+
+def _events(recorder: Recorder, kind: type[E]) -> list[E]:
+    return [
+        event for entry in recorder.entries for event in entry.events if isinstance(event, kind)
+    ]
 
 
 def gone(recorder: Recorder, *, after_ns: int = 0) -> list[Action]:

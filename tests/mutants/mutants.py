@@ -46,13 +46,13 @@ MUTANTS = (
     Mutant(
         "resurrect a victim",
         "core/transitions.py",
-        "if replica is None or replica.state is not ReplicaState.LOADING:",
-        "if replica is None or replica.state is ReplicaState.READY:",
+        "    if replica.state not in _COMING_UP:\n        return",
+        "    if replica.state is ReplicaState.READY:\n        return",
     ),
     Mutant(
         "double load",
         "core/state.py",
-        "return self.in_state(ReplicaState.READY, ReplicaState.LOADING)",
+        "return self.in_state(ReplicaState.READY, ReplicaState.LOADING, ReplicaState.WAKING)",
         "return self.in_state(ReplicaState.READY)",
     ),
     Mutant(
@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "budget counted without the needs before",
         "core/residency.py",
-        "elif need == 0 or pool.free - pool.reserved >= need:",
-        "elif need == 0 or pool.free >= 0:",
+        "elif (need == 0 or pool.free - pool.reserved >= need) and not dozes:",
+        "elif (need == 0 or pool.free >= 0) and not dozes:",
     ),
     Mutant(
         "tried again after bytes were delivered",
@@ -180,5 +180,29 @@ MUTANTS = (
         "core/timing.py",
         "    begun = record.first_token_ns >= 0 or not record.in_queue",
         "    begun = not record.in_queue",
+    ),
+    Mutant(
+        "load beside a sleeper",
+        "core/residency.py",
+        "    if sleeper is None:\n        load(step, model)",
+        "    if sleeper is None or model.waiting_count > 2:\n        load(step, model)",
+    ),
+    Mutant(
+        "sleep without host memory",
+        "core/leaving.py",
+        "    elif host.free_bytes >= needed:",
+        "    elif host.free_bytes >= needed // 2:",
+    ),
+    Mutant(
+        "bytes free before it sleeps",
+        "core/leaving.py",
+        "    replica.turn += 1\n",
+        "    replica.turn += 1\n    replica.model.device.book(replica, spec.residual_bytes)\n",
+    ),
+    Mutant(
+        "a sleep that never times out",
+        "core/timing.py",
+        "        (ReplicaState.SLEEPING, params.sleep_timeout_ns, ",
+        "        (ReplicaState.SLEEPING, params.sleep_timeout_ns << 20, ",
     ),
 )

@@ -38,6 +38,10 @@ class Holds:
     running_count: int = 0
     last_used_ns: int = 0
 
+    @property
+    def freed_bytes(self) -> int:
+        return self.booked_bytes
+
 
 @dataclass(frozen=True)
 class Has:

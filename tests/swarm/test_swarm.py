@@ -50,6 +50,10 @@ def test_the_swarm_visits_what_it_is_there_for() -> None:
         "pauses": 20,
         "demotions": 100,
         "plan_misfits": 1_000,
+        "sleeps_done": 30,
+        "wakes_done": 20,
+        "sleep_failures": 5,
+        "unloads_dropped": 3,
     }.items():
         assert seen[counter] >= least, (counter, seen)
 

@@ -151,6 +151,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "coding-day, deadlines": lambda: _standing("coding-day", "deadlines", 250),
     "mix-drift, drop-late": lambda: _standing("mix-drift", "drop-late", 250),
     "many-models, deadlines": lambda: _standing("many-models", "deadlines", 150),
+    "many-models-asleep, deadlines": lambda: _standing("many-models-asleep", "deadlines", 250),
     "agents, deadlines": lambda: _standing("agents", "deadlines", 30),
     "typing, drop-late": lambda: _standing("typing", "drop-late", 250),
     "typing, drop-late, untold": lambda: _typing_untold("drop-late", 250),
@@ -160,6 +161,9 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
 }
 
 _COUNTERS = ("loads", "evictions", "retries", "stale_events", "drain_aborts", "unloads_unwanted")
+
+#: Counted only where models sleep.
+_SLEEP_COUNTERS = ("sleeps", "wakes", "sleep_failures", "unloads_dropped")
 
 
 def numbers(result: TwinRun) -> dict[str, Any]:
@@ -178,7 +182,8 @@ def numbers(result: TwinRun) -> dict[str, Any]:
         "output_tokens": sum(end.output_tokens for end in done),
         "wasted_tokens": sum(end.output_tokens for end in ends)
         - sum(e.output_tokens for e in done),
-        "counters": {name: counters.get(name, 0) for name in _COUNTERS},
+        "counters": {name: counters.get(name, 0) for name in _COUNTERS}
+        | {name: counters[name] for name in _SLEEP_COUNTERS if counters.get(name)},
         "entries": len(result.entries),
         "last_end_us": max(end.ended_ns for end in ends) // 1_000,
     }

@@ -34,6 +34,8 @@ def disagreements(file: ScenarioFile, tasks: Mapping[str, TaskSpec]) -> Iterator
         (("clients", index, "name"), group.name) for index, group in enumerate(file.clients)
     )
     yield from _homes(file)
+    yield from _beds(file)
+    yield from _links(file)
     models = [model.id for model in file.models]
     for index, group in enumerate(file.clients):
         yield from _mix(group, ("clients", index, "mix"), tasks, models)
@@ -66,6 +68,39 @@ def _homes(file: ScenarioFile) -> Iterator[Disagreement]:
                 ("models", index, "bytes"),
                 f"{what}: take a larger device or a smaller model",
             )
+
+
+def _links(file: ScenarioFile) -> Iterator[Disagreement]:
+    known = [link.id for link in file.links]
+    for index, model in enumerate(file.models):
+        for part, section in (("load", model.load), ("sleep", model.sleep)):
+            for link in section.links if section else ():
+                if link not in known:
+                    what = f"{link!r} is not among links ({', '.join(known) or 'none'})"
+                    yield ("models", index, part, "links"), f"{what}; {nearest(link, known)}"
+
+
+def _beds(file: ScenarioFile) -> Iterator[Disagreement]:
+    """Host memory for what sleeps at level 1."""
+    hosts = {device.id: device.host for device in file.devices}
+    for index, device in enumerate(file.devices):
+        others = [name for name in hosts if name != device.id]
+        if device.host is not None and device.host not in others:
+            hint = nearest(device.host, others)
+            what = f"{device.host!r} is no other device; {hint}"
+            yield ("devices", index, "host"), what
+    for index, model in enumerate(file.models):
+        if model.sleep is None:
+            continue
+        at: KeyPath = ("models", index, "sleep")
+        if model.sleep.residual > model.bytes:
+            yield (*at, "residual"), "is more than the model's bytes: asleep it keeps less"
+        if model.sleep.level == 1 and hosts.get(model.device) is None:
+            what = (
+                f"device {model.device!r} has no host memory to sleep in: give it host: NAME of a "
+                "device with the budget, or write level: 2"
+            )
+            yield at, what
 
 
 def _mix(

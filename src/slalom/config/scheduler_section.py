@@ -75,7 +75,10 @@ class SchedulerSection(Section):
         description="Failed loads in a row after which the waiting requests fail too.",
     )
     load_timeout_seconds: float = Field(
-        600, gt=0, le=86_400, description="A load not ready by then has failed, seconds."
+        600, gt=0, le=86_400, description="A load or wake not over by then has failed, seconds."
+    )
+    sleep_timeout_seconds: float = Field(
+        120, gt=0, le=86_400, description="A replica not asleep by then has failed, seconds."
     )
     unload_timeout_seconds: float = Field(
         60, gt=0, le=86_400, description="An unload not confirmed by then is repeated, seconds."

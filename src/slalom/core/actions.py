@@ -43,6 +43,8 @@ class UnloadCause(StrEnum):
 
     EVICTED = "evicted"
     FAILED = "failed"
+    #: It slept, and its memory was needed.
+    DROPPED = "dropped"
     #: Nobody waits for the load any more.
     UNWANTED = "unwanted"
     SHUTDOWN = "shutdown"
@@ -141,6 +143,30 @@ class UnloadReplica:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepReplica:
+    """Put a replica that runs nothing to sleep; answered by `ReplicaAsleep`.
+
+    Its host memory is already booked; its device's memory stays booked until it sleeps.
+    """
+
+    replica_id: str
+    epoch: int
+    #: Counts the sleeps and wakes of one life, as a fence: the load was turn 0.
+    turn: int
+    #: 1 moves its weights to host memory, 2 drops them.
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeReplica:
+    """Wake a replica that sleeps, its bytes being booked; answered by `ReplicaReady`."""
+
+    replica_id: str
+    epoch: int
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """Send `TimerFired` at this time; replaces the timer before it."""
 
@@ -155,5 +181,13 @@ class DrainComplete:
 
 
 Action = (
-    Dispatch | AbortAttempt | EndRequest | LoadReplica | UnloadReplica | SetTimer | DrainComplete
+    Dispatch
+    | AbortAttempt
+    | EndRequest
+    | LoadReplica
+    | UnloadReplica
+    | SleepReplica
+    | WakeReplica
+    | SetTimer
+    | DrainComplete
 )

@@ -56,16 +56,27 @@ def enter(state: State, replica: Replica) -> None:
     state.timed[device.spec.id] = device
 
 
-def forget(replica: Replica) -> None:
+def forget(state: State, replica: Replica) -> None:
     """Take a replica that is gone off the books; its bytes are free."""
     device = replica.model.device
+    leave_host(state, replica)
     device.book(replica, 0)
     del replica.model.replicas[replica.id]
     del device.replicas[replica.id]
     del device.in_state[replica.state][replica.id]
 
 
-def _move(state: State, replica: Replica, into: ReplicaState) -> None:
+def leave_host(state: State, replica: Replica) -> None:
+    """Give back the host memory of a replica that sleeps no more, to whoever wants it."""
+    host = replica.model.device.host
+    if host is not None and replica.host_bytes:
+        host.lodge(replica, 0)
+        for device in (host, *host.tenants):
+            state.dirty[device.spec.id] = device
+
+
+def move(state: State, replica: Replica, into: ReplicaState) -> None:
+    """Let a replica change its state, and no more than that."""
     device = replica.model.device
     del device.in_state[replica.state][replica.id]
     replica.state = into
@@ -76,7 +87,7 @@ def _move(state: State, replica: Replica, into: ReplicaState) -> None:
 
 def open_for_work(state: State, replica: Replica) -> None:
     """Make a replica ready: routable, idle or busy, and as good as just used."""
-    _move(state, replica, ReplicaState.READY)
+    move(state, replica, ReplicaState.READY)
     replica.last_used_ns = state.now_ns
     replica.model.index(replica)
     device = replica.model.device
@@ -84,9 +95,9 @@ def open_for_work(state: State, replica: Replica) -> None:
 
 
 def close_for_work(state: State, replica: Replica, into: ReplicaState) -> None:
-    """Take a replica out of routing: it drains or unloads."""
+    """Take a replica out of routing: it drains, sleeps or unloads."""
     if replica.state is ReplicaState.READY:
         replica.model.unindex(replica)
         replica.model.device.idle.pop(replica.id, None)
         replica.model.device.busy.pop(replica.id, None)
-    _move(state, replica, into)
+    move(state, replica, into)

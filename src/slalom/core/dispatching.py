@@ -14,7 +14,7 @@ from slalom.core.planning import Planner
 from slalom.core.policy import Admission, Verdict
 from slalom.core.starting import start_attempt
 from slalom.core.state import Device, Model, State
-from slalom.core.transitions import Step
+from slalom.core.step import Step
 
 #: Stale offers below this number are never worth a rebuild.
 _RUNNABLE_SLACK = 64

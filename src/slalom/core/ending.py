@@ -45,7 +45,7 @@ def want_replica(state: State, model: Model) -> None:
                 device.wanting.move_to_end(model.spec.id, last=False)
             model.wanted_ns = state.now_ns
             state.dirty[device.spec.id] = device
-    elif len(model.replicas) < model.spec.replicas and model.spec.id not in device.growing:
+    elif model.may_grow() and model.spec.id not in device.growing:
         device.growing[model.spec.id] = model
         state.dirty[device.spec.id] = device
 

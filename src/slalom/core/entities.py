@@ -141,6 +141,7 @@ class Replica:
     __slots__ = (
         "booked_bytes",
         "epoch",
+        "host_bytes",
         "id",
         "last_used_ns",
         "load_fraction",
@@ -150,7 +151,9 @@ class Replica:
         "ready_ns",
         "running",
         "since_ns",
+        "sleeps",
         "state",
+        "turn",
         "unload_asked_ns",
     )
 
@@ -167,12 +170,25 @@ class Replica:
         self.ready_ns = -1
         self.last_used_ns = now_ns
         self.unload_asked_ns = -1
+        #: What the ledger of host memory pays for it.
+        self.host_bytes = 0
+        #: Number of its last sleep or wake; the load was 0.
+        self.turn = 0
+        #: Whether it is to sleep instead of ending, now that it gives way.
+        self.sleeps = False
         self.running: dict[tuple[str, int], Attempt] = {}
 
     @property
     def model_id(self) -> str:
         """The model it holds."""
         return self.model.spec.id
+
+    @property
+    def freed_bytes(self) -> int:
+        """Bytes of its device that come free if it gives way: all, or all but a sleeper's rest."""
+        if self.sleeps and self.state not in {ReplicaState.ASLEEP, ReplicaState.UNLOADING}:
+            return max(self.booked_bytes - self.model.spec.residual_bytes, 0)
+        return self.booked_bytes
 
     @property
     def running_count(self) -> int:

@@ -101,17 +101,31 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReady:
-    """A replica can take requests."""
+    """A replica can take requests: it was loaded, or woken."""
 
     replica_id: str
     epoch: int
     #: Measured memory; 0 where it cannot be measured.
     measured_bytes: int = 0
+    #: That of the `WakeReplica` it answers; 0 for a load.
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaAsleep:
+    """A replica sleeps: its device's memory is free, but for what it is known to keep."""
+
+    replica_id: str
+    epoch: int
+    #: That of the `SleepReplica` it answers.
+    turn: int
+    #: Measured memory; 0 where it cannot be measured. For people: no ledger books it.
+    measured_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaFailed:
-    """A replica did not come up, crashed or hangs; its memory is still to be freed.
+    """A replica did not come up, sleep or wake, crashed or hangs; its memory is to be freed.
 
     Answered by an unload, so that a hung process is reaped too.
     """
@@ -162,6 +176,7 @@ Event = (
     | AttemptFailed
     | LoadProgress
     | ReplicaReady
+    | ReplicaAsleep
     | ReplicaFailed
     | ReplicaGone
     | MemorySampled

@@ -8,6 +8,16 @@ from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Device, Model, State
 from slalom.errors import InvariantError
 
+#: States in which attempts may hold places (one whose end was never told may linger), and those in
+#: which host memory may be booked.
+_MAY_RUN = (ReplicaState.READY, ReplicaState.DRAINING, ReplicaState.UNLOADING)
+_MAY_LODGE = (
+    ReplicaState.SLEEPING,
+    ReplicaState.ASLEEP,
+    ReplicaState.WAKING,
+    ReplicaState.UNLOADING,
+)
+
 
 def check(state: State) -> None:
     """Check the state's own consistency.
@@ -55,11 +65,14 @@ def _check_requests(state: State) -> None:
 
 def _check_ledger(device: Device) -> None:
     booked = sum(replica.booked_bytes for replica in device.replicas.values())
+    lodged = sum(guest.host_bytes for guest in device.guests.values())
+    booked += lodged
     _require(booked == device.booked_bytes, "4 (the ledger adds up)", device)
     planned = sum(
         min(replica.booked_bytes, replica.model.spec.bytes_needed)
         for replica in device.replicas.values()
     )
+    planned += lodged
     _require(planned <= device.spec.budget_bytes, "4 (bytes within the budget)", device)
     running = sum(len(replica.running) for replica in device.replicas.values())
     _require(running == device.running, "1 (attempts add up)", device)
@@ -78,8 +91,16 @@ def _check_ledger(device: Device) -> None:
         _require(idle == (replica.id in device.idle), "10 (idle means idle)", replica)
         busy = replica.state is ReplicaState.READY and bool(replica.running)
         _require(busy == (replica.id in device.busy), "10 (busy means busy)", replica)
-        if replica.state is ReplicaState.LOADING:
-            _require(not replica.running, "10 (nothing runs while it loads)", replica)
+        if replica.state not in _MAY_RUN:
+            _require(not replica.running, "10 (nothing runs while it loads or sleeps)", replica)
+        if replica.state not in _MAY_LODGE:
+            _require(not replica.host_bytes, "4 (who is awake takes no host memory)", replica)
+        lodged_at = device.host.guests if device.host else {}
+        _require(
+            bool(replica.host_bytes) == (lodged_at.get(replica.id) is replica),
+            "4 (host memory has one ledger)",
+            replica,
+        )
 
 
 def _check_index(model: Model) -> None:
@@ -94,5 +115,6 @@ def _check_work_conservation(state: State, model: Model) -> None:
     could_run = model.waiting_count > 0 and model.most_free() is not None
     idle_for_no_reason = could_run and model.device.has_room() and not held
     _require(not idle_for_no_reason, "8 (work conservation)", model)
-    if model.waiting_count and not model.replicas and state.drain_deadline_ns < 0:
+    asleep = all(one.state is ReplicaState.ASLEEP for one in model.replicas.values())
+    if model.waiting_count and asleep and state.drain_deadline_ns < 0:
         _require(model.spec.id in model.device.wanting, "14 (an unmet need is known)", model)

@@ -17,8 +17,11 @@ from slalom.core.state import Device, Model, State
 #: A model is shown in the state of its best replica; best first.
 _BEST_FIRST = (
     ReplicaState.READY,
+    ReplicaState.WAKING,
     ReplicaState.LOADING,
     ReplicaState.DRAINING,
+    ReplicaState.SLEEPING,
+    ReplicaState.ASLEEP,
     ReplicaState.UNLOADING,
 )
 
@@ -60,16 +63,18 @@ _FRACTION_MIN = 0.1
 
 
 def ready_in_ns(state: State, model: Model) -> int:
-    """Expected time until the model's loading replica is ready, ns; -1 where nothing tells.
+    """Expected time until the model's loading or waking replica is ready, ns; -1 if unknown.
 
-    The duration of the last load, less what has passed; before there was one, the progress so
-    far goes on at its pace.
+    The duration of the last load or wake, less what has passed; before there was one, the
+    progress of a load so far goes on at its pace.
     """
     if model.in_state(ReplicaState.READY):
         return -1
     expected: list[int] = []
     for replica in model.replicas.values():
         passed_ns = state.now_ns - replica.since_ns
+        if replica.state is ReplicaState.WAKING and model.last_wake_ns >= 0:
+            expected.append(max(model.last_wake_ns - passed_ns, 0))
         if replica.state is not ReplicaState.LOADING:
             continue
         if model.last_load_ns >= 0:
@@ -99,6 +104,7 @@ def _replica(replica: Replica) -> ReplicaSnapshot:
         measured_ns=replica.measured_ns,
         load_fraction=replica.load_fraction,
         since_ns=replica.since_ns,
+        host_bytes=replica.host_bytes,
     )
 
 

@@ -31,6 +31,8 @@ class SchedulerParams:
     load_failures_max: int = 2
     #: A load that has not reported ready by then has failed.
     load_timeout_ns: int = 600 * SECOND
+    #: A replica that does not sleep by then has failed. Waking is bounded like a load.
+    sleep_timeout_ns: int = 120 * SECOND
     #: An unload that is not confirmed is asked for again after this.
     unload_timeout_ns: int = 60 * SECOND
     #: An attempt without any event for this long is stalled, and its replica is replaced.

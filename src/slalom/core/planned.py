@@ -14,7 +14,7 @@ from slalom.core.planning import Plan, Planner, Start
 from slalom.core.snapshot import ReplicaState
 from slalom.core.starting import start_attempt
 from slalom.core.state import Device, Model, State
-from slalom.core.transitions import Step
+from slalom.core.step import Step
 
 #: Added to the order of a demoted request: behind every other, whatever its deadline.
 DEMOTED = 1 << 62

@@ -57,6 +57,11 @@ class ReplicaView(Protocol):
         ...
 
     @property
+    def freed_bytes(self) -> int:
+        """What comes free if it gives way: less than that where it sleeps instead of ending."""
+        ...
+
+    @property
     def last_used_ns(self) -> int:
         """Last dispatch to it or end on it; when it became ready if never used."""
         ...

@@ -185,6 +185,13 @@ class ModelSpec:
     pinned: bool = False
     #: What a calibration of its engine says, for planners to start from; None where there is none.
     step_cost: StepCost | None = None
+    #: How a replica that gives way may sleep instead of ending: 0 not at all, 1 with its weights in
+    #: host memory, 2 without them. Its process stays, its KV cache does not.
+    sleep_level: int = 0
+    #: Bytes a sleeper takes in its device's host memory.
+    host_bytes: int = 0
+    #: Bytes a sleeper keeps on its device.
+    residual_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +202,5 @@ class DeviceSpec:
     budget_bytes: int
     #: Attempts in flight over all replicas on this device; 0 means no such bound.
     window: int = 0
+    #: The device, host memory, whose ledger pays for what sleeps here; empty if none does.
+    host: str = ""

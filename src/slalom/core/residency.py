@@ -1,20 +1,22 @@
 """Reconcile pass: which models are brought up, and what gives way to them.
 
-Owns the ledger's rules: bytes are booked before a load starts and freed when the process is
-gone; the policy only chooses among the replicas that this pass allows to go. Needs are served
-in the order in which they arose, so none can be overtaken for ever.
+Owns the ledger's rules: bytes are booked before a load or a wake starts and freed when the process
+is gone or asleep; the policy only chooses among the replicas that this pass allows to go. Needs
+are served in the order in which they arose, so none can be overtaken for ever.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause
-from slalom.core.books import close_for_work, enter, open_for_work
+from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause, WakeReplica
+from slalom.core.books import close_for_work, enter, move, open_for_work
 from slalom.core.ending import end, touch
 from slalom.core.entities import Replica
+from slalom.core.leaving import drop_guests, give_way, may_sleep, unload
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Device, Model
-from slalom.core.transitions import Step, does_not_fit, room_for, unload
+from slalom.core.step import Step
+from slalom.core.transitions import does_not_fit, room_for
 
 #: Needs for which room is made at a time on one device: enough to keep its link busy.
 _UNMET_MAX = 16
@@ -28,17 +30,17 @@ def reconcile_residency(step: Step) -> None:
         if state.drain_deadline_ns >= 0 and not state.requests:
             _shut(step, device)
             continue
-        _unload_drained(step, device)
+        _let_drained_go(step, device)
         _cancel_unwanted_loads(step, device)
         _shed_excess(step, device)
         _serve_needs(step, device)
         _grow(step, device)
 
 
-def _unload_drained(step: Step, device: Device) -> None:
+def _let_drained_go(step: Step, device: Device) -> None:
     for replica in list(device.in_state[ReplicaState.DRAINING].values()):
         if not replica.running:
-            unload(step, replica, UnloadCause.EVICTED)
+            give_way(step, replica)
 
 
 def _cancel_unwanted_loads(step: Step, device: Device) -> None:
@@ -56,9 +58,12 @@ def _shed_excess(step: Step, device: Device) -> None:
     excess = -device.free_bytes - device.leaving_bytes()
     if excess > 0:
         step.state.counters["budget_overruns"] += 1
+        excess -= drop_guests(step, device, excess, urgent=True)
+    if excess > 0:
         candidates = list(_candidates(step, device, urgent=True, settled=False))
         victims = step.policies.residency.victims(candidates, excess, step.state.now_ns)
         for victim in candidates if victims is None else victims:
+            device.replicas[victim.id].sleeps = False
             _evict(step, device.replicas[victim.id])
 
 
@@ -78,14 +83,16 @@ class _Pool:
 
 def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
     """Make room for an unmet need and reserve its bytes; False ends the walk."""
-    shortfall = pool.reserved + model.bytes_needed - pool.free - pool.coming
+    needed, urgent = model.bytes_to_add, _is_urgent(step, model)
+    shortfall = pool.reserved + needed - pool.free - pool.coming
     if shortfall > 0 and not pool.stuck:
-        freed = _make_room(step, model, shortfall)
+        freed = drop_guests(step, model.device, shortfall, urgent=urgent)
+        if freed < shortfall:
+            freed += _make_room(step, model, shortfall - freed)
         pool.coming += freed
         shortfall -= freed
-    urgent = _is_urgent(step, model)
     if shortfall <= 0 or urgent:
-        pool.reserved += model.bytes_needed
+        pool.reserved += needed
     else:
         pool.stuck = True
     return shortfall <= 0 or not urgent
@@ -94,6 +101,7 @@ def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
 def _serve_needs(step: Step, device: Device) -> None:
     """Walk the models that need a replica, oldest need first, reserving bytes as we go.
 
+    A model that sleeps is woken instead of loaded; one that falls asleep must do so first.
     A need that room is being made for reserves its bytes, and so does one whose patience is
     over: the walk ends there, so that none is overtaken for ever. A need that is still patient
     and finds no victims reserves nothing: younger ones may use what is free meanwhile, but no
@@ -107,7 +115,8 @@ def _serve_needs(step: Step, device: Device) -> None:
     resting: list[Model] = []
     unmet: list[Model] = []
     for model in device.wanting.values():
-        need = model.bytes_needed
+        need = model.bytes_to_add
+        dozes = model.in_state(ReplicaState.SLEEPING)
         if not _still_wants(step, model):
             met.append(model)
         elif pool.reserved == 0 and _take_back(step, model):
@@ -115,11 +124,11 @@ def _serve_needs(step: Step, device: Device) -> None:
             pool.coming = device.leaving_bytes()
         elif now_ns < model.backoff_until_ns:
             resting.append(model)
-        elif room_for(model) < need:
+        elif room_for(model) < model.bytes_needed:
             too_large.append(model)
-        elif need == 0 or pool.free - pool.reserved >= need:
+        elif (need == 0 or pool.free - pool.reserved >= need) and not dozes:
             met.append(model)
-            load(step, model)
+            _bring_up(step, model)
             pool.free -= need
         else:
             unmet.append(model)
@@ -183,31 +192,42 @@ def _is_urgent(step: Step, model: Model) -> bool:
 
 
 def _make_room(step: Step, model: Model, shortfall: int) -> int:
-    """Ask the policy for victims and evict them; the bytes that will come free by it."""
-    now_ns = step.state.now_ns
-    urgent = _is_urgent(step, model)
-    offered: dict[str, Replica] = {}
+    """Ask the policy for victims and evict them; the bytes that will come free by it.
 
-    def offer() -> Iterator[Replica]:
-        for replica in _candidates(step, model.device, urgent=urgent, settled=True):
-            offered[replica.id] = replica
-            yield replica
-
-    victims = step.policies.residency.victims(offer(), shortfall, now_ns) or ()
-    chosen = [offered[victim.id] for victim in victims]
-    freed = sum(replica.booked_bytes for replica in chosen)
-    if freed < shortfall:
-        return 0
+    Victims that can sleep do, even if it takes one more of them, because each keeps a little on
+    the device. Only where that cannot be enough do they end.
+    """
+    chosen = _choose(step, model, shortfall, asleep=True)
+    chosen = chosen or _choose(step, model, shortfall, asleep=False)
+    freed = sum(replica.freed_bytes for replica in chosen)
     for replica in chosen:
         _evict(step, replica)
     return freed
 
 
+def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[Replica]:
+    """Victims that free enough, or none; `sleeps` tells of each how it would go."""
+    offered: dict[str, Replica] = {}
+
+    def offer() -> Iterator[Replica]:
+        urgent = _is_urgent(step, model)
+        for replica in _candidates(step, model.device, urgent=urgent, settled=True):
+            if replica.model is not model:
+                replica.sleeps = asleep and may_sleep(step, replica)
+                offered[replica.id] = replica
+                yield replica
+
+    victims = step.policies.residency.victims(offer(), shortfall, step.state.now_ns) or ()
+    chosen = [offered[victim.id] for victim in victims]
+    return chosen if sum(replica.freed_bytes for replica in chosen) >= shortfall else []
+
+
 def _candidates(step: Step, device: Device, *, urgent: bool, settled: bool) -> Iterator[Replica]:
     """Replicas that may go, least recently used first: never pinned ones, never loading ones.
 
-    Those of models nobody waits for come first; those with a queue, and busy ones, only if
-    urgent. Unless the budget is overrun, only those that have been ready for their minimum time.
+    Those of models nobody waits for come first; those with a queue, busy ones, and at last what
+    sleepers keep on the device, only if urgent. Unless the budget is overrun, only those that have
+    been ready for their minimum time.
     """
     grown_ns = step.state.now_ns - (_residency_ns(step) if settled else 0)
 
@@ -224,14 +244,18 @@ def _candidates(step: Step, device: Device, *, urgent: bool, settled: bool) -> I
     if urgent:
         yield from contested
         yield from filter(may_go, device.busy.values())
+        yield from device.in_state[ReplicaState.ASLEEP].values()
 
 
 def _evict(step: Step, replica: Replica) -> None:
+    if replica.state is ReplicaState.ASLEEP:
+        unload(step, replica, UnloadCause.DROPPED)
+        return
     step.state.counters["evictions"] += 1
     if replica.running:
         close_for_work(step.state, replica, ReplicaState.DRAINING)
     else:
-        unload(step, replica, UnloadCause.EVICTED)
+        give_way(step, replica)
 
 
 def _take_back(step: Step, model: Model) -> bool:
@@ -255,8 +279,8 @@ def _undo_needless_drains(step: Step, device: Device, unmet_bytes: int) -> None:
         return
     spare = device.leaving_bytes() - unmet_bytes
     for replica in reversed(list(device.in_state[ReplicaState.DRAINING].values())):
-        if spare >= replica.booked_bytes:
-            spare -= replica.booked_bytes
+        if spare >= replica.freed_bytes:
+            spare -= replica.freed_bytes
             _reopen(step, replica)
 
 
@@ -264,13 +288,34 @@ def _grow(step: Step, device: Device) -> None:
     """Further replicas of busy models, into free bytes only."""
     for model in list(device.growing.values()):
         del device.growing[model.spec.id]
-        loading = model.in_state(ReplicaState.LOADING)
+        coming = model.in_state(ReplicaState.LOADING, ReplicaState.WAKING, ReplicaState.SLEEPING)
         resting = step.state.now_ns < model.backoff_until_ns
-        if loading or resting or not model.waiting_count or model.most_free() is not None:
+        if coming or resting or not model.waiting_count or model.most_free() is not None:
             continue
-        room = len(model.replicas) < model.spec.replicas and not device.wanting
-        if room and device.free_bytes >= model.bytes_needed:
-            load(step, model)
+        room = model.may_grow() and not device.wanting
+        if room and device.free_bytes >= model.bytes_to_add:
+            _bring_up(step, model)
+
+
+def _bring_up(step: Step, model: Model) -> None:
+    """Wake what sleeps; load where nothing does."""
+    sleeper = model.sleeper()
+    if sleeper is None:
+        load(step, model)
+    else:
+        _wake(step, sleeper)
+
+
+def _wake(step: Step, replica: Replica) -> None:
+    """Book the bytes again and wake a replica; what it has in host memory stays booked till then.
+
+    A wake goes on even if nobody waits for it any more: engines cannot break it off.
+    """
+    move(step.state, replica, ReplicaState.WAKING)
+    replica.model.device.book(replica, replica.model.bytes_needed)
+    replica.turn += 1
+    step.state.counters["wakes"] += 1
+    step.actions.append(WakeReplica(replica.id, replica.epoch, replica.turn))
 
 
 def load(step: Step, model: Model) -> None:

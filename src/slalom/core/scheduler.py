@@ -5,7 +5,7 @@ time-outs, residency, dispatch, drain, timer. It is single-threaded, does no I/O
 clock. Live, `runtime.driver` calls it; in virtual time, `twin.kernel` does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from slalom.core.actions import Action
@@ -19,8 +19,9 @@ from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
 from slalom.core.snapshot import ModelSnapshot, Snapshot
 from slalom.core.state import State
+from slalom.core.step import Step
 from slalom.core.timing import arm, complete_drain, fire_due
-from slalom.core.transitions import TRANSITIONS, Step
+from slalom.core.transitions import TRANSITIONS
 from slalom.errors import ConfigError, InvariantError
 from slalom.units import format_bytes
 
@@ -125,11 +126,38 @@ def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> 
             raise ConfigError(
                 f"model {model.id}: places and replicas must be at least 1 and bytes not negative"
             )
+        if problem := _sleep_problem(model, by_id):
+            raise ConfigError(problem)
         if model.pinned:
             pinned[model.device] += model.bytes_needed * model.replicas
+    for device in devices:
+        if device.host and (device.host == device.id or device.host not in by_id):
+            raise ConfigError(
+                f"device {device.id}: its host memory is {device.host!r}, which is not another "
+                f"device; known devices: {', '.join(by_id)}"
+            )
     for device_id, needed in pinned.items():
         if needed > by_id[device_id].budget_bytes:
             raise ConfigError(
                 f"the models pinned to device {device_id} need {format_bytes(needed)}, but its "
                 f"budget is {format_bytes(by_id[device_id].budget_bytes)}: pin fewer models"
             )
+
+
+def _sleep_problem(model: ModelSpec, devices: Mapping[str, DeviceSpec]) -> str:
+    """Why a model cannot sleep as it says; empty if it can."""
+    if model.sleep_level not in {0, 1, 2}:
+        return f"model {model.id}: sleep level {model.sleep_level}; levels are 0, 1 and 2"
+    keeps = model.residual_bytes
+    if model.sleep_level and (not 0 <= keeps <= model.bytes_needed or model.host_bytes < 0):
+        return (
+            f"model {model.id}: asleep it keeps {format_bytes(keeps)} on its device and takes "
+            f"{format_bytes(model.host_bytes)} of host memory: neither may be negative, and the "
+            f"first is at most what it needs awake, {format_bytes(model.bytes_needed)}"
+        )
+    if model.sleep_level and model.host_bytes and not devices[model.device].host:
+        return (
+            f"model {model.id} sleeps in {format_bytes(model.host_bytes)} of host memory, but "
+            f"device {model.device} names no host: add one to the device, or use sleep level 2"
+        )
+    return ""

@@ -14,6 +14,11 @@ class ReplicaState(StrEnum):
     READY = "ready"
     #: Chosen to give way: takes nothing new, finishes what runs.
     DRAINING = "draining"
+    #: Falls asleep; its device's bytes are still booked.
+    SLEEPING = "sleeping"
+    #: Its process lives, its weights are in host memory or dropped.
+    ASLEEP = "asleep"
+    WAKING = "waking"
     #: Its process is being ended; its bytes are still booked.
     UNLOADING = "unloading"
 
@@ -25,6 +30,9 @@ class ModelState(StrEnum):
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
+    SLEEPING = "sleeping"
+    ASLEEP = "asleep"
+    WAKING = "waking"
     UNLOADING = "unloading"
     #: The last load failed; not tried again before its back-off has passed.
     FAILED = "failed"
@@ -44,6 +52,8 @@ class ReplicaSnapshot:
     measured_ns: int
     load_fraction: float
     since_ns: int
+    #: What the ledger of its host memory pays while it sleeps.
+    host_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ class ModelSnapshot:
     waiting: int
     running: int
     load_fraction: float
-    #: Expected time until a loading replica is ready, ns; -1 where nothing tells.
+    #: Expected time until a loading or waking replica is ready, ns; -1 where nothing tells.
     ready_in_ns: int
     #: End of the back-off after a failed load; -1 if there is none.
     backoff_until_ns: int

@@ -10,7 +10,7 @@ from slalom.core.ending import tell
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.planning import Moment, Start
 from slalom.core.state import Model
-from slalom.core.transitions import Step
+from slalom.core.step import Step
 
 
 def start_attempt(

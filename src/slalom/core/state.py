@@ -24,11 +24,14 @@ class Model:
         "failures",
         "last_failure",
         "last_load_ns",
+        "last_wake_ns",
         "learned_bytes",
         "look_ns",
         "offered",
         "queue",
         "replicas",
+        "sleep_backoff_until_ns",
+        "sleep_failures",
         "spec",
         "wanted_ns",
     )
@@ -50,6 +53,11 @@ class Model:
         self.learned_bytes = 0
         #: Duration of its last load that succeeded; -1 before there was one.
         self.last_load_ns = -1
+        #: The same of its last wake.
+        self.last_wake_ns = -1
+        #: Sleeps failed since the last one that succeeded, and when it may sleep again.
+        self.sleep_failures = 0
+        self.sleep_backoff_until_ns = -1
         #: When its present need for a replica arose; for pinned models, the start.
         self.wanted_ns = 0
         #: Key under which it stands in its device's runnable heap, if it does.
@@ -64,8 +72,19 @@ class Model:
 
     @property
     def bytes_needed(self) -> int:
-        """What the next load books."""
+        """What a replica books from its load on."""
         return max(self.spec.bytes_needed, self.learned_bytes)
+
+    @property
+    def bytes_to_add(self) -> int:
+        """What bringing up a replica books beyond what its sleeper has."""
+        sleeper = self.sleeper()
+        return self.bytes_needed - (sleeper.booked_bytes if sleeper else 0)
+
+    def sleeper(self) -> Replica | None:
+        """The replica to wake: that which was used last of those that sleep."""
+        asleep = [one for one in self.replicas.values() if one.state is ReplicaState.ASLEEP]
+        return max(asleep, key=lambda one: (one.last_used_ns, one.id), default=None)
 
     def most_free(self) -> Replica | None:
         """The ready replica with most free places."""
@@ -111,7 +130,11 @@ class Model:
 
     def is_resident(self) -> bool:
         """Whether a replica is ready, or will be without being asked."""
-        return self.in_state(ReplicaState.READY, ReplicaState.LOADING)
+        return self.in_state(ReplicaState.READY, ReplicaState.LOADING, ReplicaState.WAKING)
+
+    def may_grow(self) -> bool:
+        """Whether it may have another replica, be it one that sleeps."""
+        return len(self.replicas) < self.spec.replicas or self.in_state(ReplicaState.ASLEEP)
 
     def index(self, replica: Replica) -> None:
         """Enter a ready replica in the routing index."""
@@ -132,7 +155,15 @@ class Model:
 #: Room of a device without a window.
 _UNBOUNDED = 1 << 30
 #: States that a replica should leave by itself within a bounded time.
-_TIMED_STATES = (ReplicaState.LOADING, ReplicaState.DRAINING, ReplicaState.UNLOADING)
+_TIMED_STATES = (
+    ReplicaState.LOADING,
+    ReplicaState.DRAINING,
+    ReplicaState.SLEEPING,
+    ReplicaState.WAKING,
+    ReplicaState.UNLOADING,
+)
+#: States in which bytes of a device come free.
+_LEAVING_STATES = (ReplicaState.DRAINING, ReplicaState.SLEEPING, ReplicaState.UNLOADING)
 
 
 class Device:
@@ -142,7 +173,9 @@ class Device:
         "booked_bytes",
         "busy",
         "growing",
+        "guests",
         "held",
+        "host",
         "idle",
         "in_state",
         "look_ns",
@@ -152,6 +185,7 @@ class Device:
         "runnable",
         "running",
         "spec",
+        "tenants",
         "wanting",
     )
 
@@ -184,6 +218,11 @@ class Device:
         self.held: dict[str, Model] = {}
         #: When the passage of time alone may let an unmet need proceed, or -1.
         self.look_ns = -1
+        #: The ledger that pays for what sleeps here, if there is one.
+        self.host: Device | None = None
+        #: Devices whose sleepers this ledger pays for, and those sleepers.
+        self.tenants: list[Device] = []
+        self.guests: dict[str, Replica] = {}
 
     @property
     def free_bytes(self) -> int:
@@ -208,11 +247,25 @@ class Device:
         self.booked_bytes += count - replica.booked_bytes
         replica.booked_bytes = count
 
+    def lodge(self, guest: Replica, count: int) -> None:
+        """Set what this ledger pays for a replica that sleeps off another device."""
+        self.booked_bytes += count - guest.host_bytes
+        guest.host_bytes = count
+        if count:
+            self.guests[guest.id] = guest
+        else:
+            self.guests.pop(guest.id, None)
+
     def leaving_bytes(self) -> int:
-        """Bytes that will be free once what drains and unloads is gone."""
-        draining = self.in_state[ReplicaState.DRAINING].values()
-        unloading = self.in_state[ReplicaState.UNLOADING].values()
-        return sum(r.booked_bytes for r in draining) + sum(r.booked_bytes for r in unloading)
+        """Bytes that will be free once what gives way has gone, and what wakes is awake."""
+        own = sum(
+            one.freed_bytes for state in _LEAVING_STATES for one in self.in_state[state].values()
+        )
+        return own + sum(
+            guest.host_bytes
+            for guest in self.guests.values()
+            if guest.state in {ReplicaState.UNLOADING, ReplicaState.WAKING}
+        )
 
     def __repr__(self) -> str:
         return f"Device({self.spec.id}, booked={self.booked_bytes}/{self.spec.budget_bytes})"
@@ -224,6 +277,10 @@ class State:
     def __init__(self, models: tuple[ModelSpec, ...], devices: tuple[DeviceSpec, ...]) -> None:
         self.now_ns = -1
         self.devices = {spec.id: Device(spec, rank) for rank, spec in enumerate(devices)}
+        for device in self.devices.values():
+            if device.spec.host:
+                device.host = self.devices[device.spec.host]
+                device.host.tenants.append(device)
         self.models = {spec.id: Model(spec, self.devices[spec.device]) for spec in models}
         for model in self.models.values():
             if model.spec.pinned:
@@ -263,6 +320,12 @@ class State:
             self.counters["stale_events"] += 1
             return None
         return found
+
+    def is_turn(self, replica: Replica, turn: int) -> bool:
+        """Whether an event answers the replica's last sleep or wake; a stale one is counted."""
+        if turn != replica.turn:
+            self.counters["stale_events"] += 1
+        return turn == replica.turn
 
     def all_replicas(self) -> Iterator[Replica]:
         """Every replica, device by device."""

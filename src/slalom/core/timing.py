@@ -10,10 +10,12 @@ from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, Unload
 from slalom.core.ending import abort, end
 from slalom.core.entities import RequestRecord
 from slalom.core.events import FailureKind
+from slalom.core.params import SchedulerParams
 from slalom.core.planned import ask_due_planners
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Device
-from slalom.core.transitions import Step, fail_attempt, fail_replica
+from slalom.core.step import Step
+from slalom.core.transitions import fail_attempt, fail_replica
 
 
 def fire_due(step: Step) -> None:
@@ -58,16 +60,28 @@ def _fail_silent_attempts(step: Step) -> None:
         fail_attempt(step, attempt, FailureKind.STALLED, delivered=delivered)
 
 
+def _coming(params: SchedulerParams) -> tuple[tuple[ReplicaState, int, str], ...]:
+    """States that an engine ends by a word: how long they may take, and what is said if not."""
+    return (
+        (ReplicaState.LOADING, params.load_timeout_ns, "it was not ready in time"),
+        (ReplicaState.WAKING, params.load_timeout_ns, "it was not awake in time"),
+        (ReplicaState.SLEEPING, params.sleep_timeout_ns, "it was not asleep in time"),
+    )
+
+
 def _check_replicas(step: Step, device: Device) -> None:
-    """Loads, drains and unloads that take too long."""
+    """Loads, wakes, sleeps, drains and unloads that take too long."""
     now_ns, params = step.state.now_ns, step.params
-    for replica in list(device.in_state[ReplicaState.LOADING].values()):
-        if replica.since_ns + params.load_timeout_ns > now_ns:
-            break
-        fail_replica(step, replica, FailureKind.LOAD_TIMEOUT, "it was not ready in time")
+    for into, timeout_ns, late in _coming(params):
+        for replica in list(device.in_state[into].values()):
+            if replica.since_ns + timeout_ns > now_ns:
+                break
+            fail_replica(step, replica, FailureKind.LOAD_TIMEOUT, late)
     for replica in device.in_state[ReplicaState.DRAINING].values():
         if replica.since_ns + params.swap_drain_timeout_ns > now_ns:
             break
+        if not replica.running:  # it waits for host memory to sleep in
+            step.state.dirty[device.spec.id] = device
         for attempt in replica.running.values():
             step.state.counters["drain_aborts"] += not attempt.aborting
             abort(attempt, step.actions)
@@ -127,9 +141,10 @@ def _due_times(step: Step) -> Iterator[int]:
     if state.looks:
         yield state.looks[0][0]
     for device in state.timed.values():
-        for replica in device.in_state[ReplicaState.LOADING].values():
-            yield replica.since_ns + params.load_timeout_ns
-            break
+        for into, timeout_ns, _ in _coming(params):
+            for replica in device.in_state[into].values():
+                yield replica.since_ns + timeout_ns
+                break
         for replica in device.in_state[ReplicaState.UNLOADING].values():
             yield replica.unload_asked_ns + params.unload_timeout_ns
             break

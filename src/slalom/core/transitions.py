@@ -6,11 +6,10 @@ nothing and is counted.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from slalom.core.actions import Action, Outcome, Reason, UnloadCause, UnloadReplica
-from slalom.core.books import close_for_work, forget, open_for_work, vacate
+from slalom.core.actions import Outcome, Reason, UnloadCause
+from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
 from slalom.core.ending import end, enqueue, refuse, tell, touch
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
@@ -22,6 +21,7 @@ from slalom.core.events import (
     LoadProgress,
     MemorySampled,
     Progress,
+    ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
@@ -29,23 +29,18 @@ from slalom.core.events import (
     RequestCancelled,
     TimerFired,
 )
-from slalom.core.params import SchedulerParams
+from slalom.core.leaving import backoff, fail_sleep, on_replica_asleep, unload
 from slalom.core.planning import Moment
-from slalom.core.policy import Policies
 from slalom.core.request import Request
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model, State
+from slalom.core.step import Step
 from slalom.units import format_bytes
 
-
-@dataclass(slots=True)
-class Step:
-    """One call of `handle`: the state, the rules, and the actions collected so far."""
-
-    state: State
-    params: SchedulerParams
-    policies: Policies
-    actions: list[Action]
+#: States that end in a replica's being ready, or in a failed load.
+_COMING_UP = (ReplicaState.LOADING, ReplicaState.WAKING)
+#: States in which a measurement tells what a replica takes that has slept before.
+_AWAKE = (ReplicaState.READY, ReplicaState.DRAINING)
 
 
 def on_request_arrived(step: Step, event: RequestArrived) -> None:
@@ -230,20 +225,27 @@ def on_load_progress(step: Step, event: LoadProgress) -> None:
 
 
 def on_replica_ready(step: Step, event: ReplicaReady) -> None:
-    """A load is over: the replica takes work."""
+    """A load or a wake is over: the replica takes work."""
     state = step.state
     replica = state.replica(event.replica_id, event.epoch)
-    if replica is None or replica.state is not ReplicaState.LOADING:
+    if replica is None or not state.is_turn(replica, event.turn):
+        return
+    if replica.state not in _COMING_UP:
         return
     model = replica.model
     model.failures = 0
     model.backoff_until_ns = -1
-    model.last_load_ns = state.now_ns - replica.since_ns
+    if replica.state is ReplicaState.WAKING:
+        model.last_wake_ns = state.now_ns - replica.since_ns
+        state.counters["wakes_done"] += 1
+        leave_host(state, replica)
+    else:
+        model.last_load_ns = state.now_ns - replica.since_ns
+        state.counters["loads_done"] += 1
     replica.ready_ns = state.now_ns
     replica.load_fraction = 1.0
     open_for_work(state, replica)
     _measure(state, replica, event.measured_bytes, state.now_ns)
-    state.counters["loads_done"] += 1
     state.dirty[model.device.spec.id] = model.device
     touch(state, model)
 
@@ -254,6 +256,8 @@ def _measure(state: State, replica: Replica, measured_bytes: int, as_of_ns: int)
         return
     replica.measured_bytes = measured_bytes
     replica.measured_ns = as_of_ns
+    if replica.turn and replica.state not in _AWAKE:
+        return
     model = replica.model
     if measured_bytes > replica.booked_bytes:
         state.counters["ledger_drift"] += 1
@@ -281,11 +285,13 @@ def fail_replica(step: Step, replica: Replica, kind: FailureKind, detail: str) -
     state = step.state
     if replica.state is ReplicaState.UNLOADING:
         return
-    was_loading = replica.state is ReplicaState.LOADING
+    was = replica.state
     unload(step, replica, UnloadCause.FAILED)
     state.counters["replica_failures"] += 1
-    if was_loading:
+    if was in _COMING_UP:
         _fail_load(step, replica.model, kind, detail)
+    elif was is ReplicaState.SLEEPING:
+        fail_sleep(step, replica.model)
     touch(state, replica.model)
 
 
@@ -293,8 +299,7 @@ def _fail_load(step: Step, model: Model, kind: FailureKind, detail: str) -> None
     """Back off; once it failed too often, those who wait for the model fail with it."""
     state, params = step.state, step.params
     model.failures += 1
-    backoff_ns = params.load_backoff_ns << min(model.failures - 1, 30)
-    backoff_ns = min(backoff_ns, params.load_backoff_max_ns)
+    backoff_ns = backoff(params, model.failures)
     model.backoff_until_ns = state.now_ns + backoff_ns
     model.last_failure = f"{kind}: {detail}" if detail else str(kind)
     hopeless = kind is FailureKind.MODEL_UNUSABLE
@@ -314,16 +319,6 @@ def _fail_load(step: Step, model: Model, kind: FailureKind, detail: str) -> None
         )
 
 
-def unload(step: Step, replica: Replica, cause: UnloadCause) -> None:
-    """End a replica's process; its bytes stay booked until it is gone."""
-    state = step.state
-    close_for_work(state, replica, ReplicaState.UNLOADING)
-    replica.unload_asked_ns = state.now_ns
-    step.actions.append(UnloadReplica(replica.id, replica.epoch, cause))
-    state.counters[f"unloads_{cause.value}"] += 1
-    state.dirty[replica.model.device.spec.id] = replica.model.device
-
-
 def on_replica_gone(step: Step, event: ReplicaGone) -> None:
     """The process has ended: free its bytes, and fail what was thought to run there."""
     state = step.state
@@ -331,15 +326,17 @@ def on_replica_gone(step: Step, event: ReplicaGone) -> None:
     if replica is None:
         return
     model, device = replica.model, replica.model.device
-    was_loading = replica.state is ReplicaState.LOADING
-    if replica.state is not ReplicaState.UNLOADING:
+    was = replica.state
+    if was is not ReplicaState.UNLOADING:
         close_for_work(state, replica, ReplicaState.UNLOADING)
-    if was_loading:
-        _fail_load(step, model, FailureKind.CRASHED, "its process ended while it loaded")
+    if was in _COMING_UP:
+        _fail_load(step, model, FailureKind.CRASHED, "its process ended while it came up")
+    elif was is ReplicaState.SLEEPING:
+        fail_sleep(step, model)
     for attempt in list(replica.running.values()):
         delivered = attempt.first_ns >= 0
         fail_attempt(step, attempt, FailureKind.CRASHED, delivered=delivered)
-    forget(replica)
+    forget(state, replica)
     state.dirty[device.spec.id] = device
     if model.spec.pinned and state.drain_deadline_ns < 0:
         device.wanting[model.spec.id] = model
@@ -371,6 +368,7 @@ TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
     AttemptFailed: on_attempt_failed,
     LoadProgress: on_load_progress,
     ReplicaReady: on_replica_ready,
+    ReplicaAsleep: on_replica_asleep,
     ReplicaFailed: on_replica_failed,
     ReplicaGone: on_replica_gone,
     MemorySampled: on_memory_sampled,

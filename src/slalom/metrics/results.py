@@ -26,9 +26,13 @@ class Usage:
     """What the hardware did. A live client cannot see it all: what it cannot see is absent."""
 
     loads: int
+    #: Replicas that gave way to another model, asleep or for good; and those that fell asleep.
     evictions: int
-    #: Time replicas spent coming up, summed, seconds.
+    sleeps: int
+    wakes: int
+    #: Time replicas spent loading, and waking, summed, seconds.
     cold_start_s: float
+    wake_s: float
     #: Share of the run during which a device had something to run, mean over devices.
     busy_share: float
     #: Output tokens of good answers among all that were written.

@@ -27,16 +27,16 @@ class Lru:
         chosen: list[ReplicaView] = []
         freed = 0
         for candidate in candidates:
-            if candidate.booked_bytes == 0:
+            if candidate.freed_bytes == 0:
                 continue
             chosen.append(candidate)
-            freed += candidate.booked_bytes
+            freed += candidate.freed_bytes
             if freed >= shortfall_bytes:
                 break
         else:
             return None
         for candidate in reversed(chosen[:-1]):
-            if freed - candidate.booked_bytes >= shortfall_bytes:
+            if freed - candidate.freed_bytes >= shortfall_bytes:
                 chosen.remove(candidate)
-                freed -= candidate.booked_bytes
+                freed -= candidate.freed_bytes
         return chosen

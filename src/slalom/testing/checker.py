@@ -19,8 +19,10 @@ from slalom.core.actions import (
     Outcome,
     Reason,
     SetTimer,
+    SleepReplica,
     UnloadCause,
     UnloadReplica,
+    WakeReplica,
 )
 from slalom.core.journal import Entry
 from slalom.core.params import SchedulerParams
@@ -28,9 +30,10 @@ from slalom.core.planning import Planning
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.scheduler import Scheduler
-from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
+from slalom.testing.checker_books import Books, Rest, SeenReplica, SeenRequest
 from slalom.testing.checker_events import Witness
 from slalom.testing.checker_order import promised_order
+from slalom.testing.checker_sleep import due_ns, judge_sleep, judge_wake
 
 #: Pauses of one request.
 _PAUSES_MAX = 16
@@ -115,7 +118,8 @@ class Checker:
         self._require(not self.books.requests, "every request ends", list(self.books.requests))
         self._require(not self.books.attempts, "every attempt ends", list(self.books.attempts))
         for replica in self.books.replicas.values():
-            self._require(replica.usable, "every load and unload ends", replica)
+            settled = replica.usable or replica.is_asleep
+            self._require(settled, "every load, sleep, wake and unload ends", replica)
         if self._drain_ns >= 0:
             self._require(self._drained, "a drain completes", self)
 
@@ -194,6 +198,8 @@ class Checker:
         loading = any(life.ready_ns < 0 for life in staying)
         self._require(not loading, "no double load", action)
         self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
+        awake = not any(life.rests for life in staying)
+        self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
         wanted = model.pinned or bool(books.waiting(model.id))
         self._require(wanted, "load only what is wanted", action)
         byte_count = books.bytes_to_book(model)
@@ -218,6 +224,14 @@ class Checker:
         if not replica.leaving:
             self._judge_unload(action, replica)
         replica.asked_ns = self._now_ns
+
+    @_judge.register
+    def _(self, action: SleepReplica) -> None:
+        judge_sleep(action, self.books, self._params, self._now_ns, self._require)
+
+    @_judge.register
+    def _(self, action: WakeReplica) -> None:
+        judge_wake(action, self.books, self._params, self._now_ns, self._require)
 
     @_judge.register
     def _(self, action: SetTimer) -> None:
@@ -330,8 +344,11 @@ class Checker:
             self._require(replica.ready_ns < 0, "unwanted is a load", action)
             wanted = model.pinned or bool(self.books.waiting(model.id))
             self._require(not wanted, "unwanted by all", action)
+        elif action.cause is UnloadCause.DROPPED:
+            self._require(replica.rest is Rest.ASLEEP, "dropped only if it sleeps", action)
         else:
-            self._require(replica.ready_ns >= 0, "a load is never evicted", action)
+            up = replica.ready_ns >= 0 and replica.rest is Rest.AWAKE
+            self._require(up, "a load, a sleep or a wake is never evicted", action)
             self._require(not replica.running, "what is busy is never evicted", action)
             self._require(not model.pinned, "what is pinned is never evicted", action)
             young = self._now_ns - replica.ready_ns < self._params.min_residency_ns
@@ -352,27 +369,12 @@ class Checker:
             wasted = unwanted and replica.ready_ns < 0 and not replica.leaving
             self._require(not wasted, "a load that nobody wants is cancelled", replica)
         for device in books.devices.values():
-            self._require(not self._idles(device), "what fits is loaded", (device, books))
+            idles = self._drain_ns < 0 and books.idles(device)
+            self._require(not idles, "what fits is loaded", (device, books))
         due = list(self._due_times())
         self._require(min(due, default=now_ns + 1) > now_ns, "nothing stays overdue", self)
         timed = not due or 0 <= self._timer_ns <= min(due)
         self._require(timed, "a timer is set for what falls due", (self._timer_ns, min(due or [0])))
-
-    def _idles(self, device: DeviceSpec) -> bool:
-        """Whether models wait to be loaded although there is room for all that do."""
-        unmet = [
-            model
-            for model in self.books.models.values()
-            if model.device == device.id
-            and self.books.waiting(model.id)
-            and all(life.leaving for life in self.books.of_model(model.id))
-        ]
-        resting = any(model.id in self.books.load_failed_ns for model in unmet)
-        pinned = any(m.pinned for m in self.books.models.values() if m.device == device.id)
-        if not unmet or resting or pinned or self._drain_ns >= 0:
-            return False
-        needed = sum(self.books.bytes_to_book(model) for model in unmet)
-        return self.books.booked_bytes(device.id) + needed <= device.budget_bytes
 
     def _due_times(self) -> Iterable[int]:
         """When each thing seen runs out of time."""
@@ -387,6 +389,8 @@ class Checker:
                 yield replica.asked_ns + params.unload_timeout_ns
             elif replica.ready_ns < 0:
                 yield replica.since_ns + params.load_timeout_ns
+            else:
+                yield from due_ns(replica, params)
         if self.books.requests and self._drain_ns >= 0:
             yield self._drain_ns
 

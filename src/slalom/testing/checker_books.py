@@ -5,6 +5,7 @@ here was concluded from events and actions. Called by `checker`.
 """
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from slalom.core.actions import Outcome
 from slalom.core.request import DeviceSpec, ModelSpec, Request
@@ -61,6 +62,17 @@ class SeenAttempt:
     pausing: bool = False
 
 
+class Rest(Enum):
+    """Whether a replica that has been ready sleeps."""
+
+    AWAKE = auto()
+    #: Told to sleep.
+    DOZING = auto()
+    ASLEEP = auto()
+    #: Told to wake.
+    WAKING = auto()
+
+
 @dataclass(slots=True)
 class SeenReplica:
     """A life of a replica that holds memory."""
@@ -75,6 +87,12 @@ class SeenReplica:
     asked_ns: int = -1
     #: It has failed, so this entry must ask for its unload.
     failed: bool = False
+    rest: Rest = Rest.AWAKE
+    rest_since_ns: int = -1
+    #: Number of its last sleep or wake.
+    turn: int = 0
+    #: What it takes of its device's host memory.
+    host_bytes: int = 0
     running: dict[Fence, SeenAttempt] = field(default_factory=dict)
 
     @property
@@ -85,7 +103,23 @@ class SeenReplica:
     @property
     def usable(self) -> bool:
         """Whether it may take a dispatch."""
-        return self.ready_ns >= 0 and not self.leaving and not self.failed
+        awake = self.ready_ns >= 0 and self.rest is Rest.AWAKE
+        return awake and not self.leaving and not self.failed
+
+    @property
+    def rests(self) -> bool:
+        """Whether it was put to sleep and not woken since."""
+        return self.rest in {Rest.DOZING, Rest.ASLEEP}
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it could be woken."""
+        return self.rest is Rest.ASLEEP and not self.leaving and not self.failed
+
+    @property
+    def coming_up(self) -> bool:
+        """Whether it loads or wakes."""
+        return self.ready_ns < 0 or self.rest is Rest.WAKING
 
 
 class Books:
@@ -128,8 +162,13 @@ class Books:
         return [r for r in self.replicas.values() if r.model.id == model_id]
 
     def booked_bytes(self, device_id: str) -> int:
-        """The outside ledger of a device."""
-        return sum(r.booked_bytes for r in self.replicas.values() if r.model.device == device_id)
+        """The outside ledger of a device, with what sleeps in it."""
+        own = sum(r.booked_bytes for r in self.replicas.values() if r.model.device == device_id)
+        return own + sum(
+            r.host_bytes
+            for r in self.replicas.values()
+            if self.devices[r.model.device].host == device_id
+        )
 
     def running(self, device_id: str) -> int:
         """Attempts on a device."""
@@ -151,9 +190,32 @@ class Books:
         """What a new replica of a model takes."""
         return max(model.bytes_needed, self.learned_bytes.get(model.id, 0))
 
+    def kept_bytes(self, model: ModelSpec) -> int:
+        """What a sleeping replica of a model keeps on its device, if there is one."""
+        asleep = [one.booked_bytes for one in self.of_model(model.id) if one.is_asleep]
+        return max(asleep, default=0)
+
+    def idles(self, device: DeviceSpec) -> bool:
+        """Whether models wait to be brought up although there is room for all that do."""
+        unmet = [
+            model
+            for model in self.models.values()
+            if model.device == device.id
+            and self.waiting(model.id)
+            and all(one.leaving or one.rests for one in self.of_model(model.id))
+        ]
+        if any(one.rest is Rest.DOZING for m in unmet for one in self.of_model(m.id)):
+            return False  # it must be asleep before it can be woken
+        resting = any(model.id in self.load_failed_ns for model in unmet)
+        pinned = any(model.pinned for model in self.models.values() if model.device == device.id)
+        if not unmet or resting or pinned:
+            return False
+        needed = sum(self.bytes_to_book(model) - self.kept_bytes(model) for model in unmet)
+        return self.booked_bytes(device.id) + needed <= device.budget_bytes
+
     def measure(self, replica: SeenReplica, byte_count: int, now_ns: int) -> None:
         """A replica was measured: it takes at least that."""
-        if byte_count <= 0:
+        if byte_count <= 0 or (replica.turn and replica.rest is not Rest.AWAKE):
             return
         replica.booked_bytes = max(replica.booked_bytes, byte_count)
         model = replica.model

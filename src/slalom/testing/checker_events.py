@@ -15,6 +15,7 @@ from slalom.core.events import (
     FirstToken,
     MemorySampled,
     Progress,
+    ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
@@ -22,6 +23,7 @@ from slalom.core.events import (
     RequestCancelled,
 )
 from slalom.core.params import SchedulerParams
+from slalom.testing import checker_sleep
 from slalom.testing.checker_books import Books, Fence, SeenAttempt, SeenReplica, SeenRequest
 
 
@@ -50,6 +52,9 @@ class Witness:
         for replica in self._books.replicas.values():
             loading = replica.ready_ns < 0 and not replica.leaving
             if loading and now_ns - replica.since_ns >= self._params.load_timeout_ns:
+                self._replica_failed(replica)
+            due = () if replica.leaving else checker_sleep.due_ns(replica, self._params)
+            if any(at_ns <= now_ns for at_ns in due) and not replica.failed:
                 self._replica_failed(replica)
 
     @singledispatchmethod
@@ -111,11 +116,18 @@ class Witness:
     @_take.register
     def _(self, event: ReplicaReady) -> None:
         replica = self._books.replicas.get((event.replica_id, event.epoch))
-        if replica is None or replica.leaving or replica.failed or replica.ready_ns >= 0:
+        if replica is None or replica.leaving or replica.failed or not replica.coming_up:
             return
-        replica.ready_ns = self._now_ns
+        if event.turn != replica.turn:
+            return
+        checker_sleep.awake(replica, self._now_ns)
         self._books.load_failed_ns.pop(replica.model.id, None)
         self._books.measure(replica, event.measured_bytes, self._now_ns)
+
+    @_take.register
+    def _(self, event: ReplicaAsleep) -> None:
+        replica = self._books.replicas.get((event.replica_id, event.epoch))
+        checker_sleep.asleep(replica, event.turn, self._now_ns)
 
     @_take.register
     def _(self, event: MemorySampled) -> None:
@@ -134,7 +146,7 @@ class Witness:
         replica = self._books.replicas.get((event.replica_id, event.epoch))
         if replica is None:
             return
-        if replica.ready_ns < 0 and not replica.leaving and not replica.failed:
+        if replica.coming_up and not replica.leaving and not replica.failed:
             self._replica_failed(replica)
         for attempt in list(replica.running.values()):
             self._attempt_failed(attempt, FailureKind.CRASHED)
@@ -171,5 +183,5 @@ class Witness:
 
     def _replica_failed(self, replica: SeenReplica) -> None:
         replica.failed = True
-        if replica.ready_ns < 0:
+        if replica.coming_up:
             self._books.load_failed_ns[replica.model.id] = self._now_ns

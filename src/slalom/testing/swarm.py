@@ -22,6 +22,7 @@ from slalom.policies.ordering import Edf
 from slalom.policies.registry import POLICIES, build
 from slalom.testing.checker import Checker
 from slalom.testing.scripted_planner import EveryLever
+from slalom.testing.swarm_naps import with_naps
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.faults import NO_FAULTS, FaultPlan
 from slalom.twin.noise import stream
@@ -55,7 +56,7 @@ def scenario_for(seed: int) -> Scenario:
     if rng.random() < 0.2:
         at_ns = rng.randrange(90 * SECOND)
         drain = Drain(at_ns, at_ns + rng.randint(1, 20) * SECOND)
-    return Scenario(
+    scenario = Scenario(
         models=models,
         devices=devices,
         arrivals=_arrivals(rng, models),
@@ -69,19 +70,22 @@ def scenario_for(seed: int) -> Scenario:
         ),
         drain=drain,
         seed=seed,
-        until_ns=90 * SECOND + liveness_bound_ns(params),
     )
+    scenario = with_naps(scenario, seed)
+    return replace(scenario, until_ns=90 * SECOND + liveness_bound_ns(scenario.params))
 
 
 def liveness_bound_ns(params: SchedulerParams) -> int:
     """Longest time in which everything must have ended once nothing new goes wrong.
 
     A request may wait its full time before each of its attempts, and each attempt may last as
-    long as an attempt may be silent, plus a drain. Loads and unloads may each time out once.
+    long as an attempt may be silent, plus a drain. Loads, sleeps and unloads may each time out
+    once.
     """
     attempt_ns = params.queue_timeout_ns + params.swap_drain_timeout_ns + 300 * SECOND
     round_ns = attempt_ns + params.attempt_silence_ns
-    return round_ns * (params.attempts_max + 1) + params.load_timeout_ns + params.unload_timeout_ns
+    moves_ns = params.load_timeout_ns + params.sleep_timeout_ns + params.unload_timeout_ns
+    return round_ns * (params.attempts_max + 1) + moves_ns
 
 
 def run_seed(seed: int, *, inside: bool = True) -> SwarmRun:

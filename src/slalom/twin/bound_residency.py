@@ -5,6 +5,7 @@ paying its part of a load with its bytes booked meanwhile. Called by `bound_uppe
 """
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from slalom.core.request import DeviceSpec
 from slalom.twin.bound_cells import Floats, Ints
 from slalom.twin.bound_program import Program
 from slalom.twin.bound_rows import Side
+from slalom.twin.scenario import TwinModel
+from slalom.units import SECOND
 
 
 def share_window(
@@ -51,7 +54,7 @@ def share_memory(
 
 
 def _add_loads(program: Program, side: Side, spans: Floats) -> tuple[Ints, Ints, Ints]:
-    """(L) a replica is ready only after a load, which takes its time.
+    """(L) a replica is ready only after a load, or at least a wake, which takes its time.
 
     Returns:
         Replicas held at the beginning of each cell; seconds of booked ready replicas in it;
@@ -59,7 +62,7 @@ def _add_loads(program: Program, side: Side, spans: Floats) -> tuple[Ints, Ints,
     """
     cells, replicas = np.arange(len(spans)), float(side.model.spec.replicas)
     zeros, ones = np.zeros(len(cells)), np.ones(len(cells))
-    load_s = max(side.load_s, 1e-9)
+    load_s = max(min(side.load_s, _wake_s(side.model)), 1e-9)
     # Nothing is held, and no load is paid for, at the beginning.
     later_ones = np.where(cells == 0, 0.0, 1.0)
     held = program.add(later_ones * replicas)
@@ -95,6 +98,14 @@ def _add_loads(program: Program, side: Side, spans: Floats) -> tuple[Ints, Ints,
         zeros, (cells, loaded, load_s * ones), (cells, paid_s, -ones), (cells, loading, -ones)
     )
     return held, booked, loading
+
+
+def _wake_s(model: TwinModel) -> float:
+    """Least time in which a replica that has slept comes up again, seconds."""
+    if not model.spec.sleep_level:
+        return inf
+    law = model.sleep
+    return law.fixed_ns / SECOND + law.weights(model.spec) / law.bytes_per_s
 
 
 def _need_a_replica(program: Program, side: Side) -> None:

@@ -23,7 +23,7 @@ from slalom.twin.engine_model import StepLaw
 from slalom.twin.engine_specs import EngineSpec
 from slalom.twin.faults import FaultPlan
 from slalom.twin.from_file_engine import engine_laws
-from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, TwinModel
+from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, SleepLaw, TwinModel
 from slalom.twin.step_costs import step_cost_of
 from slalom.units import seconds_to_ns
 from slalom.workload.load import LoadItem, LoadPlan, iter_load
@@ -102,7 +102,9 @@ def scenario_of(
     plan = loaded.plan if rate_scale == 1 else loaded.plan.scaled(rate_scale)
     return Scenario(
         models=tuple(_model(section, loaded.path.parent) for section in file.models),
-        devices=tuple(DeviceSpec(one.id, one.budget, one.window) for one in file.devices),
+        devices=tuple(
+            DeviceSpec(one.id, one.budget, one.window, one.host or "") for one in file.devices
+        ),
         arrivals=Arrivals(plan, seed, frozenset(m.id for m in file.models if m.resumable)),
         policies=policies,
         params=scheduler_params(file.scheduler),
@@ -125,9 +127,38 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
             replicas=section.replicas,
             pinned=section.pinned,
             step_cost=_known_cost(section, laws),
+            **_rest(section),
         ),
         **laws,
         load=LoadLaw(seconds_to_ns(load.fixed_seconds), load.bytes_per_second, links=load.links),
+        sleep=_sleep_law(section),
+    )
+
+
+def _rest(section: ScenarioModel) -> dict[str, int]:
+    """What the scheduler knows of a model's sleep."""
+    sleep = section.sleep
+    if sleep is None:
+        return {}
+    weights = sleep.weights or section.bytes
+    host_bytes = weights if sleep.level == 1 else 0
+    return {
+        "sleep_level": sleep.level,
+        "host_bytes": host_bytes,
+        "residual_bytes": sleep.residual,
+    }
+
+
+def _sleep_law(section: ScenarioModel) -> SleepLaw:
+    sleep = section.sleep
+    if sleep is None:
+        return SleepLaw()
+    return SleepLaw(
+        fixed_ns=seconds_to_ns(sleep.fixed_seconds),
+        bytes_per_s=sleep.bytes_per_second,
+        first_bytes_per_s=sleep.first_bytes_per_second,
+        weight_bytes=sleep.weights,
+        links=sleep.links,
     )
 
 

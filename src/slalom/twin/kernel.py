@@ -20,6 +20,7 @@ from slalom.core.events import (
     LoadProgress,
     MemorySampled,
     Progress,
+    ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
@@ -80,6 +81,15 @@ class LoadAdvances:
 
 
 @dataclass(frozen=True, slots=True)
+class NapOver:
+    """A process has come to the end of falling asleep or of waking, its order number `turn`."""
+
+    replica_id: str
+    epoch: int
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class TransferOver:
     """Bytes have come over a shared link, unless its shares changed since (`number`)."""
 
@@ -108,6 +118,7 @@ Occurrence = (
     | EngineWakes
     | EngineStruck
     | LoadAdvances
+    | NapOver
     | TransferOver
     | ProcessEnded
     | TimerDue
@@ -122,8 +133,9 @@ PRIORITY: dict[type, int] = {
     EngineStruck: 3,
     TransferOver: 4,  # before what a load does next, which it may begin
     LoadAdvances: 5,
-    ProcessEnded: 6,  # after strikes: memory is free once nothing runs in it
-    TimerDue: 7,
+    NapOver: 6,
+    ProcessEnded: 7,  # after strikes: memory is free once nothing runs in it
+    TimerDue: 8,
     FirstToken: 10,  # an attempt's own events keep their natural order
     Progress: 11,
     AttemptFinished: 12,  # success before failure: what is done is done
@@ -131,8 +143,9 @@ PRIORITY: dict[type, int] = {
     LoadProgress: 20,
     ReplicaReady: 21,  # a replica is ready before it can fail
     MemorySampled: 22,  # measured once it is ready
-    ReplicaFailed: 23,
-    ReplicaGone: 24,  # gone is the last word of a life
+    ReplicaAsleep: 23,
+    ReplicaFailed: 24,
+    ReplicaGone: 25,  # gone is the last word of a life
     RequestArrived: 30,  # after engines: arrivals meet the places that just became free
     RequestCancelled: 31,  # after arrivals, for the same reason as above
     DrainRequested: 40,  # whatever came at the same instant still counts

@@ -65,8 +65,8 @@ class SharedLinks:
         unknown = [link for link in links if link not in self._capacities]
         if unknown:
             raise ConfigError(
-                f"replica {name[0]} loads over {unknown[0]!r}, which is no link of the scenario; "
-                f"links: {', '.join(self._capacities) or 'none'}"
+                f"replica {name[0]} takes its bytes over {unknown[0]!r}, which is no link of the "
+                f"scenario; links: {', '.join(self._capacities) or 'none'}"
             )
         self._advance(now_ns)
         self._transfers[name] = _Transfer(byte_count, per_s_max, links)

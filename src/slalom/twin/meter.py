@@ -11,8 +11,10 @@ from slalom.core.actions import (
     Action,
     Dispatch,
     LoadReplica,
+    SleepReplica,
     UnloadCause,
     UnloadReplica,
+    WakeReplica,
 )
 from slalom.core.events import (
     AttemptFailed,
@@ -70,7 +72,7 @@ class Meter:
         self._warm_up_ns = warm_up_ns
         home = {model.spec.id: model.spec.device for model in scenario.models}
         self._home = home
-        self._devices = {device.id: _Device() for device in scenario.devices}
+        self._devices = {device_id: _Device() for device_id in home.values()}
         #: (request, attempt) -> (replica, its device, the device's share clock at the start).
         self._running: dict[tuple[str, int], tuple[str, _Device, float]] = {}
         self._replica_device: dict[str, _Device] = {}
@@ -80,6 +82,8 @@ class Meter:
         self._late_ns = self._wasted_ns = 0.0
         self._tokens = self._good_tokens = 0
         self._loads = self._evictions = self._cold_ns = 0
+        self._sleeps = self._wakes = self._wake_ns = 0
+        self._waking: dict[tuple[str, int], int] = {}
         #: The last end of a request: what comes after it is not part of the run.
         self._ended_ns = 0
         #: Good requests, those of the warm-up included; answers cut short by a clamp are not.
@@ -108,7 +112,10 @@ class Meter:
         return Usage(
             loads=self._loads,
             evictions=self._evictions,
+            sleeps=self._sleeps,
+            wakes=self._wakes,
             cold_start_s=self._cold_ns / SECOND,
+            wake_s=self._wake_ns / SECOND,
             busy_share=sum(busy) / len(busy),
             useful_token_share=self._good_tokens / self._tokens if self._tokens else 1.0,
             wasted_device_s=(self._wasted_ns + sum(self._spent_ns.values())) / SECOND,
@@ -142,11 +149,20 @@ class Meter:
             self._loading[action.replica_id, action.epoch] = now_ns
         elif isinstance(action, UnloadReplica) and action.cause is UnloadCause.EVICTED:
             self._evictions += 1
+        elif isinstance(action, SleepReplica):
+            self._evictions += 1
+            self._sleeps += 1
+        elif isinstance(action, WakeReplica):
+            self._wakes += 1
+            self._waking[action.replica_id, action.epoch] = now_ns
 
     def _came_up(self, life: tuple[str, int], now_ns: int) -> None:
         since_ns = self._loading.pop(life, None)
         if since_ns is not None:
             self._cold_ns += now_ns - since_ns
+        since_ns = self._waking.pop(life, None)
+        if since_ns is not None:
+            self._wake_ns += now_ns - since_ns
 
     def _stop(self, fence: tuple[str, int], now_ns: int) -> None:
         found = self._running.pop(fence, None)

@@ -1,24 +1,26 @@
-"""The engine processes of the twin: loading, ready, hung, ended, and the memory they take.
+"""The engine processes of the twin: loading, ready, asleep, hung, ended, and their memory.
 
 Owns one `Process` for each life of a replica and the telling of events, with its delays and
 losses. Attempts are the world's; how fast they run is the engine's. Called by `world`.
 """
 
-from slalom.core.actions import LoadReplica, UnloadReplica
+from slalom.core.actions import LoadReplica, SleepReplica, UnloadReplica, WakeReplica
 from slalom.core.events import (
     Event,
     FailureKind,
     LoadProgress,
     MemorySampled,
+    ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
 )
 from slalom.twin.engine_protocol import TwinEngine
 from slalom.twin.faults import Faults
-from slalom.twin.kernel import Agenda, LoadAdvances, ProcessEnded, TransferOver
+from slalom.twin.kernel import Agenda, LoadAdvances, NapOver, ProcessEnded, TransferOver
 from slalom.twin.links import SharedLinks
 from slalom.twin.scenario import Scenario, TwinModel
+from slalom.units import SECOND
 
 #: A foreign process is noticed this long after a replica became ready.
 _SAMPLE_AFTER_NS = 250_000_000
@@ -36,10 +38,13 @@ class Process:
         "engine",
         "epoch",
         "failure",
+        "has_slept",
         "hung",
         "loading",
         "model",
         "replica_id",
+        "rests",
+        "turn",
         "wake",
     )
 
@@ -49,7 +54,11 @@ class Process:
         self.epoch = epoch
         self.engine: TwinEngine[Fence] = model.build_engine()
         self.loading = True
-        #: How its load will fail, if it does.
+        #: Whether it was told to sleep, and not to wake since; number of the last such order.
+        self.rests = False
+        self.turn = 0
+        self.has_slept = False
+        #: How its load, sleep or wake will fail, if it does.
         self.failure: FailureKind | None = None
         self.hung = False
         #: Asked to end.
@@ -59,6 +68,11 @@ class Process:
 
     def __repr__(self) -> str:
         return f"Process({self.replica_id}@{self.epoch}, {self.engine!r})"
+
+    @property
+    def serves(self) -> bool:
+        """Whether it takes attempts: it is loaded and awake."""
+        return not self.loading and not self.rests
 
     def time_alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
         """Time of an attempt that has the engine to itself."""
@@ -110,6 +124,9 @@ class Processes:
             return
         for name in self._links.take_due(now_ns):
             process = self._alive[name]
+            if process.turn:
+                self._end_nap_later(process, now_ns)
+                continue
             end = LoadAdvances(*name, max(process.model.load.reports, 1))
             self._agenda.at(now_ns + process.model.load.fixed_ns, end)
         self._look_later()
@@ -140,11 +157,71 @@ class Processes:
         part_ns = load_ns * (part + 1) // parts - load_ns * part // parts
         self._agenda.at(now_ns + part_ns, LoadAdvances(replica_id, epoch, part + 1))
 
+    def sleep(self, action: SleepReplica, now_ns: int) -> None:
+        """Let a process fall asleep; a hung one never does, nor one that has ended."""
+        process = self.find(action.replica_id, action.epoch)
+        if process is None:
+            return
+        process.rests = True
+        law = process.model.sleep
+        per_s = (0 if process.has_slept else law.first_bytes_per_s) or law.bytes_per_s
+        process.has_slept = True
+        byte_count = law.weights(process.model.spec) if action.level == 1 else 0
+        self._nap(process, action.turn, byte_count, per_s, now_ns)
+
+    def wake(self, action: WakeReplica, now_ns: int) -> None:
+        """Let a process wake up, with a fresh engine: its KV cache and its prefixes are lost."""
+        process = self.find(action.replica_id, action.epoch)
+        if process is None:
+            return
+        process.engine = process.model.build_engine()
+        process.wake += 1
+        law = process.model.sleep
+        byte_count = law.weights(process.model.spec)
+        self._nap(process, action.turn, byte_count, law.bytes_per_s, now_ns)
+
+    def _nap(self, process: Process, turn: int, byte_count: int, per_s: int, now_ns: int) -> None:
+        """Move the weights, or drop them, and then take the fixed time."""
+        process.turn = turn
+        name, fence = f"{process.replica_id} turn {turn}", (process.replica_id, process.epoch)
+        process.failure = self._faults.load_failure(name, process.epoch, now_ns)
+        per_s = max(per_s // self._faults.load_factor(name, process.epoch, now_ns), 1)
+        links = process.model.sleep.links
+        if process.hung:
+            return
+        if links and byte_count:
+            self._links.add(fence, byte_count, now_ns, links=links, per_s_max=per_s)
+            self._look_later()
+        else:
+            self._end_nap_later(process, now_ns + byte_count * SECOND // per_s)
+
+    def _end_nap_later(self, process: Process, moved_ns: int) -> None:
+        over = NapOver(process.replica_id, process.epoch, process.turn)
+        self._agenda.at(moved_ns + process.model.sleep.fixed_ns, over)
+
+    def end_nap(self, occurrence: NapOver, now_ns: int) -> None:
+        """It sleeps, or it is awake, or neither came off."""
+        replica_id, epoch, turn = occurrence.replica_id, occurrence.epoch, occurrence.turn
+        process = self.find(replica_id, epoch)
+        if process is None or process.ending or process.turn != turn:
+            return
+        if process.failure is not None:
+            self._die(process, process.failure, now_ns)
+            return
+        event: ReplicaAsleep | ReplicaReady = ReplicaAsleep(replica_id, epoch, turn)
+        if turn % 2 == 0:
+            process.rests = False
+            event = ReplicaReady(replica_id, epoch, process.model.spec.bytes_needed, turn)
+        self.tell(event, f"{replica_id} turn {turn}", epoch, now_ns)
+
     def crash(self, process: Process, now_ns: int) -> None:
         """The process is dead; somebody must still take its memory back."""
+        self._die(process, FailureKind.CRASHED, now_ns)
+
+    def _die(self, process: Process, kind: FailureKind, now_ns: int) -> None:
         del self._alive[process.replica_id, process.epoch]
         self._dead[process.replica_id, process.epoch] = process
-        self._tell_failed(process, FailureKind.CRASHED, now_ns)
+        self._tell_failed(process, kind, now_ns)
 
     def notice_hang(self, process: Process, now_ns: int) -> None:
         """Let the watchdog find out, if there is one."""
@@ -176,9 +253,7 @@ class Processes:
 
     def _loaded(self, process: Process, now_ns: int) -> None:
         if process.failure is not None:
-            del self._alive[process.replica_id, process.epoch]
-            self._dead[process.replica_id, process.epoch] = process
-            self._tell_failed(process, process.failure, now_ns)
+            self._die(process, process.failure, now_ns)
             return
         process.loading = False
         replica_id, epoch = process.replica_id, process.epoch

@@ -39,6 +39,29 @@ class LoadLaw:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepLaw:
+    """How long a replica takes to fall asleep and to wake: its weights on the move, a fixed part.
+
+    Falling asleep at level 1 moves the weights to host memory, at level 2 it drops them; waking
+    brings them back, from host memory or from the disk. The fixed part comes after the bytes.
+    """
+
+    fixed_ns: int = 200 * MS
+    bytes_per_s: int = 20 * GIB
+    #: The same for the first sleep of a life, which must allocate and pin its host memory; 0 for
+    #: no difference.
+    first_bytes_per_s: int = 0
+    #: Weights; 0 for all the bytes of a replica.
+    weight_bytes: int = 0
+    #: Links that the bytes share with other transfers, as in `LoadLaw`.
+    links: tuple[str, ...] = ()
+
+    def weights(self, spec: ModelSpec) -> int:
+        """Bytes that one sleep or wake moves."""
+        return self.weight_bytes or spec.bytes_needed
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A disk, the host's memory, a bus: something that concurrent loads share."""
 
@@ -53,6 +76,7 @@ class TwinModel:
     spec: ModelSpec
     step: StepLaw = field(default_factory=StepLaw)
     load: LoadLaw = LoadLaw()
+    sleep: SleepLaw = SleepLaw()
     #: Silence between two reports of an attempt's progress.
     report_every_ns: int = 500 * MS
     #: The engine; without one, `step` is the law of a simple one.
@@ -133,5 +157,5 @@ class Scenario:
     seed: int = 0
     #: The run ends when nothing is left to happen, and at the latest then.
     until_ns: int = 24 * 3600 * SECOND
-    #: What loads share; every `LoadLaw.links` names some of these.
+    #: What transfers share; every `LoadLaw.links` and `SleepLaw.links` names some of these.
     links: tuple[Link, ...] = ()

@@ -3,7 +3,7 @@
 Owns the curves, taken from the journal entry by entry. Called by `plots`.
 """
 
-from slalom.core.actions import Dispatch, EndRequest, LoadReplica, UnloadReplica
+from slalom.core.actions import Dispatch, EndRequest, LoadReplica, SleepReplica, UnloadReplica
 from slalom.core.events import ReplicaFailed, ReplicaGone, ReplicaReady, RequestArrived
 from slalom.core.journal import Entry
 from slalom.core.request import Request
@@ -41,7 +41,7 @@ class Timeline:
                     self._count(request.task, -1)
             elif isinstance(action, LoadReplica):
                 self._models[action.replica_id] = action.model
-            elif isinstance(action, UnloadReplica):
+            elif isinstance(action, UnloadReplica | SleepReplica):
                 self._gone(action.replica_id)
 
     def close(self) -> None:

@@ -16,7 +16,9 @@ from slalom.core.actions import (
     EndRequest,
     LoadReplica,
     SetTimer,
+    SleepReplica,
     UnloadReplica,
+    WakeReplica,
 )
 from slalom.core.events import (
     AttemptFailed,
@@ -40,6 +42,7 @@ from slalom.twin.kernel import (
     EngineStruck,
     EngineWakes,
     LoadAdvances,
+    NapOver,
     Occurrence,
     ProcessEnded,
     TimerDue,
@@ -99,6 +102,7 @@ class TwinWorld:
             EngineWakes: self._engine_wakes,
             EngineStruck: self._engine_struck,
             LoadAdvances: self._load_advances,
+            NapOver: self._processes.end_nap,
             TransferOver: self._transfer_over,
             ProcessEnded: self._process_ended,
             TimerDue: self._timer_due,
@@ -109,6 +113,8 @@ class TwinWorld:
             EndRequest: self._end_request,
             LoadReplica: self._load_replica,
             UnloadReplica: self._unload_replica,
+            SleepReplica: self._processes.sleep,
+            WakeReplica: self._processes.wake,
             SetTimer: self._set_timer,
             DrainComplete: self._drain_complete,
         }
@@ -187,7 +193,7 @@ class TwinWorld:
     def _dispatch(self, action: Dispatch, now_ns: int) -> None:
         fence = (action.request_id, action.attempt)
         process = self._processes.find(action.replica_id, action.epoch)
-        if process is None or process.loading:
+        if process is None or not process.serves:
             refused = AttemptFailed(*fence, FailureKind.CRASHED, delivered=False)
             self._agenda.at(now_ns + self._host.refuse_ns, refused)
             return

@@ -113,6 +113,9 @@ def one_by_one(
             left = job.left if job.attempt is None else max(job.end_clock - begun, 1.0)
             heapq.heappush(ends, (clock + left, index, job))
             index += 1
+        if not ends:  # no place at all: they wait for attempts of other models
+            late += held[following:]
+            break
         end, _, job = heapq.heappop(ends)
         count = len(ends) + 1
         tokens = end - clock

@@ -1,0 +1,137 @@
+"""How a replica leaves its device: its process ends, or it sleeps and keeps its place in line.
+
+Owns the choice between the two, the host memory that sleepers take, and what becomes of a sleep
+that fails. Never chooses who must leave: `residency` does. Called by transitions and by
+`residency`.
+"""
+
+from slalom.core.actions import SleepReplica, UnloadCause, UnloadReplica
+from slalom.core.books import close_for_work, move
+from slalom.core.ending import touch
+from slalom.core.entities import Replica
+from slalom.core.events import ReplicaAsleep
+from slalom.core.params import SchedulerParams
+from slalom.core.snapshot import ReplicaState
+from slalom.core.state import Device, Model
+from slalom.core.step import Step
+
+
+def unload(step: Step, replica: Replica, cause: UnloadCause) -> None:
+    """End a replica's process; its bytes stay booked until it is gone."""
+    state = step.state
+    close_for_work(state, replica, ReplicaState.UNLOADING)
+    replica.unload_asked_ns = state.now_ns
+    step.actions.append(UnloadReplica(replica.id, replica.epoch, cause))
+    state.counters[f"unloads_{cause.value}"] += 1
+    state.dirty[replica.model.device.spec.id] = replica.model.device
+
+
+def may_sleep(step: Step, replica: Replica) -> bool:
+    """Whether a replica that runs could sleep instead of ending, host memory permitting."""
+    spec, host = replica.model.spec, replica.model.device.host
+    fits = not spec.host_bytes or (host is not None and spec.host_bytes <= host.spec.budget_bytes)
+    rested = step.state.now_ns >= replica.model.sleep_backoff_until_ns
+    return bool(spec.sleep_level) and fits and rested and step.state.drain_deadline_ns < 0
+
+
+def give_way(step: Step, replica: Replica) -> None:
+    """Let a victim that runs nothing leave: asleep if it was chosen to sleep and may.
+
+    Host memory that is not free yet is waited for, as long as a drain may last; the least
+    recently used sleepers give it up. Nothing sleeps in memory that a model waits for.
+    """
+    host, needed = replica.model.device.host, replica.model.spec.host_bytes
+    if not (replica.sleeps and may_sleep(step, replica)):
+        unload(step, replica, UnloadCause.EVICTED)
+    elif host is None or not needed:
+        _fall_asleep(step, replica)
+    elif host.wanting:
+        unload(step, replica, UnloadCause.EVICTED)
+    elif host.free_bytes >= needed:
+        _fall_asleep(step, replica)
+    elif _is_late(step, replica) or not _make_host_room(step, host, needed):
+        unload(step, replica, UnloadCause.EVICTED)
+    elif replica.state is ReplicaState.READY:
+        close_for_work(step.state, replica, ReplicaState.DRAINING)
+
+
+def _is_late(step: Step, replica: Replica) -> bool:
+    waited_ns = step.state.now_ns - replica.since_ns
+    draining = replica.state is ReplicaState.DRAINING
+    return draining and waited_ns >= step.params.swap_drain_timeout_ns
+
+
+def _fall_asleep(step: Step, replica: Replica) -> None:
+    """Book the host memory and put a replica to sleep; its device's bytes stay booked till then."""
+    state, spec = step.state, replica.model.spec
+    close_for_work(state, replica, ReplicaState.SLEEPING)
+    if replica.model.device.host is not None:
+        replica.model.device.host.lodge(replica, spec.host_bytes)
+    replica.turn += 1
+    step.actions.append(SleepReplica(replica.id, replica.epoch, replica.turn, spec.sleep_level))
+    state.counters["sleeps"] += 1
+    state.dirty[spec.device] = replica.model.device
+
+
+def _make_host_room(step: Step, host: Device, needed_bytes: int) -> bool:
+    """Whether so many bytes are coming free in host memory, be it by dropping sleepers."""
+    shortfall = needed_bytes - host.free_bytes - host.leaving_bytes()
+    if shortfall > sum(guest.host_bytes for guest in _droppable(host, urgent=False)):
+        return False
+    drop_guests(step, host, shortfall, urgent=False)
+    return True
+
+
+def drop_guests(step: Step, host: Device, shortfall_bytes: int, *, urgent: bool) -> int:
+    """End sleepers in host memory, least recently used first; the bytes that come free by it.
+
+    Those whose model is waited for are spared, unless the need is urgent.
+    """
+    freed = 0
+    for guest in _droppable(host, urgent=urgent):
+        if freed >= shortfall_bytes:
+            break
+        freed += guest.host_bytes
+        unload(step, guest, UnloadCause.DROPPED)
+    return freed
+
+
+def _droppable(host: Device, *, urgent: bool) -> list[Replica]:
+    found = [
+        guest
+        for guest in host.guests.values()
+        if guest.state is ReplicaState.ASLEEP and (urgent or not guest.model.waiting_count)
+    ]
+    found.sort(key=lambda guest: (bool(guest.model.waiting_count), guest.last_used_ns, guest.id))
+    return found
+
+
+def on_replica_asleep(step: Step, event: ReplicaAsleep) -> None:
+    """A replica sleeps: all but its residue on the device is free."""
+    state = step.state
+    replica = state.replica(event.replica_id, event.epoch)
+    if replica is None or not state.is_turn(replica, event.turn):
+        return
+    if replica.state is not ReplicaState.SLEEPING:
+        return
+    model = replica.model
+    move(state, replica, ReplicaState.ASLEEP)
+    model.device.book(replica, min(model.spec.residual_bytes, replica.booked_bytes))
+    replica.measured_bytes, replica.measured_ns = event.measured_bytes, state.now_ns
+    model.sleep_failures = 0
+    state.counters["sleeps_done"] += 1
+    state.dirty[model.spec.device] = model.device
+    touch(state, model)
+
+
+def fail_sleep(step: Step, model: Model) -> None:
+    """A replica did not fall asleep: its model is not put to sleep again for a while."""
+    model.sleep_failures += 1
+    backoff_ns = backoff(step.params, model.sleep_failures)
+    model.sleep_backoff_until_ns = step.state.now_ns + backoff_ns
+    step.state.counters["sleep_failures"] += 1
+
+
+def backoff(params: SchedulerParams, failures: int) -> int:
+    """How long a model rests after so many failures in a row, ns: doubles with each, bounded."""
+    return min(params.load_backoff_ns << min(failures - 1, 30), params.load_backoff_max_ns)

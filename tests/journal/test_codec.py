@@ -26,6 +26,7 @@ from slalom.journal.codec import (
 from slalom.policies.ordering import Edf
 from slalom.policies.registry import POLICIES, policies
 
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 EVENTS = st.one_of([st.from_type(kind) for kind in get_args(Event) if kind is not RequestArrived])
 ACTIONS = st.one_of([st.from_type(kind) for kind in get_args(Action)])
 

@@ -15,7 +15,7 @@ import typer
 from slalom.cli.output import print_table, stderr, stdout
 from slalom.cli.shape import examples, group
 from slalom.cli.twin_output import (
-    point_text,
+    point_row,
     progress_bar,
     rate_text,
     read_json,
@@ -275,13 +275,7 @@ def sweep(
     if write_json(json, document):
         return
     head = ["requests/s", *(f"{name}: good/s, %" for name in plan.policies)]
-    rows = [
-        [
-            f"{point['rate_per_s']:g}",
-            *(point_text(point["policies"][name]) for name in plan.policies),
-        ]
-        for point in document["points"]
-    ]
+    rows = [point_row(point, plan.policies) for point in document["points"]]
     print_table(head, rows, right=head)
 
 

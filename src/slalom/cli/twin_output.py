@@ -5,7 +5,7 @@ Owns the forms. Runs nothing. Called by `twin_commands`.
 
 import json as json_module
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,11 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
-def point_text(policy: Any) -> str:
-    """A point of a sweep: goodput and attainment."""
-    found = policy["estimates"]
-    return f"{found['goodput_per_s']['mean']:.3f}, {found['attainment']['mean'] * 100:.1f}"
+def point_row(point: Any, policies: Sequence[str]) -> list[str]:
+    """A rate of a sweep: goodput and attainment of each policy."""
+    row = [f"{point['rate_per_s']:g}"]
+    for name in policies:
+        found = point["policies"][name]["estimates"]
+        goodput, attained = (found[figure]["mean"] for figure in ("goodput_per_s", "attainment"))
+        row.append(f"{goodput:.3f}, {attained * 100:.1f}")
+    return row

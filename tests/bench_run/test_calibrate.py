@@ -12,7 +12,7 @@ from slalom.bench.calibrate_fit import fit
 from slalom.bench.calibrate_probe import Kind, Observation, widths
 from slalom.bench.calibrate_store import key_of, store, stored
 from slalom.bench.calibrate_streams import Stream, watch
-from slalom.bench.calibrate_work import Shape, Work, burst
+from slalom.bench.calibrate_work import Shape, Work, busy
 from slalom.cli.app import app
 from slalom.config.engine_sections import ModelSection
 from slalom.engines.protocol import Call
@@ -128,21 +128,21 @@ def test_steps_have_the_pieces_that_the_engine_makes_of_them() -> None:
     assert apart.pieces((0, 2), [(1, 600)]) == (2, 1, 512, 87)
 
 
-def test_the_work_of_a_burst_is_the_sum_of_its_steps() -> None:
-    alone = burst(Shape(1), [(100, 3), (10, 1)])
+def test_the_work_of_busy_places_is_the_sum_of_its_steps() -> None:
+    alone = busy(Shape(1), [(100, 3), (10, 1)])
     assert alone.pieces == (100, 1, 1, 10)
     assert alone.decode_seqs == 2
     assert alone.kv_tokens == 101 + 102
     assert alone.prefill_pairs == (100**2 + 10**2) / 2
     assert alone.requests == 2
-    together = burst(Shape(2), [(100, 3), (10, 1), (20, 2)])
-    assert together.pieces == (110, 21, 2)
-    assert together.decode_seqs == 3
+    together = busy(Shape(2), [(100, 5), (10, 1), (20, 2)])
+    assert together.pieces == (110, 1, 21, 2, 1), "the third came a step late"
+    assert together.decode_seqs == 5
 
 
 @pytest.mark.parametrize("kv_unified", [True, False])
-def test_the_work_of_a_burst_takes_the_twin_as_long_as_it_says(kv_unified: bool) -> None:
-    sizes = [(1 + (k * 619) % 300, 1 + (k * 389) % 40) for k in range(11)]
+def test_the_work_of_busy_places_takes_the_twin_as_long_as_it_says(kv_unified: bool) -> None:
+    sizes = [(1 + (k * 619) % 300, 1 + (k * 389) % 40) for k in range(3)]
     spec = LlamaCppEngine(LAW, slots=3, prefix_caching=False, kv_unified=kv_unified)
     engine = spec.build(0)
     for number, (prompt, output) in enumerate(sizes):
@@ -152,7 +152,7 @@ def test_the_work_of_a_burst_takes_the_twin_as_long_as_it_says(kv_unified: bool)
         ended_ns = next_ns
         engine.take_due(next_ns)
     shape = Shape(3, kv_unified=kv_unified, micro_batch=512, batch_tokens=2_048)
-    work = burst(shape, sizes)
+    work = busy(shape, sizes)
     ns = len(work.pieces) * LAW.dense_flat_ns
     ns += sum(size - 1 for size in work.pieces) * LAW.dense_ns_per_token
     ns += work.decode_seqs * LAW.decode_seq_ns + work.kv_tokens * LAW.decode_kv_ns_per_token

@@ -25,6 +25,8 @@ _FLAT_TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256)
 _FLAT_GAIN = 0.1
 #: An observation that is off by more than this share loses weight.
 _OUTLIER = 0.05
+#: An observation of all places kept busy counts as so many: it is what a load is like.
+_BUSY_WEIGHT = 3.0
 _ROUNDS = 200
 #: Terms that add less than this share of the shortest observation anywhere are left out.
 _NOTHING = 1e-3
@@ -142,10 +144,11 @@ def _fit(observations: Sequence[Observation], flat_tokens: int) -> _Candidate:
     begin = _non_negative(matrix / seen[:, None], np.ones(len(seen))) * sizes
     # Least squares of relative errors say too little where much is disturbed: begin in the middle.
     begin = np.maximum(begin * float(np.median(seen / np.maximum(scaled @ begin, 1.0))), 1.0)
+    weights = np.array([_BUSY_WEIGHT if row.work.requests > 1 else 1.0 for row in observations])
     found = least_squares(
-        lambda solution: np.log(np.maximum(scaled @ solution, 1e-3) / seen),
+        lambda solution: weights * np.log(np.maximum(scaled @ solution, 1e-3) / seen),
         begin,
-        jac=lambda solution: scaled / np.maximum(scaled @ solution, 1e-3)[:, None],
+        jac=lambda solution: (weights / np.maximum(scaled @ solution, 1e-3))[:, None] * scaled,
         bounds=(0.0, np.inf),
         loss="soft_l1",
         f_scale=_OUTLIER,

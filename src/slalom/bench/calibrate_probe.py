@@ -1,8 +1,9 @@
 """What a real engine is asked in order to learn its step times, and what is read from its answers.
 
 Owns the experiments: prompts of growing length on an idle engine, more and more streams at a time,
-prompts beside running streams, bursts of requests of many sizes. Each gives observations of a span
-with what the engine computed in it. Fits nothing (`calibrate_fit`). Called by `calibrate`.
+prompts beside running streams, all places kept busy with requests of many sizes. Each gives
+observations of a span with what the engine computed in it. Fits nothing (`calibrate_fit`). Called
+by `calibrate`.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from enum import StrEnum
 from functools import partial
 
 from slalom.bench.calibrate_streams import Stream, step_ns, watch
-from slalom.bench.calibrate_work import Shape, Work, burst
+from slalom.bench.calibrate_work import Shape, Work, busy
 from slalom.clock import Clock
 from slalom.engines.protocol import Engine
 from slalom.units import SECOND
@@ -25,9 +26,10 @@ _PREFILLS = (1, 16, 64, 128, 256, 384, 512, 768, 1024)
 _SHORT = 16
 #: Context of streams that write, tokens, as far as the engine's allows.
 _CONTEXTS = (16, 700)
-#: Sizes of a burst's requests: prompts up to the first, answers up to the second, tokens.
-_BURST_TOKENS = (500, 96)
-_BURSTS = 3
+#: Requests that keep all places busy: prompts up to the first, answers up to the second, tokens;
+#: so many for each place, in so many experiments.
+_BUSY_TOKENS = (500, 96)
+_BUSY_EACH, _BUSY = 3, 3
 #: The experiments are repeated so often, as far as there is time.
 _ROUNDS = 5
 #: Output tokens of a stream that is watched: bounds, and the time it may take.
@@ -131,7 +133,7 @@ class Prober:
         if places > 1:
             for width in widths(places - 1)[-2:]:
                 plan += [partial(self._mixed, width, size) for size in prefills[1::2]]
-            plan += [partial(self._burst, number) for number in range(_BURSTS)]
+            plan += [partial(self._busy, number) for number in range(_BUSY)]
         return plan
 
     async def _warm_up(self) -> None:
@@ -194,22 +196,32 @@ class Prober:
             work = Work(pieces, width, context, prefill_pairs=pairs, requests=1)
             self._note(Kind.MIXED, work, ns)
 
-    async def _burst(self, number: int) -> None:
-        """Requests of many sizes at once, more than there are places: what a load is like."""
-        prompt_max, output_max = _BURST_TOKENS
+    async def _busy(self, number: int) -> None:
+        """All places kept busy with requests of many sizes: what a load is like.
+
+        Never more requests than places, as Slalom sends them: those that wait inside an engine
+        may slow it down.
+        """
+        prompt_max, output_max = _BUSY_TOKENS
         prompt_max = max(min(prompt_max, self._context_tokens // 2), 1)
         output_max = max(min(output_max, self._context_tokens // 2 - 1, self._tokens), 1)
+        places = self._shape.places
         sizes = [
             # Far from even, and the same in every round.
             (1 + (index * 619) % prompt_max, 1 + (index * 389) % output_max)
-            for index in range(100 * number + 7, 100 * number + 9 + 2 * self._shape.places)
+            for index in range(100 * number + 7, 100 * number + 7 + _BUSY_EACH * places)
         ]
         await asyncio.sleep(_IDLE_S)
-        tasks = [self._watching(Stream(prompt), output) for prompt, output in sizes]
-        streams = await asyncio.gather(*tasks)
+        unsent, streams = iter(sizes), []
+
+        async def client() -> None:
+            for prompt, output in unsent:
+                streams.append(await self._stream(prompt, output))
+
+        await asyncio.gather(*(client() for _ in range(places)))
         began_ns = min(stream.sent_ns for stream in streams)
         ended_ns = max(stream.arrivals_ns[-1] for stream in streams)
-        self._note(Kind.MIXED, burst(self._shape, sizes), ended_ns - began_ns)
+        self._note(Kind.MIXED, busy(self._shape, sizes), ended_ns - began_ns)
 
     # -- inside ---------------------------------------------------------------------------
 

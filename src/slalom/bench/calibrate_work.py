@@ -1,10 +1,11 @@
 """What an engine computed in a span that was timed, in the terms of a step profile.
 
-Owns the sums over steps, and who is in which step when a burst of requests is sent at once: as the
-twin's llama.cpp has it, which is as good as any rule for engines that batch continuously. Times
-nothing. Called by `calibrate_probe`; read by `calibrate_fit`.
+Owns the sums over steps, and who is in which step while clients keep all places busy: as the twin's
+llama.cpp has it, which is as good as any rule for engines that batch continuously. Times nothing.
+Called by `calibrate_probe`; read by `calibrate_fit`.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,12 +61,14 @@ class Work:
     from_idle: bool = False
 
 
-def burst(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
-    """What it takes to serve requests that are sent at once.
+def busy(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
+    """What it takes to serve requests of which there is one for each place until the last is sent.
+
+    One that comes for another that has ended misses a step: its client had to see the end.
 
     Args:
         shape: Of the engine.
-        sizes: (prompt tokens, output tokens) of each.
+        sizes: (prompt tokens, output tokens) of each, in the order of their sending.
     """
     batching = LlamaCppBatching(
         slots=shape.places,
@@ -73,11 +76,22 @@ def burst(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
         prefix_caching=False,
         kv_unified=shape.kv_unified,
     )
-    for number, (prompt, output) in enumerate(sizes):
-        batching.add(EngineJob(number, prompt, output))
+    unsent = deque(EngineJob(number, *size) for number, size in enumerate(sizes))
+    coming = [unsent.popleft() for _ in range(min(shape.places, len(unsent)))]
     pieces: list[int] = []
     seqs, kv, masked, pairs = 0, 0, 0, 0.0
-    while (batch := batching.plan()) is not None:
+    late: list[EngineJob] = []
+    while True:
+        for job in coming:
+            batching.add(job)
+        coming, late = late, []
+        batch = batching.plan()
+        if batch is None:
+            if not coming:
+                break
+            continue
+        if coming:
+            batch.steps = 1
         reading = [(job.slot, tokens) for job, tokens in batch.reading]
         pieces += batch.steps * shape.pieces([job.slot for job in batch.writing], reading)
         masked += batch.steps * batch.masked_tokens
@@ -93,4 +107,6 @@ def burst(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
         for job in (*batch.writing, *(job for job, _ in batch.reading)):
             if job.written >= job.output_tokens:
                 batching.remove(job)
+                if unsent:
+                    late.append(unsent.popleft())
     return Work(tuple(pieces), seqs, kv, masked, pairs, len(sizes), from_idle=True)

@@ -100,7 +100,7 @@ def one_by_one(
     waits, following = len(holders), 0
     steps_ns, context_ns = pace.steps_ns, pace.context_ns
     while ends or following < len(held):
-        limit = min(window, places) if waits and ends else places
+        limit = min(window, places) if waits and ends else max(places, 1)
         while following < len(held) and len(ends) < limit:
             job = held[following]
             following += 1
@@ -113,9 +113,6 @@ def one_by_one(
             left = job.left if job.attempt is None else max(job.end_clock - begun, 1.0)
             heapq.heappush(ends, (clock + left, index, job))
             index += 1
-        if not ends:  # no place at all: they wait for attempts of other models
-            late += held[following:]
-            break
         end, _, job = heapq.heappop(ends)
         count = len(ends) + 1
         tokens = end - clock

@@ -21,7 +21,7 @@ from slalom.twin.step_costs import cost_of_profile
 _log = logging.getLogger(__name__)
 
 #: Traffic teaches something worth keeping from so many seconds of steps on, …
-_SEEN_MIN_S = 20.0
+_SEEN_MIN_S = 5.0
 #: … if what it taught is off by no more than this.
 _ERROR_MAX = 0.25
 #: Tokens in one step of an engine that does not say.

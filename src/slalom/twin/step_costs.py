@@ -122,7 +122,7 @@ def _fit(law: _Range) -> FittedCost:
                 sequence_ns=sequence_ns,
                 context_ns=profile.decode_kv_ns_per_token,
                 prompt_ns=prompt_ns,
-                request_ns=profile.ingest_ns,
+                request_ns=profile.ingest_ns + profile.join_ns,
                 sequence_sq_ns=square_ns,
                 prompt_pair_ns=profile.prefill_attention_ns_per_token_ctx,
                 free_tokens=free_tokens,

@@ -20,6 +20,7 @@ from slalom.policies import pathological
 from slalom.policies.admission import DropLate, OpenAdmission
 from slalom.policies.ordering import Edf
 from slalom.policies.registry import POLICIES, build
+from slalom.policies.saber import Saber
 from slalom.testing.checker import Checker
 from slalom.testing.scripted_planner import EveryLever
 from slalom.testing.swarm_naps import with_naps
@@ -190,6 +191,7 @@ _EXTREMES: dict[str, tuple[type[Any], ...]] = {
 _VARIANTS: dict[str, tuple[Any, ...]] = {
     "drop-late": (DropLate(grace_ms=500),),
     "edf": (Edf(ageing_ms=3_000),),
+    "saber": (Saber(published_program=True), Saber(law="fit", expected_length=True)),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.policies.registry import policies
+from slalom.testing.swarm_naps import with_naps
 from slalom.twin.bound_api import Bound, bound
 from slalom.twin.bound_jobs import jobs_of
 from slalom.twin.bound_upper import upper_bound
@@ -55,6 +56,18 @@ def test_no_policy_that_pauses_and_no_client_is_above_the_bound(batch: int) -> N
             refused += meter.tallies.total(1).refused
     assert paused > _BATCH
     assert refused > 0
+
+
+def test_no_policy_whose_replicas_sleep_is_above_the_bound() -> None:
+    wakes = 0
+    for seed in range(30):
+        scenario = with_naps(random_scenario(2_000 + seed), seed)
+        upper = _upper(scenario)
+        for rules in POLICIES[::4]:
+            meter = metered(replace(scenario, policies=rules))
+            assert meter.good_whole <= upper, f"seed {seed}"
+            wakes += meter.usage().wakes
+    assert wakes > 10
 
 
 def test_the_bound_allows_for_what_pauses_can_gain() -> None:

@@ -1,8 +1,12 @@
 """The predictor as planners see it, told by hand of attempts whose times are known."""
 
+import random
 from collections.abc import Callable
+from math import isfinite
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slalom.core.planning import Moment, Observation
 from slalom.core.request import StepCost
@@ -156,3 +160,38 @@ def test_the_tasks_whose_margins_are_remembered_are_bounded() -> None:
         world.tell(Moment.OVER, attempt.told(11, world.now_ns), finished=True)
         world.now_ns += 10 * MS
     assert len(world.predictor._margins) <= 256
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([None, _COST, StepCost(1.0)]))
+def test_whatever_happens_the_cost_stays_one_that_can_be_planned_with(
+    seed: int, prior: StepCost | None
+) -> None:
+    rng = random.Random(seed)
+    place = Place(prior, places=rng.choice([1, 4, 100]))
+    world = World(place)
+    running: list[Try] = []
+    scale = rng.choice([1, 1_000, MS, 1_000 * MS])
+    for number in range(300):
+        world.now_ns += rng.choice([0, 0, 1, rng.randint(0, 100)]) * scale
+        place.beside = rng.choice([0, 0, 7])
+        if not running or rng.random() < 0.3:
+            request = request_of(f"r{number}", prompt=rng.choice([0, 5, 5_000]))
+            running.append(Try(request, started_ns=world.now_ns, replica_id=rng.choice("ab")))
+            world.tell(Moment.STARTED, running[-1])
+            continue
+        attempt = rng.choice(running)
+        written = attempt.output_tokens + rng.choice([0, 1, 1, 40])
+        if rng.random() < 0.3:
+            running.remove(attempt)
+            attempt.output_tokens = written
+            world.tell(Moment.OVER, attempt, finished=rng.random() < 0.7)
+        else:
+            world.tell(Moment.TOLD, attempt.told(max(written, 1), world.now_ns))
+    cost = world.predictor.cost("m", 3)
+    steps = [cost.of(count, 100 * count, 50) for count in range(1, place.places + 1)]
+    assert all(isfinite(step) and step > 0 for step in steps)
+    assert steps == sorted(steps)
+    assert isfinite(cost.reading_ns(1_000))
+    assert cost.request_ns >= 0
+    assert 1 <= world.predictor.margin("chat") <= 3

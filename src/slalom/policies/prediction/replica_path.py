@@ -223,7 +223,7 @@ class ReplicaPath:
         if span_ns > 0:
             if self._sequences:
                 count = min(float(self._sequences), self._sequences_max)
-                made = span_ns / cost.of(count, self._context, 0.0)
+                made = span_ns / max(cost.of(count, self._context, 0.0), 1.0)
                 steps, seqs, squares, context, others = self._sums
                 self._sums = (
                     steps + made,

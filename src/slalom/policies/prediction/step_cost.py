@@ -48,6 +48,8 @@ _FIT_EVERY_NS = 250 * MS
 _GOOD_FIT_EVERY_NS = 1_000 * MS
 _GOOD = 0.03
 _FIRST_FITS = 20
+#: No step takes less.
+_STEP_MIN_NS = 1.0 * US
 #: A span that is off by more than this, and by more than the kind's usual noise, loses weight.
 _OUTLIER, _OUTLIER_SPREADS = 0.1, 3.0
 #: A span of a known kind is odd if it is off by so much (a logarithm) against the kind's past.
@@ -211,7 +213,7 @@ class StepTimes:
             known_ns = _dot(row[:4], self._terms) + row[6] * self._terms[6]
             waited = min(span.thought_steps, 1.0) * known_ns
             row = (0.0, 0.0, 0.0, 0.0, row[4], row[5], 0.0, 1.0, waited)
-        expected_ns = known_ns + _dot(row, self._terms)
+        expected_ns = max(known_ns + _dot(row, self._terms), _STEP_MIN_NS)
         if span.weight <= 0.0:
             return expected_ns
         took_ns = float(span.took_ns)
@@ -318,7 +320,7 @@ class StepTimes:
         step, rising, bending, context, prompt, pair, beside, request, _ = self._terms
         self.beside_ns = beside
         self.cost = StepCost(
-            step_ns=max(step, 1.0 * US),
+            step_ns=max(step, _STEP_MIN_NS),
             sequence_ns=2.0 * rising,
             context_ns=context,
             prompt_ns=prompt,

@@ -31,7 +31,6 @@ LAW = StepProfile(
     dense_ns_per_token=50 * US,
     decode_seq_ns=300 * US,
     decode_kv_ns_per_token=400,
-    decode_masked_ns_per_token=90,
     prefill_attention_ns_per_token_ctx=60,
     ingest_ns=MS,
     join_ns=3 * MS / 2,
@@ -50,7 +49,7 @@ def _observations(law: StepProfile, *, noise: float = 0.0) -> list[Observation]:
         ns += round(law.ingest_ns) if idle else 0
         ns += round(law.join_ns) if size else 0
         pairs = size**2 / 2
-        work = Work((seqs + size,), seqs, kv, 0, pairs, requests=int(size > 0), from_idle=idle)
+        work = Work((seqs + size,), seqs, kv, pairs, int(size > 0), from_idle=idle)
         for _ in range(3):
             factor = 1 + noise * rng.random()
             found.append(Observation(number, kind, work, round(ns * factor)))
@@ -156,8 +155,6 @@ def test_the_work_of_busy_places_takes_the_twin_as_long_as_it_says(kv_unified: b
     ns = len(work.pieces) * LAW.dense_flat_ns
     ns += sum(size - 1 for size in work.pieces) * LAW.dense_ns_per_token
     ns += work.decode_seqs * LAW.decode_seq_ns + work.kv_tokens * LAW.decode_kv_ns_per_token
-    ns += work.masked_tokens * LAW.decode_masked_ns_per_token
-    assert (work.masked_tokens == 0) == kv_unified
     ns += work.prefill_pairs * LAW.prefill_attention_ns_per_token_ctx
     ns += work.requests * LAW.join_ns + LAW.ingest_ns
     assert ended_ns == pytest.approx(ns, rel=1e-6)

@@ -160,13 +160,7 @@ class Stepped:
             job.joined = True
         writing = [job for job in active if job.written and job.missing == 1]
         reading = [job for job in active if job not in writing]
-        for piece in self.pieces(writing + reading):
-            total += dense(len(piece))
-            own = [job for job in writing if self.rules.slots and self.slots.index(job) in piece]
-            if own and not self.rules.kv_unified:
-                longest = max(job.sent.prompt + job.written for job in own)
-                lacking = sum(longest - job.sent.prompt - job.written for job in own)
-                total += lacking * ticks(p.decode_masked_ns_per_token)
+        total += sum(dense(piece) for piece in self.pieces(writing + reading))
         if writing:
             context = sum(job.sent.prompt + job.written for job in writing)
             total += ticks(p.decode_flat_ns) + len(writing) * ticks(p.decode_seq_ns)
@@ -175,14 +169,14 @@ class Stepped:
         doubled = sum(job.planned * (2 * job.computed + job.planned) for job in reading)
         return total + doubled * pair // 2
 
-    def pieces(self, active: Sequence[Job]) -> list[list[int]]:
-        """What is computed at once of a step's tokens: the slot of each."""
+    def pieces(self, active: Sequence[Job]) -> list[int]:
+        """Sizes in which a step's tokens are computed, token by token."""
         found = []
         if self.rules.kv_unified:
             tokens = sum(job.planned for job in active)
             piece = self.rules.micro_batch or tokens
             while tokens > 0:
-                found.append([-1] * min(piece, tokens))
+                found.append(min(piece, tokens))
                 tokens -= piece
             return found
         left = [self.slots.index(job) for job in active for _ in range(job.planned)]
@@ -192,14 +186,14 @@ class Stepped:
                 if not neighbours or slot == neighbours[-1] + 1:
                     neighbours.append(slot)
             del neighbours[self.rules.micro_batch :]
-            together: list[int] = []
-            while len(together) + len(neighbours) <= self.rules.micro_batch:
+            size = 0
+            while size + len(neighbours) <= self.rules.micro_batch:
                 for slot in neighbours:
                     left.remove(slot)
-                together += neighbours
+                size += len(neighbours)
                 if not all(slot in left for slot in neighbours):
                     break
-            found.append(together)
+            found.append(size)
         return found
 
     def finish_step(self, now: int) -> None:

@@ -23,7 +23,6 @@ PROFILE = StepProfile(
     decode_flat_ns=90_000,
     decode_seq_ns=7_000.5,
     decode_kv_ns_per_token=333.033,
-    decode_masked_ns_per_token=77.0007,
     prefill_attention_ns_per_token_ctx=1.2345,
     ingest_ns=2_000_000.5,
     join_ns=400_000.25,

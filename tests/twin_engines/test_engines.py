@@ -74,7 +74,7 @@ def test_a_long_prompt_is_read_in_chunks_and_those_who_write_go_on() -> None:
 
 def test_slots_with_their_own_caches_are_computed_with_their_neighbours() -> None:
     def sizes(*tokens: tuple[int, int], most: int = 512) -> list[int]:
-        return [piece.tokens for piece in pieces_of(tokens, most)]
+        return list(pieces_of(tokens, most))
 
     assert sizes((0, 1), (1, 1), (2, 1)) == [3]
     assert sizes((0, 1), (2, 1)) == [1, 1]
@@ -94,22 +94,6 @@ def test_a_prompt_costs_more_where_it_cannot_be_computed_with_those_who_write() 
         engine.start(2, 50, 1, 20 * MS)
         first_ns.append(firsts(drain(engine))[2])
     assert first_ns[1] - first_ns[0] == 5 * MS, "one more piece"
-
-
-def test_a_short_sequence_beside_a_long_one_looks_at_as_many_places() -> None:
-    masking = replace(PROFILE, decode_masked_ns_per_token=50)
-
-    def paces(profile: StepProfile, prompts: tuple[int, int], *, kv_unified: bool) -> int:
-        engine = LlamaCppEngine(profile, slots=2, kv_unified=kv_unified).build(0)
-        for job, prompt in enumerate(prompts):
-            engine.start(job, prompt, 11, 0)
-        return max(ends(drain(engine)).values())
-
-    for prompts, masked in (((400, 100), 300), ((250, 250), 0)):
-        plain, more = [paces(law, prompts, kv_unified=False) for law in (PROFILE, masking)]
-        assert more - plain == 10 * masked * 50
-    plain, more = [paces(law, (400, 100), kv_unified=True) for law in (PROFILE, masking)]
-    assert more == plain, "of one pool for all it is not known"
 
 
 def test_a_request_is_placed_once_in_the_step_that_begins_to_read_it() -> None:

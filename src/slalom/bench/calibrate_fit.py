@@ -99,8 +99,7 @@ class _Candidate:
     error_max: float
 
     def profile(self, name: str, source: str) -> StepProfile:
-        values = (float(value) for value in self.coefficients)
-        step, token, seq, kv, masked, pair, ingest, join = values
+        step, token, seq, kv, pair, ingest, join = (float(value) for value in self.coefficients)
         # What the host and what a flat batch costs cannot be told apart from outside.
         return StepProfile(
             name=name,
@@ -110,7 +109,6 @@ class _Candidate:
             dense_ns_per_token=token,
             decode_seq_ns=seq,
             decode_kv_ns_per_token=kv,
-            decode_masked_ns_per_token=masked,
             prefill_attention_ns_per_token_ctx=pair,
             ingest_ns=ingest,
             join_ns=join,
@@ -126,7 +124,6 @@ def _row(work: Work, flat_tokens: int) -> list[float]:
         sum(max(piece - flat_tokens, 0) for piece in work.pieces),
         work.decode_seqs,
         work.kv_tokens,
-        work.masked_tokens,
         work.prefill_pairs,
         float(work.from_idle),
         work.requests,

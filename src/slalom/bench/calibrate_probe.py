@@ -127,7 +127,7 @@ class Prober:
         for context in _CONTEXTS:
             plan += [partial(self._decode, group, (context,)) for group in groups]
         if not self._shape.kv_unified and places > 1:
-            # Short streams beside a long one.
+            # Short streams beside a long one, which they are computed with.
             uneven = tuple(reversed(_CONTEXTS))
             plan.append(partial(self._decode, groups[min(places, 4) - 1], uneven))
         if places > 1:
@@ -171,8 +171,7 @@ class Prober:
             middle_ns = (streams[0].arrivals_ns[0] + streams[0].arrivals_ns[-1]) // 2
             pieces = self._shape.pieces(places, ())
             context = _context(streams, middle_ns)
-            masked = sum(max(sizes) - size for size in sizes)
-            self._note(Kind.DECODE, Work(pieces, len(places), context, masked), ns)
+            self._note(Kind.DECODE, Work(pieces, len(places), context), ns)
 
     async def _mixed(self, width: int, prompt_tokens: int) -> None:
         """A prompt that comes while `width` streams write: the step that reads it holds them up."""

@@ -36,8 +36,7 @@ class Shape:
         """
         most = self.micro_batch or 1 << 30
         if not self.kv_unified:
-            tokens = [*((place, 1) for place in writing), *reading]
-            return tuple(piece.tokens for piece in pieces_of(tokens, most))
+            return pieces_of([*((place, 1) for place in writing), *reading], most)
         whole, rest = divmod(len(writing) + sum(count for _, count in reading), most)
         return (most,) * whole + ((rest,) if rest else ())
 
@@ -51,8 +50,6 @@ class Work:
     #: Tokens written by streams that wrote before, and the context they looked at.
     decode_seqs: int = 0
     kv_tokens: int = 0
-    #: What they had less than the longest of their piece.
-    masked_tokens: int = 0
     #: Pairs of a prompt's token and one before it.
     prefill_pairs: float = 0.0
     #: Requests whose reading began.
@@ -79,7 +76,7 @@ def busy(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
     unsent = deque(EngineJob(number, *size) for number, size in enumerate(sizes))
     coming = [unsent.popleft() for _ in range(min(shape.places, len(unsent)))]
     pieces: list[int] = []
-    seqs, kv, masked, pairs = 0, 0, 0, 0.0
+    seqs, kv, pairs = 0, 0, 0.0
     late: list[EngineJob] = []
     while True:
         for job in coming:
@@ -94,7 +91,6 @@ def busy(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
             batch.steps = 1
         reading = [(job.slot, tokens) for job, tokens in batch.reading]
         pieces += batch.steps * shape.pieces([job.slot for job in batch.writing], reading)
-        masked += batch.steps * batch.masked_tokens
         for job in batch.writing:
             seqs += batch.steps
             kv += batch.steps * job.context + batch.steps * (batch.steps - 1) // 2
@@ -109,4 +105,4 @@ def busy(shape: Shape, sizes: Sequence[tuple[int, int]]) -> Work:
                 batching.remove(job)
                 if unsent:
                     late.append(unsent.popleft())
-    return Work(tuple(pieces), seqs, kv, masked, pairs, len(sizes), from_idle=True)
+    return Work(tuple(pieces), seqs, kv, pairs, len(sizes), from_idle=True)

@@ -95,8 +95,6 @@ class Batch:
     #: Sizes of the pieces in which the engine computes a step's tokens, where it has rules of
     #: its own for them.
     pieces: tuple[int, ...] = ()
-    #: Tokens that those who write have less than the longest of their piece, summed.
-    masked_tokens: int = 0
 
 
 class Batching(Protocol):

@@ -10,7 +10,6 @@ show it (see `pieces_of`); no code of it.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from slalom.errors import ConfigError
 from slalom.twin.engine_jobs import Batch, EngineJob
@@ -122,19 +121,10 @@ class LlamaCppBatching:
         if not batch.reading:
             batch.steps = min(job.output_tokens - job.written for job in writing)
         if not self._kv_unified:
-            self._divide(batch)
+            by_slot = [(job.slot, 1) for job in writing]
+            by_slot += [(job.slot, chunk) for job, chunk in batch.reading]
+            batch.pieces = pieces_of(by_slot, self._micro_batch)
         return batch
-
-    def _divide(self, batch: Batch) -> None:
-        """Say in which pieces a step is computed."""
-        tokens = [(job.slot, 1) for job in batch.writing]
-        tokens += [(job.slot, chunk) for job, chunk in batch.reading]
-        pieces = pieces_of(tokens, self._micro_batch)
-        batch.pieces = tuple(piece.tokens for piece in pieces)
-        contexts = {job.slot: job.context for job in batch.writing}
-        for piece in pieces:
-            own = [contexts.pop(slot) for slot in piece.slots if slot in contexts]
-            batch.masked_tokens += sum(max(own) - context for context in own)
 
     def _place(self, job: EngineJob) -> None:
         """Give a job the free slot that remembers most of its prompt, else the longest unused."""
@@ -156,22 +146,8 @@ class LlamaCppBatching:
         return min(slot.tokens, job.prefix.tokens, job.prompt_tokens - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What is computed at once."""
-
-    slots: tuple[int, ...]
-    #: Of each of them.
-    tokens_each: int
-
-    @property
-    def tokens(self) -> int:
-        """Of all of them."""
-        return len(self.slots) * self.tokens_each
-
-
-def pieces_of(tokens: Iterable[tuple[int, int]], most: int) -> list[Piece]:
-    """The pieces in which llama.cpp computes a step when each slot has its own KV cache.
+def pieces_of(tokens: Iterable[tuple[int, int]], most: int) -> tuple[int, ...]:
+    """The sizes in which llama.cpp computes a step when each slot has its own KV cache.
 
     A piece takes as many tokens of each of its slots, and slots that follow one another by number:
     two streams in slots 0 and 1 are one piece, in 0 and 2 they are two, and a prompt beside them
@@ -189,8 +165,8 @@ def pieces_of(tokens: Iterable[tuple[int, int]], most: int) -> list[Piece]:
             if entry[0] == together[-1][0] + 1 and len(together) < most:
                 together.append(entry)
         each = min(*(count for _, count in together), most // len(together))
-        found.append(Piece(tuple(slot for slot, _ in together), each))
+        found.append(each * len(together))
         for entry in together:
             entry[1] -= each
         left = [entry for entry in left if entry[1]]
-    return found
+    return tuple(found)

@@ -201,7 +201,6 @@ class StepEngine(Generic[J]):
             *(writers, context, tokens, pairs, self._micro_batch),
             joins=joins,
             pieces=batch.pieces,
-            masked_tokens=batch.masked_tokens,
         )
         growth = writers * profile.kv_ticks * self._slowdown
         run = self._run = _Run(batch, now, first * self._slowdown, growth)

@@ -38,9 +38,6 @@ class StepProfile:
     decode_flat_ns: float = 0.0
     decode_seq_ns: float = 0.0
     decode_kv_ns_per_token: float = 0.0
-    #: The same where sequences are computed together: for each token that one has less than the
-    #: longest, because it looks at as many places and finds them empty.
-    decode_masked_ns_per_token: float = 0.0
     #: Attention of prompts: for each pair of a prompt token and a token it looks at.
     prefill_attention_ns_per_token_ctx: float = 0.0
     #: From a request's coming to the engine's knowing of it, once a request.
@@ -97,7 +94,6 @@ class StepProfile:
         *,
         joins: int = 0,
         pieces: Sequence[int] = (),
-        masked_tokens: int = 0,
     ) -> int:
         """Exact time of one step in ticks; an integer, linear in `kv_tokens`.
 
@@ -109,7 +105,6 @@ class StepProfile:
             micro_batch: The dense part runs in pieces of at most so many tokens; 0 for one piece.
             joins: Requests of which it is the first step.
             pieces: The sizes of the pieces, tokens, where `micro_batch` alone does not say them.
-            masked_tokens: What sequences have less than the longest of their piece, summed.
         """
         laws = self._laws
         tokens = decode_seqs + prefill_tokens
@@ -123,7 +118,6 @@ class StepProfile:
             ticks += laws.dense(tokens)
         if decode_seqs:
             ticks += laws.decode_flat + decode_seqs * laws.decode_seq + kv_tokens * laws.kv
-            ticks += masked_tokens * laws.masked
         if prefill_ctx_doubled:
             ticks += prefill_ctx_doubled * laws.pair // 2
         return ticks
@@ -148,7 +142,6 @@ class StepProfile:
             decode_flat=_ticks(self.decode_flat_ns),
             decode_seq=_ticks(self.decode_seq_ns),
             kv=_ticks(self.decode_kv_ns_per_token),
-            masked=_ticks(self.decode_masked_ns_per_token),
             pair=_ticks(self.prefill_attention_ns_per_token_ctx),
             ingest=_ticks(self.ingest_ns),
             join=_ticks(self.join_ns),
@@ -198,7 +191,6 @@ class _Laws:
     decode_flat: int
     decode_seq: int
     kv: int
-    masked: int
     pair: int
     ingest: int
     join: int

@@ -98,11 +98,15 @@ async def house(
     places: int = 4,
     embeddings: bool = True,
     admission: Planning | None = None,
+    sleep_level: int = 0,
 ) -> AsyncIterator[House]:
     """Start a house, and take it down again."""
     launchers = launchers or {"a": FakeLauncher()}
     scheduler = Scheduler(
-        [ModelSpec(name, "host", need_bytes, places) for name in launchers],
+        [
+            ModelSpec(name, "host", need_bytes, places, sleep_level=sleep_level)
+            for name in launchers
+        ],
         [DeviceSpec("host", budget_bytes)],
         replace(policies(), admission=admission) if admission else policies(),
         scheduler_params,

@@ -9,9 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from slalom.core.events import FailureKind
+from slalom.core.params import SchedulerParams
 from slalom.gateway.params import GatewayParams, ServedModel
 from slalom.testing import FakeLauncher, FakeLoad, FakeScript, FakeTimings, Fault, FaultKind
-from slalom.units import MS
+from slalom.units import MIB, MS
 from tests.gateway.house import House, chat, house
 
 CHAT = "/v1/chat/completions"
@@ -177,3 +178,20 @@ async def _read(request: Any) -> int:
     async with request as reply:
         await reply.read()
         return int(reply.status)
+
+
+async def test_models_and_metrics_tell_who_sleeps() -> None:
+    at_once = SchedulerParams(swap_patience_ns=0, min_residency_ns=0)
+    launchers = {"a": FakeLauncher(), "b": FakeLauncher()}
+    async with house(
+        launchers, budget_bytes=100 * MIB, scheduler_params=at_once, sleep_level=2
+    ) as world:
+        for model in "ab":
+            status, _, _ = await world.post("/v1/chat/completions", chat(model))
+            assert status == 200
+        _, card, _ = await world.get("/v1/models/a")
+        assert card["slalom"]["state"] == "asleep"
+        assert card["slalom"]["bytes"] == 0
+        async with world.http.get(f"{world.url}/metrics") as reply:
+            text = await reply.text()
+        assert 'slalom_model_state{model="a",state="asleep"} 1.0' in text

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
@@ -29,7 +30,7 @@ from slalom.testing.virtual_loop import run_virtual
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.noise import stream
 from slalom.twin.run import build_scheduler, run
-from slalom.twin.scenario import Arrival, HostDelays, LoadLaw, Scenario, TwinModel
+from slalom.twin.scenario import Arrival, HostDelays, LoadLaw, Scenario, SleepLaw, TwinModel
 from slalom.units import MIB, MS, SECOND
 
 _LAW = StepLaw(prefill_ns_per_token=130_003, token_ns=7_000_001, neighbour_ns=1_300_007)
@@ -94,10 +95,32 @@ def _scenario(seed: int, chosen: Policies, *, levers: bool = False) -> Scenario:
     )
 
 
+def _with_naps(scenario: Scenario) -> Scenario:
+    """The same, with models that sleep; a fake engine asleep keeps a fifth of its memory."""
+    models = [
+        replace(
+            model,
+            spec=replace(
+                model.spec,
+                sleep_level=1,
+                host_bytes=model.spec.bytes_needed,
+                residual_bytes=model.spec.bytes_needed // 5,
+            ),
+            sleep=SleepLaw(fixed_ns=90_000_007 + 10_000_019 * index, bytes_per_s=1 << 80),
+        )
+        for index, model in enumerate(scenario.models)
+    ]
+    ram = DeviceSpec("ram", 130 * MIB)
+    gpu = replace(scenario.devices[0], host=ram.id)
+    return replace(scenario, models=tuple(models), devices=(gpu, ram))
+
+
 def _launcher(model: TwinModel) -> FakeLauncher:
-    law = model.step
+    law, nap_ns = model.step, model.sleep.fixed_ns
     script = FakeScript(
-        timings=FakeTimings(law.prefill_ns_per_token, law.token_ns, law.neighbour_ns),
+        timings=FakeTimings(
+            law.prefill_ns_per_token, law.token_ns, law.neighbour_ns, nap_ns, nap_ns
+        ),
         places=model.spec.places,
         memory_bytes=model.spec.bytes_needed,
     )
@@ -164,6 +187,18 @@ def test_live_and_twin_write_the_same_journal(seed: int, kinds: dict[str, str]) 
     assert ends["done"] > 20, "a parity of idle worlds proves nothing"
     assert ends["cancelled"] > 2
     assert dict(twin.snapshot.counters)["evictions"] > 2
+    assert replay(build_scheduler(scenario), live) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_models_that_sleep_too(seed: int) -> None:
+    scenario = _with_naps(_scenario(seed, policies()))
+    twin = run(scenario)
+    live = run_virtual(lambda clock: _live(clock, scenario))
+    _compare(live, twin.entries)
+    counters = dict(twin.snapshot.counters)
+    assert counters["sleeps_done"] > 2
+    assert counters["wakes_done"] > 1
     assert replay(build_scheduler(scenario), live) is None
 
 

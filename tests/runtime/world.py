@@ -58,11 +58,13 @@ class World:
         params: SchedulerParams | None = None,
         admission: Planning | None = None,
         journal: Callable[[Scheduler], JournalWriter] | None = None,
+        sleep_level: int = 0,
     ) -> None:
         self.launchers = launchers
+        rest = {"sleep_level": sleep_level, "host_bytes": need if sleep_level == 1 else 0}
         self.scheduler = Scheduler(
-            [ModelSpec(name, "host", need, places) for name in launchers],
-            [DeviceSpec("host", budget)],
+            [ModelSpec(name, "host", need, places, **rest) for name in launchers],  # type: ignore[arg-type]
+            [DeviceSpec("host", budget, host="ram"), DeviceSpec("ram", 10 * budget)],
             replace(policies(), admission=admission) if admission else policies(),
             params,
         )

@@ -224,6 +224,17 @@ class ModelSection(Section):
         description="Replicas to hold while there is demand; only the first may evict others.",
     )
     pinned: bool = Field(default=False, description="Load it at start and never evict it.")
+    sleep_level: Literal[0, 1, 2] = Field(
+        0,
+        description="How a replica that gives way sleeps instead of ending, where its engine can: "
+        "0 not at all, 1 with its weights in host memory, 2 without them.",
+    )
+    sleep_memory: AutoSize = Field(
+        AUTO, description="Host memory it takes asleep at level 1: its weights; auto is memory."
+    )
+    sleep_residual: Size = Field(
+        0, description="Memory a sleeping replica keeps on its device (vLLM: about 1GiB)."
+    )
     max_tokens_default: int | None = Field(
         None,
         ge=1,

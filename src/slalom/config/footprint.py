@@ -41,6 +41,9 @@ def model_specs(config: Config) -> tuple[ModelSpec, ...]:
             places=model.engine.places,
             replicas=model.replicas,
             pinned=model.pinned,
+            sleep_level=model.sleep_level,
+            host_bytes=sleep_bytes(model),
+            residual_bytes=model.sleep_residual,
         )
         for model in config.models
     )
@@ -64,6 +67,13 @@ def bytes_needed(model: ModelSection) -> int:
             "write memory: and its size, such as 18GiB"
         )
     return 0
+
+
+def sleep_bytes(model: ModelSection) -> int:
+    """Bytes of host memory that one replica takes while it sleeps."""
+    if model.sleep_level != 1:
+        return 0
+    return bytes_needed(model) if model.sleep_memory == AUTO else int(model.sleep_memory)
 
 
 def llama_cpp_bytes(engine: LlamaCppEngine) -> int:

@@ -68,6 +68,7 @@ def device_specs(config: Config, *, available: int | None = None) -> tuple[Devic
             id=device.id,
             budget_bytes=_budget(device, available),
             window=auto_window() if device.window == AUTO else int(device.window),
+            host=device.host or "",
         )
         for device in config.devices
     )

@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from slalom.config.engine_sections import LlamaCppEngine, ModelSection
+from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.config.fields import Section
 from slalom.config.nearest import nearest
 from slalom.config.scheduler_section import SchedulerSection
@@ -85,6 +85,27 @@ class Config(Section):
                 _known(f"{at}.tasks", task, "task", tasks)
         for index, rule in enumerate(self.rules):
             _known(f"rules[{index}].task", rule.task, "task", tasks)
+        return self
+
+    @model_validator(mode="after")
+    def _sleepers_can_sleep(self) -> Self:
+        hosts = {device.id: device.host for device in self.devices}
+        for index, device in enumerate(self.devices):
+            others = [name for name in hosts if name != device.id]
+            _known(f"devices[{index}].host", device.host, "other device", others)
+        for index, model in enumerate(self.models):
+            at, engine = f"models[{index}].sleep_level", model.engine
+            if not model.sleep_level:
+                continue
+            if not isinstance(engine, CommandEngine) or engine.sleep == "none":
+                raise ValueError(
+                    f"{at}: its engine cannot sleep; a command can whose engine has sleep: vllm"
+                )
+            if model.sleep_level == 1 and hosts[model.device] is None:
+                raise ValueError(
+                    f"{at}: device {model.device!r} has no host memory to sleep in; give it "
+                    "host: NAME of a device with the budget, or use level 2"
+                )
         return self
 
     @model_validator(mode="after")

@@ -149,6 +149,11 @@ class DeviceSection(Section):
         description="Requests in flight over all replicas of the device, which share its "
         "compute; 0 for no bound, auto for one from the machine's cores.",
     )
+    host: str | None = Field(
+        None,
+        min_length=1,
+        description="Device that is the host memory in which its models sleep at level 1.",
+    )
 
 
 class TaskSection(Section):

@@ -18,6 +18,8 @@ from slalom.errors import EngineError
 
 #: Time an engine has to answer a health check or for its gauges, seconds.
 PROBE_TIMEOUT_S = 5.0
+#: From this sleep level on, the weights must be read again.
+_WEIGHTS_DROPPED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,11 @@ class SleepPaths:
     #: Path of the sleep call; ``{level}`` becomes the level.
     sleep: str = "/sleep?level={level}"
     wake: str = "/wake_up"
+    #: (path, body) of the calls that bring the weights back after a wake from level 2.
+    reload: tuple[tuple[str, bytes], ...] = (
+        ("/collective_rpc", b'{"method": "reload_weights"}'),
+        ("/reset_prefix_cache", b""),
+    )
     timeout_s: float = 120.0
 
 
@@ -64,7 +71,8 @@ class HttpEngine:
         self._metrics_path = metrics_path
         self._sleep_paths = sleep_paths or SleepPaths()
         self._before_stop = before_stop
-        self._asleep = False
+        #: Level at which it sleeps; 0 while it is awake.
+        self._sleep_level = 0
         self._stopping: asyncio.Future[None] | None = None
         self._stopped = asyncio.Event()
 
@@ -116,7 +124,7 @@ class HttpEngine:
                 retryable=False,
             )
         await self._command(self._sleep_paths.sleep.format(level=level))
-        self._asleep = True
+        self._sleep_level = level
 
     async def wake(self) -> None:
         """Undo `sleep`.
@@ -124,14 +132,17 @@ class HttpEngine:
         Raises:
             EngineError: It refused, or was not asleep.
         """
-        if not self._asleep:
+        if not self._sleep_level:
             raise EngineError(
                 f"{self.upstream.where}: the engine is not asleep",
                 code=FailureKind.REFUSED,
                 retryable=False,
             )
         await self._command(self._sleep_paths.wake)
-        self._asleep = False
+        if self._sleep_level >= _WEIGHTS_DROPPED:
+            for path, body in self._sleep_paths.reload:
+                await self._command(path, body)
+        self._sleep_level = 0
 
     async def wait_closed(self) -> str:
         """Return when the process has ended, with what it said last.
@@ -160,8 +171,9 @@ class HttpEngine:
             await self.process.stop(grace_s)
         self._stopped.set()
 
-    async def _command(self, path: str) -> None:
-        status, _ = await self.upstream.fetch("POST", path, timeout_s=self._sleep_paths.timeout_s)
+    async def _command(self, path: str, body: bytes = b"") -> None:
+        timeout_s = self._sleep_paths.timeout_s
+        status, _ = await self.upstream.fetch("POST", path, timeout_s=timeout_s, body=body)
         if not 200 <= status < 300:
             raise EngineError(
                 f"{self.upstream.where}{path}: the engine answered {status}; "

@@ -143,6 +143,7 @@ class ColdRoutes:
                         "running": replica.running,
                         "bytes": replica.booked_bytes,
                         "measured_bytes": replica.measured_bytes,
+                        "host_bytes": replica.host_bytes,
                     }
                     for replica in state.replicas
                 ],

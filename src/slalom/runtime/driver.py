@@ -20,7 +20,9 @@ from slalom.core.actions import (
     EndRequest,
     LoadReplica,
     SetTimer,
+    SleepReplica,
     UnloadReplica,
+    WakeReplica,
 )
 from slalom.core.events import (
     AttemptFailed,
@@ -317,6 +319,10 @@ class Runtime:
                 self._supervisor.load(action)
             case UnloadReplica():
                 self._supervisor.unload(action)
+            case SleepReplica():
+                self._supervisor.sleep(action)
+            case WakeReplica():
+                self._supervisor.wake(action)
             case SetTimer():
                 self._set_timer(action.at_ns)
             case DrainComplete():

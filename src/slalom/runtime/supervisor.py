@@ -1,23 +1,30 @@
-"""Brings replicas up and down, and watches those that live.
+"""Brings replicas up and down, puts them to sleep and wakes them, and watches those that live.
 
 Owns one task for each life of a replica: launch, measure, watch, stop. Decides nothing: it does
-what `LoadReplica` and `UnloadReplica` ask and reports what happens, fenced by the epoch. Every
-life it is told to begin ends in exactly one `ReplicaGone`.
+what `LoadReplica`, `SleepReplica`, `WakeReplica` and `UnloadReplica` ask and reports what happens,
+fenced by the epoch. Every life it is told to begin ends in exactly one `ReplicaGone`.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from slalom.clock import Clock
-from slalom.core.actions import LoadReplica, UnloadCause, UnloadReplica
+from slalom.core.actions import (
+    LoadReplica,
+    SleepReplica,
+    UnloadCause,
+    UnloadReplica,
+    WakeReplica,
+)
 from slalom.core.events import (
     Event,
     FailureKind,
     LoadProgress,
     MemorySampled,
+    ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
@@ -52,6 +59,13 @@ class _Life:
     engine: Engine | None = None
     unload_asked: asyncio.Event = field(default_factory=asyncio.Event)
     cause: UnloadCause = UnloadCause.SHUTDOWN
+    #: Falls asleep or wakes.
+    nap: "asyncio.Task[None] | None" = None
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it falls asleep or wakes."""
+        return self.nap is not None and not self.nap.done()
 
 
 class Supervisor:
@@ -102,6 +116,45 @@ class Supervisor:
         life.cause = action.cause
         life.unload_asked.set()
 
+    def sleep(self, action: SleepReplica) -> None:
+        """Let a life fall asleep."""
+        self._begin_nap(action, lambda engine: engine.sleep(action.level))
+
+    def wake(self, action: WakeReplica) -> None:
+        """Wake a life that sleeps."""
+        self._begin_nap(action, lambda engine: engine.wake())
+
+    def _begin_nap(
+        self, action: SleepReplica | WakeReplica, move: Callable[[Engine], Awaitable[None]]
+    ) -> None:
+        """Do it beside the life's own task; a life that is over needs neither."""
+        life = self._lives.get((action.replica_id, action.epoch))
+        if life is not None and life.engine is not None:
+            life.nap = asyncio.get_running_loop().create_task(
+                self._nap(life, life.engine, action, move), name=f"replica {life.replica_id} nap"
+            )
+
+    async def _nap(
+        self,
+        life: _Life,
+        engine: Engine,
+        action: SleepReplica | WakeReplica,
+        move: Callable[[Engine], Awaitable[None]],
+    ) -> None:
+        try:
+            await move(engine)
+            measured = await engine.memory_bytes()
+        except SlalomError as error:
+            self._failed(life, _kind_of(error, FailureKind.ENGINE_ERROR), str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes must come back
+            _log.exception("replica %s: its driver failed", life.replica_id)
+            self._failed(life, FailureKind.ENGINE_ERROR, f"internal error: {error!r}")
+        else:
+            if isinstance(action, SleepReplica):
+                self._post(ReplicaAsleep(life.replica_id, life.epoch, action.turn, measured))
+            else:
+                self._post(ReplicaReady(life.replica_id, life.epoch, measured, action.turn))
+
     async def stop_all(self) -> None:
         """End every life at once and wait until the last is over; for an exit without a drain."""
         lives = list(self._lives.values())
@@ -116,6 +169,7 @@ class Supervisor:
             if life.engine is not None:
                 await self._watch(life, life.engine)
             await life.unload_asked.wait()
+            await _break_off(life.nap)
             if life.engine is not None:
                 engine, life.engine = life.engine, None
                 polite = life.cause is not UnloadCause.FAILED
@@ -149,9 +203,7 @@ class Supervisor:
         except asyncio.CancelledError:
             return None
         except SlalomError as error:
-            known = error.code in set(FailureKind)
-            kind = FailureKind(error.code) if known else FailureKind.START_FAILED
-            self._failed(life, kind, str(error))
+            self._failed(life, _kind_of(error, FailureKind.START_FAILED), str(error))
             return None
         if not life.unload_asked.is_set():
             measured = await engine.memory_bytes()
@@ -181,7 +233,7 @@ class Supervisor:
         failures = 0
         while failures < self._params.health_failures_max:
             await asyncio.sleep(self._params.health_every_s)
-            failures = 0 if await engine.health() else failures + 1
+            failures = 0 if await engine.health() or life.is_moving else failures + 1
         self._failed(life, FailureKind.STALLED, f"it failed {failures} health checks in a row")
 
     async def _watch_memory(self, life: _Life, engine: Engine) -> None:
@@ -196,3 +248,15 @@ class Supervisor:
     def _failed(self, life: _Life, kind: FailureKind, detail: str) -> None:
         event: Event = ReplicaFailed(life.replica_id, life.epoch, kind, detail)
         self._post(event)
+
+
+def _kind_of(error: SlalomError, otherwise: FailureKind) -> FailureKind:
+    return FailureKind(error.code) if error.code in set(FailureKind) else otherwise
+
+
+async def _break_off(nap: "asyncio.Task[None] | None") -> None:
+    """End a sleep or a wake whose replica is unloaded meanwhile."""
+    if nap is not None:
+        nap.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await nap

@@ -22,6 +22,8 @@ from slalom.testing.fake_engine import FakeEngine
 from slalom.testing.fake_script import FakeScript, FakeTimings, Fault, FaultKind
 from slalom.units import SECOND
 
+#: What a wake from level 2 is followed by, in this order; before that, answers are refused.
+_RELOADING = ("/collective_rpc", "/reset_prefix_cache")
 _GENERATING = (fake_wire.CHAT, fake_wire.COMPLETIONS, fake_wire.EMBEDDINGS)
 #: The names of the three gauges, by whose vocabulary is imitated.
 _VOCABULARIES = {
@@ -46,6 +48,8 @@ class _Server:
     vocabulary: str
     api_key: str | None = None
     ready: bool = False
+    #: The calls so far that bring its weights back.
+    reloading: list[str] = field(default_factory=lambda: [*_RELOADING])
     #: Kept so that tasks are not collected while they run.
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -119,10 +123,16 @@ class _Connection(asyncio.Protocol):
                 self._write_whole(200, _models(engine) if path != "/health" else b"{}")
         elif method == "GET" and path == "/metrics":
             self._write_whole(200, await self._gauges(), "text/plain")
-        elif method == "POST" and path in ("/sleep", "/wake_up"):
+        elif method == "POST" and path in {"/sleep", "/wake_up"}:
             await self._sleep_or_wake(path, query)
+        elif method == "POST" and path in _RELOADING:
+            self._server.reloading.append(path)
+            self._write_whole(200, b"{}")
         elif method == "POST" and path in _GENERATING:
-            await self._generate(path, body)
+            if self._server.reloading != [*_RELOADING]:
+                self._write_whole(500, fake_wire.error(500, "its weights are not there"))
+            else:
+                await self._generate(path, body)
         else:
             self._write_whole(404, fake_wire.error(404, f"no {path}", "not_found_error"))
 
@@ -139,6 +149,7 @@ class _Connection(asyncio.Protocol):
             if path == "/sleep":
                 level = int(parse_qs(query).get("level", ["1"])[0])
                 await self._server.engine.sleep(level)
+                self._server.reloading = [] if level == 2 else [*_RELOADING]
             else:
                 await self._server.engine.wake()
         except EngineError as problem:

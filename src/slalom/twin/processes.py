@@ -208,10 +208,12 @@ class Processes:
         if process.failure is not None:
             self._die(process, process.failure, now_ns)
             return
-        event: ReplicaAsleep | ReplicaReady = ReplicaAsleep(replica_id, epoch, turn)
+        spec = process.model.spec
+        event: ReplicaAsleep | ReplicaReady
+        event = ReplicaAsleep(replica_id, epoch, turn, spec.residual_bytes)
         if turn % 2 == 0:
             process.rests = False
-            event = ReplicaReady(replica_id, epoch, process.model.spec.bytes_needed, turn)
+            event = ReplicaReady(replica_id, epoch, spec.bytes_needed, turn)
         self.tell(event, f"{replica_id} turn {turn}", epoch, now_ns)
 
     def crash(self, process: Process, now_ns: int) -> None:

@@ -8,11 +8,11 @@ The trimming is Moore and Hodgson's rule (1968: the costliest of those up to the
 on a shared server; that a newcomer may displace a costlier job is ours.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from slalom.policies.trim.forecast import Line, all_at_once, one_by_one
-from slalom.policies.trim.jobs import Job
+from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
 from slalom.units import MS
@@ -21,8 +21,8 @@ from slalom.units import MS
 LATER_NS = 50.0 * MS
 #: Chances that others may lose without being asked.
 _HARMLESS = 0.01
-#: A newcomer with a smaller chance than this looks for a better place first.
-_CHANCE_MIN = 0.2
+#: A newcomer with a smaller chance than this is no gain.
+_CHANCE_MIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +100,19 @@ class Site:
         # What is late whatever happens must not keep others out.
         self._tolerated = {job.request.id for job in late}
         self._value = self._judge()
-        if not promised or self._arrange([*active, *promised]):
+        if not promised or self._arrange(_in_line([*active, *promised])):
             return []
         return [job for job in promised if not self.insert(job)]
 
     def insert(self, job: Job) -> bool:
         """Let a job in, if nobody loses by it what it could not lose itself by waiting."""
         if not self._rules.weigh_chances:
-            return self._arrange([*self.running, *self.held, job])
+            return self._arrange(_in_line([*self.running, *self.held, job]))
         if self.held or len(self.running) >= self.places:
-            if self._worthwhile(job, [*self.running, *self.held, job]):
+            if self._worthwhile(job, _in_line([*self.running, *self.held, job])):
                 return True
-            return self._arrange([*self.running, *self.held, job])
-        jobs = [*self.running, job]
+            return self._arrange(_in_line([*self.running, *self.held, job]))
+        jobs = _in_line([*self.running, job])
         if self._worthwhile(job, jobs):
             return True
         return self._defer(jobs, self._at_once(jobs), 0)
@@ -123,11 +123,13 @@ class Site:
             return False
         self._at_once(jobs)
         now_ns = float(self._now_ns)
-        worth = sum(one.judge(now_ns, self._factor) * one.weight for one in jobs)
+        worth = self._judge(jobs)
         chance = job.chance
         later = job.judge(now_ns, self._factor, LATER_NS)
         job.chance = chance
-        if chance < _CHANCE_MIN or worth < self._value + later * job.weight - _HARMLESS:
+        if (
+            chance < _CHANCE_MIN and len(jobs) > 1
+        ) or worth < self._value + later * job.weight - _HARMLESS:
             return False
         self.running, self.held, self._value = jobs, [], worth
         return True
@@ -139,17 +141,35 @@ class Site:
         costly = [
             one
             for one in (*self.running, *self.held)
-            if one.cost_ns / one.weight > bar and self._may_wait(one, rules.pauses_max)
+            if (one.is_late or one.cost_ns / one.weight > bar)
+            and self._may_wait(one, rules.pauses_max)
         ]
-        costly.sort(key=lambda one: (-one.cost_ns / one.weight, one.request.id))
+        costly.sort(key=lambda one: (not one.is_late, -one.cost_ns / one.weight, one.request.id))
         rest = [*self.running, *self.held]
         for count, victim in enumerate(costly[: rules.displace_max], 1):
             rest.remove(victim)
-            if len(rest) < self.places and not self._at_once([*rest, job]):
-                self.running, self.held = [*rest, job], []
+            in_line = _in_line([*rest, job])
+            if len(rest) < self.places and not self._at_once(in_line):
+                self.running, self.held = in_line, []
                 self._value = self._judge()
                 return costly[:count]
         return []
+
+    def try_anyway(self, job: Job) -> None:
+        """Forecast a job beside all that was let in, whatever becomes of them."""
+        jobs = _in_line([*self.running, *self.held, job])
+        self._at_once(jobs)
+        self._judge(jobs)
+
+    def squeeze(self, job: Job) -> bool:
+        """Let a job in that is late anyway, if nobody notices."""
+        jobs = _in_line([*self.running, job])
+        if self.held or len(jobs) > self.places or self._at_once(jobs):
+            return False
+        if self._judge(jobs) < self._value - _HARMLESS:
+            return False
+        self.running = jobs
+        return True
 
     def _arrange(self, jobs: list[Job]) -> bool:
         """Find a way to run these jobs on time; at once if possible."""
@@ -163,7 +183,7 @@ class Site:
 
     def _defer(self, jobs: list[Job], late: list[Job], over: int) -> bool:
         """Let the loosest wait: for those that are late, or for places."""
-        if self._rules.defer_max <= 0 or not (late or over):
+        if not (late or over) or self.places < 1:
             return False
         tight = {job.request.id for job in late}
         loose = self._loosest_first(jobs, tight)
@@ -209,7 +229,19 @@ class Site:
             return [job for job in late if job.request.id not in self._tolerated]
         return late
 
-    def _judge(self) -> float:
-        now_ns = float(self._now_ns)
-        jobs = (*self.running, *self.held)
-        return sum(job.judge(now_ns, self._factor) * job.weight for job in jobs)
+    def _judge(self, jobs: Iterable[Job] | None = None) -> float:
+        """Chances summed up: of these jobs, or of all that was let in."""
+        now_ns, factor = float(self._now_ns), self._factor
+        if jobs is None:
+            jobs = (*self.running, *self.held)
+        return sum(job.judge(now_ns, factor) * job.weight for job in jobs)
+
+
+def _in_line(jobs: list[Job]) -> list[Job]:
+    """The same jobs in the order in which they are read: newcomers last, the most urgent first."""
+    jobs.sort(key=_turn)
+    return jobs
+
+
+def _turn(job: Job) -> float:
+    return job.latest_ns if job.attempt is None else -NEVER

@@ -82,20 +82,19 @@ def one_by_one(
     clock, context = track.clock, track.context
     late: list[Job] = []
     ends: list[tuple[float, int, Job]] = []
-    index, begun, window = 0, clock, len(running)
+    begun, window = clock, len(running)
     gone = {job.request.id for job in held}
     for job in track.jobs.values():
         if job.request.id in gone:
             context -= job.context + job.produced
-    for job in running:
+    for index, job in enumerate(running):
         if job.attempt is None:
             at_ns += job.reading_ns
-            _begin(job, at_ns, pace, len(running), late)
+            _begin(job, at_ns, pace, window, late)
             context += job.context + job.produced
             ends.append((clock + job.left, index, job))
         else:
             ends.append((job.end_clock, index, job))
-        index += 1
     heapq.heapify(ends)
     waits, following = len(holders), 0
     steps_ns, context_ns = pace.steps_ns, pace.context_ns
@@ -111,8 +110,7 @@ def one_by_one(
                 _begin(job, at_ns, pace, len(ends) + 1, late)
             context += held_tokens
             left = job.left if job.attempt is None else max(job.end_clock - begun, 1.0)
-            heapq.heappush(ends, (clock + left, index, job))
-            index += 1
+            heapq.heappush(ends, (clock + left, window + following, job))
         end, _, job = heapq.heappop(ends)
         count = len(ends) + 1
         tokens = end - clock

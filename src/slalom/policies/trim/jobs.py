@@ -69,14 +69,9 @@ class Job:
         self.set_left(produced, left)
 
     @classmethod
-    def waiting(cls, view: WaitingView, left: float, pace: Pace) -> "Job":
+    def waiting(cls, view: WaitingView, left: float) -> "Job":
         """A request in the queue."""
         job = cls(view.request, view.produced_tokens, left, view.first_token_ns)
-        job.reading_ns = pace.reading_ns(job.prompt, 1)
-        first_ns, end_ns = pace.alone_ns(job.prompt, left)
-        job.latest_ns = min(job.first_due_ns - first_ns, job.end_due_ns - end_ns)
-        if job.client_first_ns < 0 and end_ns - first_ns > job.tpot_ns:
-            job.latest_ns = -1.0
         job.demoted = view.demoted
         job.pauses = view.pauses
         return job
@@ -89,6 +84,14 @@ class Job:
         job.attempt = attempt
         job.pauses = attempt.pauses
         return job
+
+    def measure(self, pace: Pace) -> None:
+        """Find out what its prompt takes, and when it must begin at the latest."""
+        self.reading_ns = pace.reading_ns(self.prompt, 1)
+        first_ns, end_ns = pace.alone_ns(self.prompt, self.left)
+        self.latest_ns = min(self.first_due_ns - first_ns, self.end_due_ns - end_ns)
+        if self.client_first_ns < 0 and end_ns - first_ns > self.tpot_ns:
+            self.latest_ns = -1.0
 
     def set_left(self, produced: float, left: float) -> None:
         """So many tokens are written, so many are still to come: when are they due?"""

@@ -5,7 +5,7 @@ switched off, which is how it is shown what it earns.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from slalom.core.planning import Planner
@@ -25,8 +25,15 @@ class PlanAndTrim:
     #: What becomes of a request that can be on time no more: it waits behind all others and is
     #: served when nothing else needs the device (`demote`), or it is refused at once (`refuse`).
     late: Literal["demote", "refuse"] = "demote"
+    #: How long after it was due a demoted request that nobody has begun still waits, ms.
+    late_patience_ms: int = 30_000
+    #: Whether a request waits where the chances of others would lose more than its own.
+    weigh_chances: bool = True
     #: Loose requests that may wait, or be paused, at a time for tighter ones; 0 for none.
     defer_max: int = 4
+    #: A prompt is sent to an engine that has no more than this to read before it, ms: what is
+    #: cheaper or more urgent can still overtake it; 0 for no such limit.
+    read_ahead_ms: int = 5
     #: Costlier requests that may give way to one newcomer; 0 for none.
     displace_max: int = 8
     #: How many times as costly as the newcomer they must be.
@@ -35,8 +42,15 @@ class PlanAndTrim:
     pauses_max: int = 8
     #: Pauses after which a request is not paused again unless it gives way.
     defer_pauses_max: int = 2
-    #: Whether a request waits where the chances of others would lose more than its own.
-    weigh_chances: bool = True
+    #: Share of each task's requests that should be on time: tasks below it weigh more; 0 for none.
+    floor: float = field(default=0.0, metadata={"ge": 0, "le": 1})
+    #: Whether step times are learned from traffic.
+    calibrate: bool = True
+    #: Whether output lengths are learned from traffic.
+    learn_lengths: bool = True
+    #: Attempts at a time on a replica while its predictions are not to be trusted, earliest
+    #: deadline first; 0 to plan on all the same.
+    fallback_window: int = 16
     #: Waiting requests that one plan looks at.
     horizon: int = 128
     #: Forecasts that one plan may make.

@@ -1,43 +1,43 @@
 """The decisions of `plan-and-trim`: who starts, who waits, who gives way, who is late for good.
 
-Owns what one scheduler's planner knows: the token clock of each replica and who was let in and has
-to wait for others. Called by the core.
+Owns what one scheduler's planner knows: the token clock of each replica, what has been found out
+about waiting requests, and who was let in and has to wait for others. Called by the core.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from slalom.core.planning import (
+    ActiveView,
     Expectation,
     Learned,
     Moment,
     Observation,
     Plan,
     PlanView,
-    Refuse,
     RunningView,
-    Start,
 )
 from slalom.core.request import ModelSpec, Request
+from slalom.policies.edf_drop import EdfDrop
 from slalom.policies.prediction.predictor import Predictor, PredictorOptions
+from slalom.policies.trim.draft import Draft, Manners, expectation, is_lost, unit_of
 from slalom.policies.trim.fitting import Rules, Site
-from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.floors import Floors
+from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
 from slalom.policies.trim.trust import odds
-from slalom.units import MS
+from slalom.units import MS, SECOND
 
 if TYPE_CHECKING:
     from slalom.policies.trim.plan_and_trim import PlanAndTrim
 
-#: Those that were not let in are tried again after this, if nothing happened before.
-_LOOK_NS = 100 * MS
 #: Late requests that one plan looks at.
 _LATE_MAX = 4
 #: Of step times, before enough was observed.
 _MARGIN_START = 1.01
 #: No request is ordered as if due later than this after its arrival.
-_AGEING_NS = 60_000 * MS
+_AGEING_NS = 60 * SECOND
 
 
 class Trimmer:
@@ -50,7 +50,14 @@ class Trimmer:
 
     def __init__(self, models: Sequence[ModelSpec], options: "PlanAndTrim") -> None:
         self._options = options
-        self._predictor = Predictor(models, PredictorOptions(margin_start=_MARGIN_START))
+        self._predictor = Predictor(
+            models,
+            PredictorOptions(
+                calibrate=options.calibrate,
+                learn_lengths=options.learn_lengths,
+                margin_start=_MARGIN_START,
+            ),
+        )
         self._rules = Rules(
             defer_max=options.defer_max,
             displace_max=options.displace_max,
@@ -59,6 +66,14 @@ class Trimmer:
             defer_pauses_max=options.defer_pauses_max,
             weigh_chances=options.weigh_chances,
         )
+        self._manners = Manners(
+            late=options.late,
+            late_patience_ns=options.late_patience_ms * MS,
+            read_ahead_ns=options.read_ahead_ms * MS if options.read_ahead_ms else 1 << 62,
+            effort=options.effort,
+        )
+        self._floors = Floors(options.floor)
+        self._fallback = EdfDrop(window=options.fallback_window)
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
         #: model -> request -> job, of those that waited in the last plan.
@@ -66,10 +81,17 @@ class Trimmer:
         #: model -> request -> replica, of those that were let in and wait.
         self._promised: dict[str, dict[str, str]] = {model.id: {} for model in models}
 
+    def __repr__(self) -> str:
+        return f"Trimmer(replicas={len(self._tracks)}, {self._predictor!r})"
+
     def key(self, request: Request, default_deadline_ns: int) -> int:
         """The first instant at which an objective breaks, capped by ageing."""
         due_ns = request.sla.first_deadline_ns(request.arrived_ns, default_ns=default_deadline_ns)
         return min(due_ns, request.arrived_ns + _AGEING_NS)
+
+    def learned(self) -> Sequence[Learned]:
+        """What it knows of the engines by now."""
+        return self._predictor.learned()
 
     # -- learning -------------------------------------------------------------------------
 
@@ -84,9 +106,10 @@ class Trimmer:
         if track is None:
             track = self._tracks[attempt.replica_id] = Track(now_ns)
         if seen.moment is Moment.STARTED:
-            left, steepness = self._outlook(model, seen.request, attempt.resumed_tokens)
-            job = Job.running(attempt, left)
-            job.odds = steepness
+            job = Job.running(attempt, 1.0)
+            left, job.odds = self._outlook(model, seen.request, attempt.resumed_tokens)
+            job.set_left(attempt.resumed_tokens, left)
+            job.weight = self._floors.weight(seen.request.task)
             track.start(attempt, job, pace, now_ns)
             self._promised[model.spec.id].pop(seen.request.id, None)
         elif seen.moment is Moment.TOLD:
@@ -95,6 +118,8 @@ class Trimmer:
             track.told(attempt, left, steepness, pace, now_ns)
         else:
             track.over(attempt, pace, now_ns)
+            if seen.finished:
+                self._floors.ended(seen.request.task, good=_was_good(attempt, now_ns))
 
     def _pace(self, spec: ModelSpec) -> Pace:
         cost = self._predictor.cost(spec.id)
@@ -103,21 +128,47 @@ class Trimmer:
             pace = self._paces[spec.id] = Pace(cost, spec.places)
         return pace
 
-    def learned(self) -> Sequence[Learned]:
-        """What it knows of the engines by now."""
-        return self._predictor.learned()
-
     # -- planning -------------------------------------------------------------------------
 
     def plan(self, model: PlanView, now_ns: int) -> Plan:
         """What to do now."""
+        name = model.spec.id
+        if self._options.fallback_window and not self._predictor.healthy(name):
+            self._promised[name].clear()
+            return self._fallback.plan(model, now_ns)
         pace = self._pace(model.spec)
-        jobs = self._waiting(model, pace)
         sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
-        draft = _Draft(self._options, model, pace, sites, now_ns)
-        draft.fill(jobs, self._promised[model.spec.id])
-        self._promised[model.spec.id] = draft.promised()
-        return draft.plan()
+        draft = Draft(self._manners, pace, sites, now_ns)
+        draft.fill(self._waiting(model, pace), self._promised[name])
+        for job in draft.given_up:
+            self._floors.ended(job.request.task, good=False)
+        plan = draft.plan()
+        self._promised[name] = draft.promised
+        return plan
+
+    def estimate(self, request: Request, model: PlanView, now_ns: int) -> Expectation | None:
+        """What is to be expected if a request came now: the plan with it, which is then dropped."""
+        pace = self._pace(model.spec)
+        job = Job(request, 0, 1.0, -1)
+        left, job.odds = self._outlook(model, request, 0)
+        job.set_left(0, left)
+        job.measure(pace)
+        job.cost_ns = job.reading_ns + left * unit_of(pace, 1)
+        waiting = {one.request.id: one for one in self._waiting(model, pace)}
+        best: Expectation | None = None
+        for replica in model.ready():
+            site = self._site(replica, model, pace, now_ns)
+            promised = self._promised[model.spec.id].items()
+            site.begin(
+                site.running,
+                [waiting[one] for one, at in promised if at == replica.id and one in waiting],
+            )
+            if not (site.insert(job) or site.displace(job)):
+                site.try_anyway(job)
+            found = expectation(job, site.replica_id)
+            if best is None or found.chance > best.chance:
+                best = found
+        return best
 
     def _waiting(self, model: PlanView, pace: Pace) -> list[Job]:
         """What waits, as jobs, up to the first few that are late for good."""
@@ -129,8 +180,10 @@ class Trimmer:
             job = known.get(name)
             if job is None or job.produced != view.produced_tokens:
                 left, steepness = self._outlook(model, view.request, view.produced_tokens)
-                job = Job.waiting(view, left, pace)
+                job = Job.waiting(view, left)
                 job.odds = steepness
+                job.measure(pace)
+            job.weight = self._floors.weight(view.request.task)
             job.demoted = view.demoted
             found[name] = job
             late += job.demoted
@@ -158,153 +211,19 @@ class Trimmer:
         for job in active:
             job.set_left(job.produced, job.left)
             left = max(job.end_clock - track.clock, 1.0)
-            job.cost_ns = left * _unit_ns(pace, len(active))
+            job.cost_ns = left * unit_of(pace, len(active))
             if is_lost(job, pace, left, now_ns):
                 job.excuse()
         site.running = active
         return site
 
 
-def is_lost(job: Job, pace: Pace, left: float, now_ns: int) -> bool:
-    """Whether a job that runs would be late even if it had the engine to itself from now on."""
-    return now_ns + left * pace.steps_ns[1] > job.end_due_ns
-
-
-def _unit_ns(pace: Pace, running: int) -> float:
-    """Time of the device that one token takes beside so many others."""
-    count = max(running, 1)
-    return pace.steps_ns[count] / count
-
-
-class _Draft:
-    """One plan while it is made."""
-
-    def __init__(
-        self,
-        options: "PlanAndTrim",
-        model: PlanView,
-        pace: Pace,
-        sites: Sequence[Site],
-        now_ns: int,
-    ) -> None:
-        self._options = options
-        self._model = model
-        self._pace = pace
-        self._sites = sites
-        self._now_ns = now_ns
-        self._before = {site.replica_id: list(site.running) for site in sites}
-        self._demotions: list[str] = []
-        self._refusals: list[Refuse] = []
-        self._left_out = 0
-
-    def fill(self, jobs: Sequence[Job], promised: dict[str, str]) -> None:
-        """Let in what can be."""
-        unit_ns = _unit_ns(self._pace, max(len(site.running) for site in self._sites))
-        late: list[Job] = []
-        fresh: list[Job] = []
-        kept: dict[str, list[Job]] = {site.replica_id: [] for site in self._sites}
-        for job in jobs:
-            job.cost_ns = job.reading_ns + job.left * unit_ns
-            if self._now_ns > job.latest_ns:
-                job.excuse()
-            if job.is_late or job.demoted:
-                late.append(job)
-            elif (at := promised.get(job.request.id)) in kept:
-                kept[at].append(job)
-            else:
-                fresh.append(job)
-        self._give_up(late)
-        for site in self._sites:
-            fresh += site.begin(site.running, kept[site.replica_id])
-        fresh.sort(key=_cheapest_first)
-        self._let_in(fresh)
-        self._serve_late([job for job in late if self._options.late == "demote"])
-
-    def _give_up(self, late: Sequence[Job]) -> None:
-        for job in late:
-            if job.demoted:
-                continue
-            if self._options.late == "refuse" and job.client_first_ns < 0:
-                self._refusals.append(Refuse(job.request.id, detail=_why(job)))
-            else:
-                self._demotions.append(job.request.id)
-
-    def _let_in(self, fresh: Sequence[Job]) -> None:
-        failed: list[Job] = []
-        for job in fresh:
-            walks = sum(site.walks for site in self._sites)
-            if walks > self._options.effort or any(_harder(job, one) for one in failed):
-                self._left_out += 1
-                continue
-            sites = sorted(self._sites, key=lambda site: (-len(site.running), site.replica_id))
-            if any(site.insert(job) for site in sites):
-                continue
-            if self._options.displace_max and any(site.displace(job) for site in sites):
-                continue
-            failed.append(job)
-            self._left_out += 1
-
-    def _serve_late(self, late: Sequence[Job]) -> None:
-        """Best effort: only where nobody who can be on time waits, one at a time."""
-        if self._left_out or not late:
-            return
-        for site in self._sites:
-            if site.held or any(job.is_late for job in site.running):
-                continue
-            if len(site.running) < site.places and site.insert(late[0]):
-                return
-
-    def promised(self) -> dict[str, str]:
-        """Who was let in and waits, and where."""
-        return {job.request.id: site.replica_id for site in self._sites for job in site.held}
-
-    def plan(self) -> Plan:
-        """What comes of it."""
-        starts: list[Start] = []
-        pauses: list[str] = []
-        waits = self._left_out
-        for site in self._sites:
-            stays = {job.request.id for job in site.running}
-            pauses += [
-                job.request.id
-                for job in self._before[site.replica_id]
-                if job.request.id not in stays
-            ]
-            free = site.places - len(self._before[site.replica_id])
-            for job in site.running:
-                if job.attempt is None:
-                    if free > 0:
-                        starts.append(
-                            Start(job.request.id, site.replica_id, expected=_expected(job))
-                        )
-                    free -= 1
-            waits += len(site.held)
-        look_ns = self._now_ns + _LOOK_NS if waits else -1
-        return Plan(starts, self._refusals, self._demotions, pauses, look_ns)
-
-
-def _cheapest_first(job: Job) -> tuple[float, float, str]:
-    return (job.cost_ns / job.weight, -job.due_ns, job.request.id)
-
-
-def _harder(job: Job, failed: Job) -> bool:
-    """Whether a job that is no easier than one that failed."""
-    return (
-        job.left >= failed.left
-        and job.prompt >= failed.prompt
-        and job.first_due_ns <= failed.first_due_ns
-        and job.end_due_ns <= failed.end_due_ns
-        and job.tpot_ns <= failed.tpot_ns
-        and job.weight <= failed.weight
+def _was_good(attempt: ActiveView, now_ns: int) -> bool:
+    """Whether an answer that has just ended met its objectives."""
+    request = attempt.request
+    return request.sla.held(
+        arrived_ns=request.arrived_ns,
+        first_token_ns=attempt.client_first_ns,
+        ended_ns=now_ns,
+        output_tokens=attempt.resumed_tokens + attempt.output_tokens,
     )
-
-
-def _expected(job: Job) -> Expectation | None:
-    if job.end_ns == NEVER:
-        return None
-    first_ns = job.client_first_ns if job.client_first_ns >= 0 else round(job.first_ns)
-    return Expectation(first_ns, round(job.end_ns), job.chance)
-
-
-def _why(job: Job) -> str:
-    return f"{job.left:.0f} tokens cannot be written in time any more"

@@ -1,0 +1,214 @@
+"""One plan of `plan-and-trim` while it is made: jobs are sorted, tried, and turned into starts.
+
+Owns the order in which jobs are tried and what becomes of those that find no place. Called by
+`planner`, once for each plan.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from slalom.core.planning import Expectation, Plan, Refuse, Start
+from slalom.policies.trim.fitting import Site
+from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.pace import Pace
+from slalom.units import MS, SECOND
+
+#: Those that were not let in are tried again after this, if nothing happened before.
+_LOOK_NS = 100 * MS
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How a plan treats those that it cannot help."""
+
+    #: What becomes of requests that can be on time no more.
+    late: Literal["demote", "refuse"]
+    #: How long after its end was due a late one may still wait, ns.
+    late_patience_ns: int
+    #: A prompt is sent to an engine that has no more than this to read before it, ns.
+    read_ahead_ns: int
+    #: Forecasts that one plan may make.
+    effort: int
+
+
+def is_lost(job: Job, pace: Pace, left: float, now_ns: int) -> bool:
+    """Whether a job that runs would be late even if it had the engine to itself from now on."""
+    return now_ns + left * pace.steps_ns[1] > job.end_due_ns
+
+
+def unit_of(pace: Pace, running: int) -> float:
+    """Time of the device that one token takes beside so many others."""
+    count = max(running, 1)
+    return pace.steps_ns[count] / count
+
+
+class Draft:
+    """One plan while it is made."""
+
+    def __init__(self, manners: Manners, pace: Pace, sites: Sequence[Site], now_ns: int) -> None:
+        self._manners = manners
+        self._pace = pace
+        self._sites = sites
+        self._now_ns = now_ns
+        self._before = {site.replica_id: list(site.running) for site in sites}
+        self._demotions: list[str] = []
+        self._refusals: list[Refuse] = []
+        self._left_out = 0
+        #: Who was let in and waits, and where.
+        self.promised: dict[str, str] = {}
+        #: Requests that this plan has found to be late.
+        self.given_up: list[Job] = []
+
+    def fill(self, jobs: Sequence[Job], promised: Mapping[str, str]) -> None:
+        """Let in what can be.
+
+        Args:
+            jobs: What waits.
+            promised: Where those wait that were let in before, by request.
+        """
+        unit_ns = unit_of(self._pace, max(len(site.running) for site in self._sites))
+        late: list[Job] = []
+        fresh: list[Job] = []
+        kept: dict[str, list[Job]] = {site.replica_id: [] for site in self._sites}
+        for job in jobs:
+            job.cost_ns = job.reading_ns + job.left * unit_ns
+            if self._now_ns > job.latest_ns:
+                job.excuse()
+            if job.is_late or job.demoted:
+                late.append(job)
+            elif (at := promised.get(job.request.id)) in kept:
+                kept[at].append(job)
+            else:
+                fresh.append(job)
+        late = [job for job in late if not self._give_up(job)]
+        for site in self._sites:
+            fresh += site.begin(site.running, kept[site.replica_id])
+        fresh.sort(key=_cheapest_first)
+        self._let_in(fresh)
+        self._serve_late(late)
+
+    def _give_up(self, job: Job) -> bool:
+        """Put a late one behind the others, or refuse it; whether it is gone."""
+        if not job.demoted:
+            self.given_up.append(job)
+        begun = job.client_first_ns >= 0
+        patience_ns = self._manners.late_patience_ns
+        if not begun and (self._manners.late == "refuse" or self._waited_ns(job) > patience_ns):
+            retry_ns = self._retry_ns()
+            detail = self._why(job)
+            self._refusals.append(Refuse(job.request.id, retry_after_ns=retry_ns, detail=detail))
+            return True
+        if not job.demoted:
+            self._demotions.append(job.request.id)
+        return False
+
+    def _waited_ns(self, job: Job) -> int:
+        """Time since it was due."""
+        request = job.request
+        return self._now_ns - request.sla.first_deadline_ns(request.arrived_ns, default_ns=0)
+
+    def _retry_ns(self) -> int:
+        """Until half of what runs has ended."""
+        ends = sorted(job.end_ns for site in self._sites for job in site.running)
+        ends = [end_ns for end_ns in ends if end_ns != NEVER]
+        return max(round(ends[len(ends) // 2]) - self._now_ns, SECOND) if ends else SECOND
+
+    def _why(self, job: Job) -> str:
+        """Why a request is late, and what would have had to be different."""
+        running = sum(len(site.running) for site in self._sites)
+        late_s = (self._now_ns - job.latest_ns) / SECOND if job.latest_ns > 0 else -1.0
+        needs = (
+            f"about {job.left:.0f} tokens after a prompt of {job.prompt} take "
+            f"{self._alone_s(job):.2f} s even alone"
+        )
+        if late_s < 0:
+            return f"{needs}, longer than its objectives allow"
+        return (
+            f"{needs}; to be on time it had to begin {late_s:.2f} s ago, when nothing could give "
+            f"way to it without being late ({running} running)"
+        )
+
+    def _alone_s(self, job: Job) -> float:
+        return self._pace.alone_ns(job.prompt, job.left)[1] / SECOND
+
+    def _let_in(self, fresh: Sequence[Job]) -> None:
+        failed: list[Job] = []
+        for job in fresh:
+            walks = sum(site.walks for site in self._sites)
+            if walks > self._manners.effort or any(_harder(job, one) for one in failed):
+                self._left_out += 1
+                continue
+            sites = sorted(self._sites, key=lambda site: (-len(site.running), site.replica_id))
+            if any(site.insert(job) for site in sites):
+                continue
+            if any(site.displace(job) for site in sites):
+                continue
+            failed.append(job)
+            self._left_out += 1
+
+    def _serve_late(self, late: Sequence[Job]) -> None:
+        """Best effort: only where nobody who can be on time waits, and one at a time."""
+        if self._left_out or not late:
+            return
+        for site in self._sites:
+            if not any(job.is_late for job in site.running) and site.squeeze(late[0]):
+                return
+
+    def plan(self) -> Plan:
+        """What comes of it; who was let in and has to wait is `promised` from then on."""
+        starts: list[Start] = []
+        pauses: list[str] = []
+        look_ns = self._now_ns + _LOOK_NS if self._left_out else -1
+        for site in self._sites:
+            stays = {job.request.id for job in site.running}
+            before = self._before[site.replica_id]
+            pauses += [job.request.id for job in before if job.request.id not in stays]
+            waits = self._start(site, site.places - len(before), starts)
+            if waits:
+                look_ns = min(look_ns, waits) if look_ns >= 0 else waits
+        return Plan(starts, self._refusals, self._demotions, pauses, look_ns)
+
+    def _start(self, site: Site, free: int, starts: list[Start]) -> int:
+        """Start what runs from now on, if it is its turn to be read; when to look again, or 0."""
+        now_ns, ahead_ns = self._now_ns, self._manners.read_ahead_ns
+        read_ns = max(site.track.read_until_ns, float(now_ns))
+        waits = now_ns + _LOOK_NS if site.held else 0
+        for job in site.held:
+            self.promised[job.request.id] = site.replica_id
+        for job in site.running:
+            if job.attempt is not None:
+                continue
+            if free <= 0 or read_ns - now_ns > ahead_ns:
+                self.promised[job.request.id] = site.replica_id
+                turn_ns = max(round(read_ns) - ahead_ns, now_ns + 1)
+                waits = min(waits, turn_ns) if waits else turn_ns
+                free = 0
+                continue
+            free -= 1
+            read_ns += job.reading_ns
+            expected = expectation(job, site.replica_id)
+            starts.append(Start(job.request.id, site.replica_id, expected=expected))
+        return waits
+
+
+def _cheapest_first(job: Job) -> tuple[float, float, str]:
+    return (job.cost_ns / job.weight, -job.due_ns, job.request.id)
+
+
+def _harder(job: Job, failed: Job) -> bool:
+    """Whether a job that is no easier than one that failed."""
+    return (
+        job.left >= failed.left
+        and job.prompt >= failed.prompt
+        and job.first_due_ns <= failed.first_due_ns
+        and job.end_due_ns <= failed.end_due_ns
+        and job.tpot_ns <= failed.tpot_ns
+        and job.weight <= failed.weight
+    )
+
+
+def expectation(job: Job, replica_id: str) -> Expectation:
+    """What the last forecast says of a job."""
+    first_ns = job.client_first_ns if job.client_first_ns >= 0 else round(job.first_ns)
+    return Expectation(first_ns, round(job.end_ns), job.chance, replica_id=replica_id)

@@ -8,8 +8,9 @@ import pytest
 
 from slalom.bench.sla import cost
 from slalom.bench.sla.__main__ import PARTS, main
+from slalom.bench.sla.ablation import removals
 from slalom.bench.sla.cells import Cell, Load, play
-from slalom.bench.sla.choices import Choice, choices, for_any_engine
+from slalom.bench.sla.choices import Choice, choices, for_any_engine, ours
 from slalom.bench.sla.code import digest, policy_modules
 from slalom.bench.sla.pages import joined
 from slalom.bench.sla.reshaping import reshaped
@@ -52,6 +53,18 @@ def test_wrong_predictions_have_a_row_each(tmp_path: Path) -> None:
     text = _quick("robustness", tmp_path)
     assert "| step times × 0.6 |" in text
     assert "| all lengths double at half time |" in text
+
+
+def test_every_part_of_ours_is_removed_in_turn(tmp_path: Path) -> None:
+    whole = ours()
+    assert whole is not None
+    without = removals(whole)
+    assert {"defer_max", "displace_max", "pauses_max", "late"} <= set(without)
+    for name, choice in without.items():
+        assert dict(choice.options)[name] != getattr(whole.policies().admission, name)
+        assert choice.policies().admission != whole.policies().admission
+    text = _quick("ablation", tmp_path)
+    assert text.count("\n| `") == len(without)
 
 
 def test_sections_of_other_parts_stay(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ OFF: Mapping[str, Any] = {
     "displace_max": 0,
     "pauses_max": 0,
     "defer_pauses_max": 0,
-    "headroom": 0,
-    "floor": 0,
+    "read_ahead_ms": 0,
+    "fallback_window": 0,
 }
 _SABER = (("W1 at 6", "saber-w1.yaml", 6), ("W1 at 20", "saber-w1.yaml", 20))
 _SABER_MORE = (("W3 at 10", "saber-w3.yaml", 10), ("W3 at 20", "saber-w3.yaml", 20))
@@ -44,7 +44,7 @@ def removals(choice: Choice) -> dict[str, Choice]:
     found = {}
     for option in dataclasses.fields(policy_class("admission", choice.kind)):
         off = False if option.default is True else OFF.get(option.name)
-        if off is not None:
+        if off is not None and off != option.default:
             changed = {option.name: off}
             found[option.name] = choice.changed(f"without {option.name}", **changed)
     return found

@@ -133,7 +133,7 @@ def _rows(found: Sequence[Measured], name: str) -> Iterator[list[str]]:
         if not all(costs):
             continue
         growth = growth_exponent(
-            [(one.queue, mean_us(cost)) for one, cost in zip(mine, costs, strict=True)]
+            [(one.queue, quantile_us(cost, 0.5)) for one, cost in zip(mine, costs, strict=True)]
         )
         yield [policy, *(_figures(cost) for cost in costs), f"n^{growth:+.2f}"]
 
@@ -148,6 +148,6 @@ _ABOUT = """\
 One replica, all of its {places} places taken, a queue of fixed length whose requests have
 objectives from half a second to ten minutes. An *event* is one call of the scheduler; most events
 ask for a plan. The aim for plans: under 1 ms with 100 waiting, under 10 ms with 10,000, growing no
-faster than n log n (growth is the exponent of the mean over lengths; 1 is linear).
+faster than n log n (growth is the exponent of the median over lengths; 1 is linear).
 
 Machine: {machine}."""

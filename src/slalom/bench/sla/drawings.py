@@ -31,7 +31,9 @@ def draw(part: str, document: Document, folder: Path) -> list[Path]:
 
 def _saber(document: Document, folder: Path) -> Iterator[Path]:
     plt = pyplot()
-    figure, all_axes = plt.subplots(1, len(document), sharey=True, figsize=(11, 4))
+    figure, all_axes = plt.subplots(
+        1, len(document), sharey=True, figsize=(11, 4), layout="constrained"
+    )
     for axes, (name, found) in zip(all_axes, document.items(), strict=True):
         for who, shares in found["attainment"].items():
             limit = who in {"schedule", "upper", "best static"}
@@ -49,7 +51,7 @@ def _standing(document: Document, folder: Path) -> Iterator[Path]:
     for number, (title, boards) in enumerate(document.items()):
         rows = -(-len(boards) // _COLUMNS)
         figure, grid = plt.subplots(
-            rows, _COLUMNS, squeeze=False, sharex=True, figsize=(11, 2.4 * rows)
+            rows, _COLUMNS, squeeze=False, figsize=(11, 2.2 * rows + 1), layout="constrained"
         )
         flat = [axes for row in grid for axes in row]
         for axes, (name, board) in zip(flat, boards.items(), strict=False):
@@ -67,13 +69,15 @@ def _robustness(document: Document, folder: Path) -> Iterator[Path]:
     plt = pyplot()
     scene = next(name for name in document if name.startswith("poisson"))
     found = document[scene]
-    figure, grid = plt.subplots(len(found), 1, sharex=True, figsize=(9, 1.7 * len(found)))
+    figure, grid = plt.subplots(
+        len(found), 1, sharex=True, figsize=(9, 1.6 * len(found) + 0.5), layout="constrained"
+    )
     for axes, (name, rows) in zip(grid, found.items(), strict=True):
         mine = rows.get("plan-and-trim") or next(iter(rows.values()))
         for label, what in (("right predictions", "bins_right"), (name, "bins")):
             times, shares = _smoothed(mine[what])
             axes.plot(times, shares, label=label)
-        axes.set_title(name, fontsize="small")
+        axes.legend(fontsize="x-small", loc="lower left")
     grid[-1].set_xlabel("seconds")
     figure.suptitle(f"good, % of the requests over time: {scene}", fontsize="small")
     yield save(plt, figure, folder / "sla-robustness.svg")
@@ -98,8 +102,7 @@ def _line(who: str) -> dict[str, Any]:
 
 def _legend_below(figure: Any, axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=5, fontsize="small")
-    figure.subplots_adjust(bottom=0.25)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize="small")
 
 
 _COLUMNS = 4

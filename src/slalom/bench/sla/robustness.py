@@ -175,6 +175,7 @@ def section(
                 cells = [_cell(one, choice, results) for choice in chosen]
                 rows.append([one.disturbance.name, *cells])
         yield from table(heads, rows)
+    yield "\n![Good requests over time, with right and wrong predictions](sla-robustness.svg)"
 
 
 def _cell(one: Finding, choice: Choice, results: Mapping[Cell, Result]) -> str:

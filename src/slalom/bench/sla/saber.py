@@ -190,6 +190,7 @@ def section(plan: Plan, found: Sequence[Workload]) -> Iterator[str]:
         yield "\nGoodput, % of the requests:\n"
         heads = ["req/s", "best static (batch)", *names, "clairvoyant schedule", "no policy above"]
         yield from table(heads, _goodput_rows(one, names))
+    yield "\n![Share of good requests against the rate, on the three workloads](sla-saber.svg)"
 
 
 def document(plan: Plan, found: Sequence[Workload]) -> dict[str, Any]:

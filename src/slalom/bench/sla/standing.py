@@ -60,7 +60,8 @@ class Board:
 def part(settings: Settings, runner: Runner) -> Part:
     """Run it."""
     chosen = [choice for choice in for_any_engine(settings.only) if choice.name not in _LEFT_OUT]
-    texts, documents = [_ABOUT.format(seeds=settings.seeds)], {}
+    texts = [_ABOUT.format(seeds=settings.seeds)]
+    documents: dict[str, Any] = {}
     for title, llama_cpp in _ENGINES.items():
         loads = {
             one.name: one.load(settings.folder, llama_cpp=llama_cpp)
@@ -68,7 +69,9 @@ def part(settings: Settings, runner: Runner) -> Part:
             if one.stand_in or not llama_cpp
         }
         found = list(boards(settings, runner, loads, chosen, title))
+        drawn = f"sla-standing-{len(documents)}.svg"
         texts.append("\n".join(section(title, found)))
+        texts.append(f"![Good answers per second against the load]({drawn})")
         documents[title] = {board.name: _document(board) for board in found}
     return Part("\n\n".join(texts), documents)
 

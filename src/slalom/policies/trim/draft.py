@@ -16,6 +16,8 @@ from slalom.units import MS, SECOND
 
 #: Those that were not let in are tried again after this, if nothing happened before.
 _LOOK_NS = 100 * MS
+#: One of so many places may be taken by those that are late.
+_LATE_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,27 @@ class Draft:
         self._let_in(fresh)
         self._serve_late(late)
 
+    def fill_blindly(self, jobs: Sequence[Job], window: int) -> None:
+        """Start what is due first, so many on each replica: for forecasts that cannot be trusted.
+
+        Args:
+            jobs: What waits, in the order in which it is due.
+            window: Attempts at a time on one replica.
+        """
+        for job in jobs:
+            begun = job.client_first_ns >= 0
+            due_ns = min(job.end_due_ns, NEVER if begun else job.first_due_ns)
+            if self._now_ns > due_ns:
+                job.excuse()
+            if job.is_late and not begun and self._give_up(job):
+                continue
+            site = min(self._sites, key=lambda site: len(site.running))
+            if len(site.running) < min(window, site.places):
+                site.try_anyway(job)
+                site.running.append(job)
+            else:
+                self._left_out += 1
+
     def _give_up(self, job: Job) -> bool:
         """Put a late one behind the others, or refuse it; whether it is gone."""
         if not job.demoted:
@@ -148,12 +171,14 @@ class Draft:
             self._left_out += 1
 
     def _serve_late(self, late: Sequence[Job]) -> None:
-        """Best effort: only where nobody who can be on time waits, and one at a time."""
-        if self._left_out or not late:
+        """Best effort: only where nobody who can be on time waits, and a few at a time."""
+        if self._left_out:
             return
-        for site in self._sites:
-            if not any(job.is_late for job in site.running) and site.squeeze(late[0]):
-                return
+        for job in late:
+            for site in self._sites:
+                already = sum(one.is_late for one in site.running)
+                if already * _LATE_SHARE < site.places and site.squeeze(job):
+                    break
 
     def plan(self) -> Plan:
         """What comes of it; who was let in and has to wait is `promised` from then on."""
@@ -187,7 +212,7 @@ class Draft:
                 continue
             free -= 1
             read_ns += job.reading_ns
-            expected = expectation(job, site.replica_id)
+            expected = expectation(job, site.replica_id, now_ns)
             starts.append(Start(job.request.id, site.replica_id, expected=expected))
         return waits
 
@@ -208,7 +233,8 @@ def _harder(job: Job, failed: Job) -> bool:
     )
 
 
-def expectation(job: Job, replica_id: str) -> Expectation:
+def expectation(job: Job, replica_id: str, now_ns: int) -> Expectation:
     """What the last forecast says of a job."""
+    begun_ns = max(round(job.first_ns - job.reading_ns), now_ns)
     first_ns = job.client_first_ns if job.client_first_ns >= 0 else round(job.first_ns)
-    return Expectation(first_ns, round(job.end_ns), job.chance, replica_id=replica_id)
+    return Expectation(first_ns, round(job.end_ns), job.chance, begun_ns, replica_id)

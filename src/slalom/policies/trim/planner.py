@@ -18,7 +18,6 @@ from slalom.core.planning import (
     RunningView,
 )
 from slalom.core.request import ModelSpec, Request
-from slalom.policies.edf_drop import EdfDrop
 from slalom.policies.prediction.predictor import Predictor, PredictorOptions
 from slalom.policies.trim.draft import Draft, Manners, expectation, is_lost, unit_of
 from slalom.policies.trim.fitting import Rules, Site
@@ -73,7 +72,6 @@ class Trimmer:
             effort=options.effort,
         )
         self._floors = Floors(options.floor)
-        self._fallback = EdfDrop(window=options.fallback_window)
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
         #: model -> request -> job, of those that waited in the last plan.
@@ -133,13 +131,14 @@ class Trimmer:
     def plan(self, model: PlanView, now_ns: int) -> Plan:
         """What to do now."""
         name = model.spec.id
-        if self._options.fallback_window and not self._predictor.healthy(name):
-            self._promised[name].clear()
-            return self._fallback.plan(model, now_ns)
         pace = self._pace(model.spec)
         sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
         draft = Draft(self._manners, pace, sites, now_ns)
-        draft.fill(self._waiting(model, pace), self._promised[name])
+        waiting = self._waiting(model, pace)
+        if self._options.fallback_window and not self._predictor.healthy(name):
+            draft.fill_blindly(waiting, self._options.fallback_window)
+        else:
+            draft.fill(waiting, self._promised[name])
         for job in draft.given_up:
             self._floors.ended(job.request.task, good=False)
         plan = draft.plan()
@@ -165,7 +164,7 @@ class Trimmer:
             )
             if not (site.insert(job) or site.displace(job)):
                 site.try_anyway(job)
-            found = expectation(job, site.replica_id)
+            found = expectation(job, site.replica_id, now_ns)
             if best is None or found.chance > best.chance:
                 best = found
         return best

@@ -66,6 +66,17 @@ def test_the_survivors_mean_is_nearly_that_of_the_numbers() -> None:
         assert found == pytest.approx(mean(over), rel=0.1)
 
 
+def test_quantiles_are_nearly_those_of_the_numbers() -> None:
+    rng = random.Random(3)
+    values = [rng.lognormvariate(5, 0.7) for _ in range(150)]
+    histogram = _filled(values)
+    for above in (0, 50, 148, 400):
+        over = sorted(value for value in values if value > above)
+        for share in (0.1, 0.5, 0.9):
+            found = histogram.quantile(share, above)
+            assert found == pytest.approx(over[int(share * len(over))], rel=0.15)
+
+
 def test_old_numbers_fade_however_many_there_were() -> None:
     histogram = _filled([10.0] * 60_000 + [1_000.0] * 1_000)
     assert histogram.quantile(0.05) == pytest.approx(1_000.0)

@@ -5,6 +5,7 @@ and the most of what they hold, so that numbers that are always the same stay ex
 of tokens. Called by `lengths`.
 """
 
+from bisect import bisect_left
 from math import log2
 
 #: Bins of a histogram, and how many make a doubling.
@@ -20,11 +21,14 @@ class Histogram:
     """Numbers from 1 to some tens of thousands; what is smaller or larger goes to the end bins."""
 
     __slots__ = (
+        "_count",
         "_counts",
         "_growth",
         "_high",
         "_is_fresh",
         "_low",
+        "_order",
+        "_sum",
         "_sums",
         "_tail_counts",
         "_tail_sums",
@@ -39,7 +43,11 @@ class Histogram:
         #: Of the bins from this one on.
         self._tail_counts = [0.0] * (_BINS + 1)
         self._tail_sums = [0.0] * (_BINS + 1)
+        #: The counts with their signs turned, so that they grow.
+        self._order = [0.0] * (_BINS + 1)
         self._is_fresh = True
+        self._count = 0.0
+        self._sum = 0.0
         #: New numbers count ever more, which is how old ones fade.
         self._growth = 1.0
         #: Numbers seen, less what has faded.
@@ -54,13 +62,21 @@ class Histogram:
         self._high[at] = max(self._high[at], value)
         self._counts[at] += self._growth
         self._sums[at] += self._growth * value
+        self._count += self._growth
+        self._sum += self._growth * value
         self.total = self.total * _FADE + 1.0
         self._growth /= _FADE
         self._is_fresh = False
         if self._growth > _GROWTH_MAX:
             self._counts = [count / self._growth for count in self._counts]
             self._sums = [total / self._growth for total in self._sums]
+            self._count /= self._growth
+            self._sum /= self._growth
             self._growth = 1.0
+
+    def mean(self) -> float:
+        """Of all numbers; 0 before there are any."""
+        return self._sum / self._count if self._count else 0.0
 
     def beyond(self, value: float) -> tuple[float, float]:
         """Share of the numbers that are above `value`, and their mean; (0, 0) if there is none."""
@@ -82,18 +98,17 @@ class Histogram:
             self._refresh()
         first = _bin(above)
         part, _ = self._part_above(first, above)
-        wanted = share * (self._tail_counts[first + 1] + part)
-        found = above
-        for at in range(first, _BINS):
-            count = part if at == first else self._counts[at]
-            if count <= 0.0:
-                continue
-            low = max(self._low[at], above)
-            found = low + (self._high[at] - low) * min(wanted / count, 1.0)
-            if wanted <= count:
-                break
-            wanted -= count
-        return found
+        over = self._tail_counts[first + 1] + part
+        if over <= 0.0:
+            return above
+        beyond = (1.0 - share) * over
+        at = bisect_left(self._order, -beyond, first + 1, _BINS) - 1
+        count = part if at == first else self._counts[at]
+        low, high = max(self._low[at], above), self._high[at]
+        if count <= 0.0 or high <= low:
+            return max(low, above)
+        left = min(max((beyond - self._tail_counts[at + 1]) / count, 0.0), 1.0)
+        return high - (high - low) * left
 
     def _part_above(self, at: int, value: float) -> tuple[float, float]:
         """Count and mean of what a bin holds above a value, as if it were filled evenly."""
@@ -111,6 +126,7 @@ class Histogram:
             total += self._sums[at]
             self._tail_counts[at] = count
             self._tail_sums[at] = total
+        self._order = [-count for count in self._tail_counts]
         self._is_fresh = True
 
 

@@ -152,6 +152,8 @@ class Lengths:
             if not request.prompt_tokens:
                 return None
             unit = request.prompt_tokens / _RATIO_UNITS
+        if not produced_tokens and share < 0.0:
+            return _rest(request, 0, histogram.mean() * unit)
         produced = produced_tokens / unit
         above, mean = histogram.beyond(produced)
         if not above:

@@ -60,7 +60,7 @@ class Documents:
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
-        self._by_client: OrderedDict[bytes, list[_Document]] = OrderedDict()
+        self._by_client: OrderedDict[tuple[str, ...], list[_Document]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Documents {self.mode} clients={len(self._by_client)}>"
@@ -74,15 +74,14 @@ class Documents:
         """
         if self.mode != "auto" or len(typed.before) < _COMMON_MIN + _TYPED_MAX:
             return ""
-        client = _digest(typed.client)
-        documents = self._by_client.get(client)
+        documents = self._by_client.get(typed.client)
         if documents is None:
-            documents = self._by_client[client] = []
+            documents = self._by_client[typed.client] = []
             if len(self._by_client) > _CLIENTS_MAX:
                 self._by_client.popitem(last=False)
         else:
-            self._by_client.move_to_end(client)
-        seen = _seen(typed, client)
+            self._by_client.move_to_end(typed.client)
+        seen = _seen(typed)
         for index, known in enumerate(documents):
             if known.whole == seen.whole and known.after == seen.after:
                 return ""
@@ -90,6 +89,9 @@ class Documents:
                 seen.name = known.name
                 del documents[index]
                 break
+        else:
+            parts = (*typed.client, seen.head.hex(), seen.after.hex())
+            seen.name = "d-" + _digest(parts).hex()
         documents.append(seen)
         del documents[:-_DOCUMENTS_MAX]
         return seen.name
@@ -112,33 +114,27 @@ def declared(headers: Mapping[str, str], body: Mapping[str, Any], client: Iterab
     return "s-" + _digest((*client, *parts)).hex()
 
 
-def _seen(typed: Typed, client: bytes) -> _Document:
+def _seen(typed: Typed) -> _Document:
     cut = len(typed.before) - _TYPED_MAX
-    head = _digest((typed.before[:cut],))
-    after = _digest((typed.after,))
-    return _Document(
-        name="d-" + _digest((client.hex(), head.hex(), after.hex())).hex(),
-        length=len(typed.before),
-        cut=cut,
-        whole=_digest((typed.before,)),
-        head=head,
-        after=after,
-    )
+    digest = _begun(typed.before[:cut])
+    head = digest.digest()
+    digest.update(typed.before[cut:].encode("utf-8", "surrogatepass"))
+    after = _begun(typed.after).digest()
+    return _Document("", len(typed.before), cut, digest.digest(), head, after)
 
 
 def _goes_on(known: _Document, seen: _Document, before: str) -> bool:
     return (
         known.after == seen.after
         and abs(seen.length - known.length) <= _TYPED_MAX
-        and known.head == _digest((before[: known.cut],))
+        and known.head == _begun(before[: known.cut]).digest()
     )
 
 
+def _begun(text: str) -> "hashlib.blake2b":
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+
+
 def _digest(parts: Iterable[str]) -> bytes:
-    """Eight bytes that stand for texts; where one ends and the next begins counts too."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
-    return digest.digest()
+    """Eight bytes that stand for names; where one ends and the next begins counts too."""
+    return _begun("".join(f"{len(part)}:{part}" for part in parts)).digest()

@@ -229,6 +229,24 @@ def test_the_commands_print_tables_and_write_the_twins_form(
     assert list(document["policies"]) == ["one", "two"]
 
 
+def test_a_trace_is_cut_and_replaced_by_options(loaded: LoadedScenario, tmp_path: Path) -> None:
+    row = '{{"at_ms": {}, "prompt_tokens": 20, "output_tokens": 3}}\n'
+    (tmp_path / "t.jsonl").write_text("".join(row.format(n * 100) for n in range(20)))
+    head, tail = loaded.path.read_text().split("  - name: agents")
+    head = head.replace("kind: even, rate_per_s: 20", "kind: trace, path: absent.jsonl")
+    (tmp_path / "traced.yaml").write_text(head + "models:" + tail.split("models:")[1])
+    words = ["--trace", str(tmp_path / "t.jsonl"), "--from", "0.5", "--to", "1", "--json", "-"]
+
+    async def main() -> str:
+        async with running(_server()) as url:
+            command = ["run", "--url", url, str(tmp_path / "traced.yaml"), "--model", "fake"]
+            done = await asyncio.to_thread(CliRunner().invoke, bench_app, [*command, *words])
+            return done.stdout
+
+    (policy,) = json.loads(asyncio.run(main()))["policies"].values()
+    assert policy["estimates"]["injected"]["mean"] == 5
+
+
 def test_a_server_that_is_not_there_is_told_with_a_remedy(loaded: LoadedScenario) -> None:
     arguments = ["run", "--url", "http://127.0.0.1:9", str(loaded.path)]
     done = CliRunner().invoke(bench_app, arguments)

@@ -15,12 +15,14 @@ import typer
 
 from slalom.cli.output import print_table, stderr
 from slalom.cli.shape import KeyOption, examples, group
+from slalom.cli.trace_span import FromOption, ToOption, TraceOption, load, span_of
 from slalom.errors import ConfigError
 
 if TYPE_CHECKING:
     from slalom.bench.load_client import Progress
     from slalom.bench.scenario_compare import Target
     from slalom.bench.scenario_run import Choices
+    from slalom.config.scenario_load import LoadedScenario
     from slalom.metrics.results import Results
 
 bench_app = group(
@@ -107,6 +109,9 @@ def bench_run(
     prompts: PromptsOption = None,
     rate_scale: RateScaleOption = 1.0,
     seconds: SecondsOption = None,
+    trace: TraceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
     chat: ChatOption = False,
     drain: DrainOption = 60.0,
     key: KeyOption = None,
@@ -121,7 +126,8 @@ def bench_run(
     from slalom.bench.scenario_compare import Target
 
     choices = _choices(model, prompts, rate_scale, seconds, key, chat=chat, drain=drain)
-    found = _measure(scenario, [Target.read(url)], seeds, choices)
+    loaded = load(scenario, span_of(trace, start, end))
+    found = _measure(loaded, [Target.read(url)], seeds, choices)
     _show(found, json)
 
 
@@ -152,6 +158,9 @@ def bench_compare(
     prompts: PromptsOption = None,
     rate_scale: RateScaleOption = 1.0,
     seconds: SecondsOption = None,
+    trace: TraceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
     chat: ChatOption = False,
     drain: DrainOption = 60.0,
     key: KeyOption = None,
@@ -169,7 +178,8 @@ def bench_compare(
     if len(targets) < 2:
         raise ConfigError("a comparison needs two targets: repeat --target")
     choices = _choices(model, prompts, rate_scale, seconds, key, chat=chat, drain=drain)
-    found = _measure(scenario, targets, seeds, choices)
+    loaded = load(scenario, span_of(trace, start, end))
+    found = _measure(loaded, targets, seeds, choices)
     _show(found, json)
     print_table(
         ("figure", "server", f"over {targets[0].name}", "95 %", "smallest", "largest"),
@@ -216,13 +226,11 @@ def _choices(
 
 
 def _measure(
-    scenario: Path, targets: Sequence["Target"], seeds: int, choices: "Choices"
+    loaded: "LoadedScenario", targets: Sequence["Target"], seeds: int, choices: "Choices"
 ) -> "Results":
     from slalom.bench.scenario_compare import compare
     from slalom.bench.scenario_run import results
-    from slalom.config.scenario_load import load_scenario
 
-    loaded = load_scenario(scenario)
     with _display() as on_run:
         runs = asyncio.run(compare(loaded, targets, range(seeds), choices, on_run=on_run))
     world = ", ".join(target.url or target.command for target in targets)

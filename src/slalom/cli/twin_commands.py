@@ -8,12 +8,13 @@ import json as json_module
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from slalom.cli.output import print_table, stderr, stdout
 from slalom.cli.shape import examples, group
+from slalom.cli.trace_span import FromOption, ToOption, TraceOption, load, span_of
 from slalom.cli.twin_output import (
     point_row,
     progress_bar,
@@ -24,9 +25,6 @@ from slalom.cli.twin_output import (
     signed,
     write_json,
 )
-
-if TYPE_CHECKING:
-    from slalom.config.scenario_load import LoadedScenario, TraceSpan
 
 twin_app = group(
     "twin",
@@ -66,20 +64,6 @@ JsonFileOption = Annotated[
 PlotOption = Annotated[
     Path | None,
     typer.Option("--plot", metavar="DIR", help="Draw figures into this folder (SVG)."),
-]
-FromOption = Annotated[
-    float | None,
-    typer.Option("--from", min=0, metavar="S", help="Begin a trace there.", show_default=False),
-]
-ToOption = Annotated[
-    float | None,
-    typer.Option("--to", min=0, metavar="S", help="End a trace there.", show_default=False),
-]
-TraceOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--trace", metavar="FILE", help="Play this file as the trace.", show_default=False
-    ),
 ]
 
 
@@ -126,7 +110,7 @@ def run(
     from slalom.twin.records_file import RecordsFile
     from slalom.twin.report import table
 
-    loaded = _load(scenario, _span(trace, start, end))
+    loaded = load(scenario, span_of(trace, start, end))
     chosen = policy_sets(loaded, policy or ())
     numbers = range(seeds or loaded.file.seeds)
     with ExitStack() as stack:
@@ -184,7 +168,7 @@ def capacity(
     from slalom.twin.capacity import capacity as search
     from slalom.twin.from_file import policy_sets
 
-    loaded = _load(scenario, _span(trace, start, end))
+    loaded = load(scenario, span_of(trace, start, end))
     shares = [share / 100 for share in at or (90, 95, 99)]
     numbers = range(seeds or loaded.file.seeds)
     found = []
@@ -250,8 +234,8 @@ def sweep(
     from slalom.twin.sweep import Sweep
     from slalom.twin.sweep import sweep as run_sweep
 
-    span = _span(trace, start, end)
-    loaded = _load(scenario, span)
+    span = span_of(trace, start, end)
+    loaded = load(scenario, span)
     plan = Sweep(
         path=scenario,
         rates=tuple(read_rates(rates)),
@@ -333,15 +317,3 @@ def schema() -> None:
     document: dict[str, Any] = ScenarioFile.model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     typer.echo(json_module.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _load(path: Path, span: "TraceSpan | None") -> "LoadedScenario":
-    from slalom.config.scenario_load import load_scenario
-
-    return load_scenario(path, trace=span)
-
-
-def _span(trace: Path | None, start: float | None, end: float | None) -> "TraceSpan":
-    from slalom.config.scenario_load import TraceSpan
-
-    return TraceSpan(start, end, trace)

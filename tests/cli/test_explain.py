@@ -12,6 +12,7 @@ from slalom.core.events import (
     Event,
     FailureKind,
     FirstToken,
+    ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
@@ -43,8 +44,12 @@ class Recorder:
         places: int = 1,
         file_bytes_max: int = 1 << 20,
         admission: Planning | None = None,
+        sleep_level: int = 0,
     ) -> None:
-        models = [ModelSpec("small", "host", 60, places), ModelSpec("big", "host", 80, places)]
+        sizes = (("small", 60), ("big", 80))
+        models = [
+            ModelSpec(name, "host", size, places, sleep_level=sleep_level) for name, size in sizes
+        ]
         self.scheduler = Scheduler(models, [DeviceSpec("host", 100)], policies())
         header = header_for(self.scheduler, epoch_unix_ns=1_700_000_000 * SECOND)
         if admission is not None:  # which no registry knows, and no story asks for
@@ -124,6 +129,29 @@ def test_an_eviction_made_for_it_is_told(journal: Path) -> None:
     assert kinds(story) == ["arrived", "evict", "load", "ready", "dispatch", "end"]
     assert story.steps[1].text == "small#0 is evicted to make room"
     assert story.waits.loading_ns == 900 * MS
+
+
+def test_a_wait_for_what_sleeps_is_told(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, sleep_level=2)
+    recorder.step(0, ask("one", 0))
+    recorder.step(900, ReplicaReady("small#0", 1))
+    recorder.step(1000, AttemptFinished("one", 1, 9))
+    recorder.step(3000, ask("two", 3000, "big"))
+    recorder.step(3100, ask("three", 3100))
+    recorder.step(3200, ReplicaAsleep("small#0", 1, 1))
+    recorder.step(4000, ReplicaReady("big#0", 2), AttemptFinished("two", 1, 9))
+    recorder.step(4500, AttemptFinished("two", 1, 3))
+    recorder.step(7000, ask("four", 7000))
+    recorder.step(7100, ReplicaAsleep("big#0", 2, 1))
+    recorder.step(7300, ReplicaReady("small#0", 1, turn=2))
+    recorder.writer.close()
+    assert [step.text for step in explain(tmp_path, "two").steps[1:3]] == [
+        "small#0 is put to sleep to make room",
+        "big#0 begins to load",
+    ]
+    assert "small was falling asleep" in explain(tmp_path, "three").steps[0].text
+    four = explain(tmp_path, "four")
+    assert {"wake", "ready"} <= set(kinds(four))
 
 
 def test_an_attempt_that_failed_and_was_tried_again(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ _LOADS_MAX = 10_000
 _ARRIVED, _ENDED = b'"RequestArrived"', b'"EndRequest"'
 #: Lines that change what is loaded, running or waiting.
 _TELLING = re.compile(
-    rb'"(RequestArrived|EndRequest|Dispatch|Attempt\w+|Replica\w+|LoadReplica|UnloadReplica)"'
+    rb'"(RequestArrived|EndRequest|Dispatch|Attempt\w+|Replica\w+|\w+Replica)"'
 ).search
 
 

@@ -7,10 +7,18 @@ whose beginning has been deleted. Used by `explain`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slalom.core.actions import Dispatch, EndRequest, LoadReplica, UnloadReplica
+from slalom.core.actions import (
+    Dispatch,
+    EndRequest,
+    LoadReplica,
+    SleepReplica,
+    UnloadReplica,
+    WakeReplica,
+)
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
     ReplicaReady,
@@ -19,6 +27,15 @@ from slalom.core.events import (
 from slalom.core.journal import Entry
 from slalom.core.request import ModelSpec
 from slalom.core.snapshot import ReplicaState
+
+_BEST_FIRST = (
+    ReplicaState.READY,
+    ReplicaState.WAKING,
+    ReplicaState.LOADING,
+    ReplicaState.SLEEPING,
+    ReplicaState.ASLEEP,
+    ReplicaState.UNLOADING,
+)
 
 
 @dataclass(slots=True)
@@ -54,6 +71,8 @@ class Occupancy:
                     self._vacate(request_id, attempt)
                 case ReplicaReady(replica_id, epoch):
                     self._set(replica_id, epoch, ReplicaState.READY)
+                case ReplicaAsleep(replica_id, epoch):
+                    self._set(replica_id, epoch, ReplicaState.ASLEEP)
                 case ReplicaFailed(replica_id, epoch):
                     self._set(replica_id, epoch, ReplicaState.UNLOADING)
                 case ReplicaGone(replica_id, epoch):
@@ -75,6 +94,10 @@ class Occupancy:
                     self._replicas[replica_id] = SeenReplica(
                         replica_id, model, epoch, ReplicaState.LOADING
                     )
+                case SleepReplica(replica_id, epoch):
+                    self._set(replica_id, epoch, ReplicaState.SLEEPING)
+                case WakeReplica(replica_id, epoch):
+                    self._set(replica_id, epoch, ReplicaState.WAKING)
                 case UnloadReplica(replica_id, epoch):
                     self._set(replica_id, epoch, ReplicaState.UNLOADING)
                 case _:
@@ -87,7 +110,7 @@ class Occupancy:
     def state(self, model: str) -> ReplicaState | None:
         """State of the model's best replica; None where it has none."""
         states = {replica.state for replica in self._of(model)}
-        for state in (ReplicaState.READY, ReplicaState.LOADING, ReplicaState.UNLOADING):
+        for state in _BEST_FIRST:
             if state in states:
                 return state
         return None

@@ -13,8 +13,10 @@ from slalom.core.actions import (
     EndRequest,
     LoadReplica,
     Outcome,
+    SleepReplica,
     UnloadCause,
     UnloadReplica,
+    WakeReplica,
 )
 from slalom.core.events import (
     AttemptFailed,
@@ -135,8 +137,10 @@ def _action(
             return "abort", f"attempt {attempt} is aborted"
         case LoadReplica(replica_id, _, model) if model == request.model:
             return "load", f"{replica_id} begins to load"
-        case UnloadReplica(replica_id, _, cause):
-            return _unload(request, replica_id, cause, header, occupancy) if waiting else None
+        case WakeReplica(replica_id) if occupancy.model_of(replica_id) == request.model:
+            return "wake", f"{replica_id} begins to wake"
+        case SleepReplica() | UnloadReplica() if waiting:
+            return _gives_way(request, action, header, occupancy)
         case _:
             return None
 
@@ -172,18 +176,25 @@ def _paused(request: Request, event: Event, waits: Waits) -> tuple[str, str] | N
     return "paused", f"attempt {event.attempt} is paused after {tokens} tokens"
 
 
+#: What an arrival finds its model doing.
+_WAS = {
+    ReplicaState.LOADING: "loading",
+    ReplicaState.DRAINING: "giving way",
+    ReplicaState.SLEEPING: "falling asleep",
+    ReplicaState.ASLEEP: "asleep",
+    ReplicaState.WAKING: "waking",
+    ReplicaState.UNLOADING: "being unloaded",
+}
+
+
 def _arrival(request: Request, occupancy: Occupancy) -> str:
     model = request.model
     state = occupancy.state(model)
     if state is ReplicaState.READY:
         taken, places = occupancy.taken(model)
         found = f"{model} was ready with {taken} of {places} places taken"
-    elif state is ReplicaState.LOADING:
-        found = f"{model} was loading"
-    elif state is ReplicaState.UNLOADING:
-        found = f"{model} was being unloaded"
     else:
-        found = f"{model} was not loaded"
+        found = f"{model} was {_WAS[state] if state else 'not loaded'}"
     waiting = occupancy.waiting(model)
     return f"arrived; {found}" + (f", {waiting} waiting before it" if waiting else "")
 
@@ -212,16 +223,24 @@ def _event(request: Request, event: Event, occupancy: Occupancy) -> tuple[str, s
     return None
 
 
-def _unload(
-    request: Request, replica_id: str, cause: UnloadCause, header: Header, occupancy: Occupancy
+def _gives_way(
+    request: Request,
+    action: SleepReplica | UnloadReplica,
+    header: Header,
+    occupancy: Occupancy,
 ) -> tuple[str, str] | None:
+    """A replica of its model that leaves its device, or another one that does so for it."""
     devices = {model.id: model.device for model in header.models}
-    model = occupancy.model_of(replica_id)
+    replica_id, model = action.replica_id, occupancy.model_of(action.replica_id)
+    neighbour = devices.get(model) == devices.get(request.model)
+    if isinstance(action, SleepReplica):
+        if model == request.model:
+            return "sleep", f"{replica_id} is put to sleep"
+        return ("evict", f"{replica_id} is put to sleep to make room") if neighbour else None
     if model == request.model:
-        return "unload", f"{replica_id} is unloaded ({cause.value})"
-    if cause is UnloadCause.EVICTED and devices.get(model) == devices.get(request.model):
-        return "evict", f"{replica_id} is evicted to make room"
-    return None
+        return "unload", f"{replica_id} is unloaded ({action.cause.value})"
+    evicted = action.cause is UnloadCause.EVICTED
+    return ("evict", f"{replica_id} is evicted to make room") if evicted and neighbour else None
 
 
 def _ending(end: EndRequest) -> str:

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 #: Traffic teaches something worth keeping from so many seconds of steps on, …
 _SEEN_MIN_S = 5.0
 #: … if what it taught is off by no more than this.
-_ERROR_MAX = 0.25
+_ERROR_MAX = 0.5
 #: Tokens in one step of an engine that does not say.
 _BUDGET_TOKENS = 8_192
 

@@ -122,7 +122,8 @@ def test_without_learning_the_prior_stays() -> None:
     predictor, scenario = learned("saber-w3", calibrated=0.6, options=options)
     assert predictor.cost("qwen2.5-coder-3b") == _law(scenario).scaled(0.6)
     assert predictor.learned()[0].step_error > 0.3
-    assert not predictor.healthy("qwen2.5-coder-3b")
+    # The margin makes up for it.
+    assert predictor.pace_margin("qwen2.5-coder-3b") == pytest.approx(1 / 0.6, rel=0.05)
 
 
 def test_replicas_of_a_model_learn_together() -> None:

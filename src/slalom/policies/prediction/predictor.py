@@ -15,9 +15,9 @@ from slalom.policies.prediction.replica_path import SPAN_NS
 from slalom.policies.prediction.step_cost import Lived, StepTimes
 from slalom.units import SECOND
 
-#: Step times that are off by more than the first, on average, are not to be planned with; less
-#: than the second are.
-_ERROR_LOST, _ERROR_REGAINED = 0.5, 0.3
+#: Step times that need a larger margin than the first are not to be planned with; those that need
+#: less than the second are.
+_MARGIN_LOST, _MARGIN_REGAINED = 2.0, 1.6
 #: Weight of spans before the error says something.
 _JUDGED_FROM = 5.0
 #: Tasks whose margins are remembered.
@@ -175,9 +175,9 @@ class Predictor:
         steps = own.steps
         if steps.seen < _JUDGED_FROM:
             return
-        if not own.pace.healthy or steps.error > _ERROR_LOST:
+        if not own.pace.healthy or own.pace.factor > _MARGIN_LOST:
             own.healthy = False
-        elif steps.error < _ERROR_REGAINED:
+        elif own.pace.factor < _MARGIN_REGAINED:
             own.healthy = True
 
     def _margin(self, task: str) -> Margin:

@@ -15,7 +15,7 @@ from operator import mul
 from slalom.core.planning import ActiveView
 from slalom.core.request import ModelSpec, StepCost
 from slalom.policies.prediction.least_squares import Sums, join, product, solve
-from slalom.policies.prediction.replica_path import Reading, ReplicaPath, Run, Span
+from slalom.policies.prediction.replica_path import SPAN_NS, Reading, ReplicaPath, Run, Span
 from slalom.units import MS, US
 
 #: Of an engine of which nothing is known: a small model on a slow device.
@@ -62,7 +62,7 @@ _KNOWN_WEIGHT = 2.0
 #: What spans from before a change count after it.
 _AFTER_CHANGE = 0.25
 #: Memory of the noise of a kind, and of the error that is shown.
-_SPREAD_MEMORY, _SHOWN = 10.0, 8.0
+_SPREAD_MEMORY, _SHOWN = 10.0, 10.0
 #: Observed and expected times are compared within this factor.
 _FACTOR_MAX = 8.0
 
@@ -249,13 +249,13 @@ class StepTimes:
         )
 
     def _keep_error(self, span: Span, share: float) -> None:
-        memory = min(span.weight / _SHOWN, 1.0)
         if span.is_first:
-            self.first_error += (share - self.first_error) * (
-                memory if self.first_error >= 0.0 else 1.0
-            )
+            memory = 1.0 / _SHOWN if self.first_error >= 0.0 else 1.0
+            self.first_error += (share - self.first_error) * memory
         else:
-            self.error += (share - self.error) * (memory if self.error >= 0.0 else 1.0)
+            # Short spans say little: what disturbs a machine hits them or misses them.
+            memory = min(span.took_ns / SPAN_NS, 1.0) / _SHOWN if self.error >= 0.0 else 1.0
+            self.error += (share - self.error) * memory
 
     def _trust(self, kind: _Kind, off: float, span: Span) -> float:
         """Share of a span's weight that counts; notices when everything has changed."""

@@ -1,5 +1,6 @@
 """Sessions in the twin's world, and what the meter makes of a run."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.metrics.confidence import estimate
 from slalom.metrics.records import Fate
 from slalom.policies.registry import policies
+from slalom.testing.scripted_planner import EveryLever
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.meter import Meter
 from slalom.twin.run import run
@@ -93,6 +95,22 @@ def test_a_timeline_counts_who_waits() -> None:
     assert times == sorted(times)
     assert list(line.residency) == ["m"]
     assert line.residency["m"][0][1] >= 0.6
+
+
+def test_a_paused_request_waits_again() -> None:
+    loose = an_arrival("loose", tokens=50)
+    loose = replace(loose, request=replace(loose.request, resumable=True))
+    urgent = an_arrival("urgent", 100 * MS)
+    urgent = replace(urgent, request=replace(urgent.request, sla=Sla(ttft_ns=200 * MS)))
+    scenario = a_scenario(loose, urgent, places=1)
+    rules = replace(policies(ordering="edf"), admission=EveryLever(clamp_tokens=0))
+    line = Timeline()
+    done = run(replace(scenario, policies=rules), watch=line.watch)
+    assert [end.pauses for end in done.ends] == [0, 1]
+    times, counts = line.queues["chat"]
+    assert counts[-1] == 0
+    waits = [at for at, count in zip(times, counts, strict=True) if count]
+    assert max(waits) - 0.1 == pytest.approx(0.0, abs=0.01), "while the urgent one runs"
 
 
 def test_an_interval_is_students() -> None:

@@ -4,9 +4,14 @@ Owns the curves, taken from the journal entry by entry. Called by `plots`.
 """
 
 from slalom.core.actions import Dispatch, EndRequest, LoadReplica, SleepReplica, UnloadReplica
-from slalom.core.events import ReplicaFailed, ReplicaGone, ReplicaReady, RequestArrived
+from slalom.core.events import (
+    AttemptFailed,
+    ReplicaFailed,
+    ReplicaGone,
+    ReplicaReady,
+    RequestArrived,
+)
 from slalom.core.journal import Entry
-from slalom.core.request import Request
 from slalom.units import SECOND
 
 
@@ -18,7 +23,8 @@ class Timeline:
         self.queues: dict[str, tuple[list[float], list[int]]] = {}
         #: model -> [(ready, gone)]
         self.residency: dict[str, list[tuple[float, float]]] = {}
-        self._waiting: dict[str, Request] = {}
+        #: Requests that have not ended: the task, and the attempt that runs; 0 if it waits.
+        self._live: dict[str, tuple[str, int]] = {}
         self._ready: dict[str, tuple[str, float]] = {}
         self._models: dict[str, str] = {}
         self._now_s = 0.0
@@ -28,17 +34,21 @@ class Timeline:
         self._now_s = entry.now_ns / SECOND
         for event in entry.events:
             if isinstance(event, RequestArrived):
-                self._waiting[event.request.id] = event.request
+                self._live[event.request.id] = (event.request.task, 0)
                 self._count(event.request.task, 1)
+            elif isinstance(event, AttemptFailed):
+                self._stop(event)
             elif isinstance(event, ReplicaReady):
                 self._ready[event.replica_id] = (self._models[event.replica_id], self._now_s)
             elif isinstance(event, ReplicaGone | ReplicaFailed):
                 self._gone(event.replica_id)
         for action in entry.actions:
             if isinstance(action, Dispatch | EndRequest):
-                request = self._waiting.pop(action.request_id, None)
-                if request is not None:
-                    self._count(request.task, -1)
+                task, attempt = self._live.pop(action.request_id)
+                if not attempt:
+                    self._count(task, -1)
+                if isinstance(action, Dispatch):
+                    self._live[action.request_id] = (task, action.attempt)
             elif isinstance(action, LoadReplica):
                 self._models[action.replica_id] = action.model
             elif isinstance(action, UnloadReplica | SleepReplica):
@@ -48,6 +58,13 @@ class Timeline:
         """End what is resident still."""
         for replica_id in list(self._ready):
             self._gone(replica_id)
+
+    def _stop(self, event: AttemptFailed) -> None:
+        """Let a request wait again whose attempt failed or was paused; it may end at once."""
+        task, attempt = self._live.get(event.request_id, ("", -1))
+        if attempt == event.attempt:
+            self._live[event.request_id] = (task, 0)
+            self._count(task, 1)
 
     def _count(self, task: str, by: int) -> None:
         times, counts = self.queues.setdefault(task, ([0.0], [0]))

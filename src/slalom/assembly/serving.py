@@ -87,14 +87,14 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
 def save_learned(parts: Parts) -> None:
     """Keep what traffic has taught of step times, for the next start."""
     if parts.costs is not None:
-        parts.costs.save(parts.scheduler.learned())
+        parts.costs.save(parts.scheduler.snapshot().learned)
 
 
 async def _keep_learned(parts: Parts) -> None:
     """The same now and then, in case the end is a sudden one."""
     while parts.costs is not None:
         await asyncio.sleep(_KEEP_EVERY_S)
-        await asyncio.to_thread(parts.costs.save, parts.scheduler.learned())
+        await asyncio.to_thread(parts.costs.save, parts.scheduler.snapshot().learned)
 
 
 async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:

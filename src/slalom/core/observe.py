@@ -4,6 +4,7 @@ Owns the view of a model in the state of its best replica. Called through `Sched
 """
 
 from slalom.core.entities import Replica
+from slalom.core.planning import Learned, Learner
 from slalom.core.snapshot import (
     DeviceSnapshot,
     ModelSnapshot,
@@ -38,7 +39,14 @@ def take_snapshot(state: State) -> Snapshot:
         models=tuple(model_snapshot(state, model) for model in state.models.values()),
         devices=tuple(_device(device) for device in state.devices.values()),
         counters=tuple(sorted(state.counters.items())),
+        learned=learned(state),
     )
+
+
+def learned(state: State) -> tuple[Learned, ...]:
+    """What the planner has learned of the engines; nothing where none learns."""
+    planner: object = state.planner
+    return tuple(planner.learned()) if isinstance(planner, Learner) else ()
 
 
 def model_snapshot(state: State, model: Model) -> ModelSnapshot:

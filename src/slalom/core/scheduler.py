@@ -13,7 +13,7 @@ from slalom.core.dispatching import dispatch_all
 from slalom.core.events import Event
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
-from slalom.core.planning import Estimator, Expectation, Learned, Learner, Planning
+from slalom.core.planning import Estimator, Expectation, Planning
 from slalom.core.policy import Ordering, Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
@@ -92,11 +92,6 @@ class Scheduler:
         if model is None or not isinstance(planner, Estimator) or not model.has_ready():
             return None
         return planner.estimate(request, model, self.state.now_ns)
-
-    def learned(self) -> tuple[Learned, ...]:
-        """What the planner has learned of the engines; nothing where none learns."""
-        planner: object = self.state.planner
-        return tuple(planner.learned()) if isinstance(planner, Learner) else ()
 
     def snapshot(self) -> Snapshot:
         """A copy of what there is to see, as of the last `handle`."""

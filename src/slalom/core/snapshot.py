@@ -6,6 +6,8 @@ Owns the read-only picture used by `/v1/models`, `/ready`, `/metrics`, `explain`
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slalom.core.planning import Learned
+
 
 class ReplicaState(StrEnum):
     """Where a replica is in its life."""
@@ -97,3 +99,5 @@ class Snapshot:
     devices: tuple[DeviceSnapshot, ...]
     #: Named counters: stale events, evictions, loads, drift alarms …
     counters: tuple[tuple[str, int], ...]
+    #: What the planner has learned of the engines, if one learns.
+    learned: tuple[Learned, ...] = ()

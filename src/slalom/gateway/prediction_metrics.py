@@ -5,11 +5,14 @@ observed to predicted, how often the prediction was not exceeded, and the Brier 
 that was told. Called by `telemetry`, once per ended request.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from slalom.core.actions import EndRequest, Outcome
+from slalom.core.planning import Learned
 
 _RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)
 #: Of squared errors: a coin's is 0.25.
@@ -73,3 +76,36 @@ class PredictionMetrics:
         if found is None:
             found = self._series[key] = metric.labels(*labels)
         return found
+
+
+def learned_metrics(learned: Sequence[Learned]) -> Iterable[Metric]:
+    """What a planner thinks of its own predictions, by model; nothing where none learns."""
+    if not learned:
+        return ()
+    error = GaugeMetricFamily(
+        "slalom_step_time_error",
+        "Mean relative error of predicted step times and times to a first token; -1 before any.",
+        labels=["model", "what"],
+    )
+    coverage = GaugeMetricFamily(
+        "slalom_step_time_coverage",
+        "Share of recent attempts that took no longer than the margin on predicted step times.",
+        labels=["model"],
+    )
+    healthy = GaugeMetricFamily(
+        "slalom_prediction_healthy",
+        "Whether the planner goes by its predictions.",
+        labels=["model"],
+    )
+    changes = CounterMetricFamily(
+        "slalom_step_time_changes",
+        "Times that an engine was found to have become slower or faster at once.",
+        labels=["model"],
+    )
+    for one in learned:
+        error.add_metric([one.model, "step"], one.step_error)
+        error.add_metric([one.model, "first_token"], one.first_error)
+        coverage.add_metric([one.model], one.coverage)
+        healthy.add_metric([one.model], int(one.healthy))
+        changes.add_metric([one.model], one.changes)
+    return (error, coverage, healthy, changes)

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from slalom.core.actions import EndRequest, Outcome
 from slalom.core.snapshot import ModelState, Snapshot
-from slalom.gateway.prediction_metrics import PredictionMetrics
+from slalom.gateway.prediction_metrics import PredictionMetrics, learned_metrics
 from slalom.units import SECOND
 
 _TTFT_BUCKETS = (
@@ -170,6 +170,7 @@ class _SnapshotCollector(Collector):
         yield _gauge("slalom_draining", "Whether the server shuts down.", int(snapshot.draining))
         yield from _model_metrics(snapshot)
         yield from _device_metrics(snapshot)
+        yield from learned_metrics(snapshot.learned)
         for name, value in snapshot.counters:
             clean = _NOT_A_NAME.sub("_", name.lower()).strip("_")
             yield CounterMetricFamily(

@@ -21,6 +21,19 @@ CARD = {
         "replicas": [],
     },
 }
+ESTIMATE = {
+    "object": "estimate",
+    "model": "slalom-mini",
+    "task": "completion",
+    "replica": "slalom-mini#0",
+    "would_hold": False,
+    "chance": 0.25,
+    "predicted_start_ms": 10.0,
+    "predicted_ttft_ms": 50.4,
+    "predicted_e2e_ms": 700.0,
+    "targets": {"ttft_ms": 200.0, "tpot_ms": None, "e2e_ms": 500.0},
+    "reason": "The end is expected after 700 ms, 200 ms later than its target.",
+}
 
 
 class StubServer:
@@ -75,6 +88,8 @@ class StubServer:
             self._send(to, self.status, json.dumps({"error": error}).encode())
         elif to.command == "GET":
             self._send(to, 200, json.dumps({"object": "list", "data": self.cards}).encode())
+        elif to.path == "/v1/estimate":
+            self._send(to, 200, json.dumps(ESTIMATE).encode())
         else:
             chat = "chat" in to.path
             self._send(to, 200, b"".join(self._events(chat=chat)), "text/event-stream")

@@ -162,3 +162,29 @@ def test_without_a_model_of_the_task_the_first_is_asked(stub: StubServer) -> Non
     assert stub.asked[-1][1]["model"] == "only-one"
     stub.cards = []
     assert "serves no model" in RUNNER.invoke(app, ["chat", "x", "--url", stub.url]).stderr
+
+
+def test_an_estimate_is_printed_with_its_targets(stub: StubServer) -> None:
+    arguments = ["estimate", "why", "--task", "completion", "--max-tokens", "7", "--e2e-ms", "500"]
+    result = RUNNER.invoke(app, [*arguments, "--url", stub.url])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "completion for slalom-mini on slalom-mini#0",
+        "start       after 10 ms",
+        "first token after 50 ms (target 200 ms)",
+        "end         after 700 ms (target 500 ms)",
+        "chance      25%",
+        "The end is expected after 700 ms, 200 ms later than its target.",
+    ]
+    path, body, headers = stub.asked[-1]
+    assert (path, body["max_tokens"]) == ("/v1/estimate", 7)
+    assert (headers["x-slalom-task"], headers["x-slo-e2e-ms"]) == ("completion", "500")
+    told = RUNNER.invoke(app, ["estimate", "why", "--url", stub.url, "--json"])
+    assert json.loads(told.stdout)["chance"] == 0.25
+
+
+def test_a_server_that_predicts_nothing_says_so(stub: StubServer) -> None:
+    stub.status = 501
+    result = RUNNER.invoke(app, ["estimate", "why", "-m", "a", "--url", stub.url])
+    assert result.exit_code == 1
+    assert "No such thing." in result.stderr

@@ -4,7 +4,16 @@ Owns the list of commands. Each command's own module imports what it needs when 
 `--help` and shell completion are quick.
 """
 
-from slalom.cli import ask, calibrate_command, demo, diagnose, serving, stories, version
+from slalom.cli import (
+    ask,
+    calibrate_command,
+    demo,
+    diagnose,
+    estimate_command,
+    serving,
+    stories,
+    version,
+)
 from slalom.cli.bench_commands import bench_app
 from slalom.cli.config_commands import config_app
 from slalom.cli.model_commands import models_app
@@ -38,6 +47,7 @@ app.add_typer(config_app)
 app.add_typer(twin_app)
 app.add_typer(trace_app)
 stories.register(app)
+estimate_command.register(app)
 diagnose.register(app)
 version.register(app)
 

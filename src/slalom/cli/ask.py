@@ -233,7 +233,9 @@ def _write(piece: str) -> None:
 
 def _figures(answer: Answer) -> dict[str, Any]:
     headers = answer.headers
-    return {
+    predicted = headers.get("x-slalom-predicted-e2e-ms")
+    told = {"predicted_e2e_ms": float(predicted)} if predicted else {}
+    return told | {
         "request_id": headers.get("x-request-id"),
         "task": headers.get("x-slalom-task"),
         "replica": headers.get("x-slalom-replica"),

@@ -90,6 +90,20 @@ class ServerClient:
             raise ServerError(f"{self.url} answers, but not as an OpenAI-compatible server does")
         return [model for model in data if isinstance(model, dict)]
 
+    def post(
+        self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Send a request and return the document that answers it.
+
+        Raises:
+            ServerError: It refuses.
+        """
+        connection, response = self._send("POST", path, body, headers or {}, _SILENCE_TIMEOUT_S)
+        document = self._document(connection, response)
+        if response.status != http.HTTPStatus.OK:
+            raise self._refusal(response.status, document)
+        return document
+
     def stream(
         self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
     ) -> Answer:

@@ -208,3 +208,18 @@ def test_reading_a_body() -> None:
     assert asked.max_tokens is None
     with pytest.raises(ValueError, match="object"):
         Asked.read(CHAT, b"[]")
+
+
+def test_an_answer_that_has_begun_in_the_prompt_goes_on() -> None:
+    async def main(clock: VirtualClock) -> None:
+        script = FakeScript(output_tokens=lambda _asked: 5)
+        engine = FakeEngine(script)
+        whole = (await serve(engine, call(9), clock))[2]
+        rest = (await serve(engine, call(9, prompt="a b w0 w1 w2"), clock))[2]
+        assert b"".join(whole.split(b"\n\n")[3:]).count(b" w") == rest.count(b" w") == 2
+        assert b" w3" in rest
+        assert b" w2" not in rest
+        fresh = (await serve(engine, call(2, prompt="a b w0 w1 w2 c"), clock))[2]
+        assert b" w0" in fresh
+
+    run_virtual(main)

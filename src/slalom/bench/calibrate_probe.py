@@ -17,9 +17,12 @@ from functools import partial
 
 from slalom.bench.calibrate_streams import Stream, step_ns, watch
 from slalom.bench.calibrate_work import Shape, Work, busy
+from slalom.bench.scenario_text import Texts
 from slalom.clock import Clock
+from slalom.core.request import Sla
 from slalom.engines.protocol import Engine
 from slalom.units import SECOND
+from slalom.workload.load import LoadItem
 
 #: Prompt lengths that are tried, as far as the context allows.
 _PREFILLS = (1, 16, 64, 128, 256, 384, 512, 768, 1024)
@@ -32,6 +35,10 @@ _BUSY_TOKENS = (500, 96)
 _BUSY_EACH, _BUSY = 3, 3
 #: The experiments are repeated so often, as far as there is time.
 _ROUNDS = 5
+#: Length of the text that prompts are cut from, going round and round; and how much of the context
+#: is used, because a piece of it may have more tokens than the whole says.
+_TEXT_CHARS = 2_000
+_CONTEXT_SHARE = 0.8
 #: Output tokens of a stream that is watched: bounds, and the time it may take.
 _TOKENS = (12, 256)
 _WATCH_NS = SECOND
@@ -83,7 +90,10 @@ class Prober:
         self._engine = engine
         self._clock = clock
         self._shape = shape
-        self._context_tokens = context_tokens
+        self._context_tokens = max(round(_CONTEXT_SHARE * context_tokens), 2)
+        # A character is a token at most, so that the text fits.
+        self._text = _text(min(_TEXT_CHARS, self._context_tokens))
+        self._chars_per_token = 0.0
         self._began_ns = clock.now_ns()
         self._end_ns = self._began_ns + budget_ns
         self._experiment = 0
@@ -138,7 +148,12 @@ class Prober:
 
     async def _warm_up(self) -> None:
         """Touch every weight, and learn how many tokens are watched in the time there is."""
-        await self._stream(_SHORT, _TOKENS[0])
+        self._salt += 1
+        stream = Stream(0, text=self._text)
+        await watch(self._engine, self._clock, stream, salt=0, output_tokens=_TOKENS[0])
+        if stream.prompt_tokens:
+            # Else the engine does not count: prompts are then made of token ids.
+            self._chars_per_token = len(self._text) / stream.prompt_tokens
         stream = await self._stream(_SHORT, _TOKENS[0])
         tokens = _WATCH_NS // max(step_ns([stream]), 1)
         self._tokens = max(_TOKENS[0], min(tokens, _TOKENS[1]))
@@ -146,8 +161,8 @@ class Prober:
     async def _prefill(self, prompt_tokens: int) -> None:
         await asyncio.sleep(_IDLE_S)
         stream = await self._stream(prompt_tokens, 1, place=0)
-        pieces = self._shape.pieces((), [(0, prompt_tokens)])
-        pairs = prompt_tokens**2 / 2
+        pieces = self._shape.pieces((), [(0, stream.prompt_tokens)])
+        pairs = stream.prompt_tokens**2 / 2
         work = Work(pieces, prefill_pairs=pairs, requests=1, from_idle=True)
         self._note(Kind.PREFILL, work, stream.first_ns)
 
@@ -189,9 +204,9 @@ class Prober:
             await asyncio.gather(*tasks, return_exceptions=True)
         ns = _held_up_ns(background[0], late)
         if ns:
-            pieces = self._shape.pieces(range(width), [(width, prompt_tokens)])
+            pieces = self._shape.pieces(range(width), [(width, late.prompt_tokens)])
             context = _context(background, late.sent_ns)
-            pairs = prompt_tokens**2 / 2
+            pairs = late.prompt_tokens**2 / 2
             work = Work(pieces, width, context, prefill_pairs=pairs, requests=1)
             self._note(Kind.MIXED, work, ns)
 
@@ -211,16 +226,19 @@ class Prober:
             for index in range(100 * number + 7, 100 * number + 7 + _BUSY_EACH * places)
         ]
         await asyncio.sleep(_IDLE_S)
-        unsent, streams = iter(sizes), []
+        unsent, streams = iter(range(len(sizes))), dict[int, Stream]()
 
         async def client() -> None:
-            for prompt, output in unsent:
-                streams.append(await self._stream(prompt, output))
+            for index in unsent:
+                streams[index] = await self._stream(*sizes[index])
 
         await asyncio.gather(*(client() for _ in range(places)))
-        began_ns = min(stream.sent_ns for stream in streams)
-        ended_ns = max(stream.arrivals_ns[-1] for stream in streams)
-        self._note(Kind.MIXED, busy(self._shape, sizes), ended_ns - began_ns)
+        began_ns = min(stream.sent_ns for stream in streams.values())
+        ended_ns = max(stream.arrivals_ns[-1] for stream in streams.values())
+        counted = [
+            (streams[index].prompt_tokens, output) for index, (_, output) in enumerate(sizes)
+        ]
+        self._note(Kind.MIXED, busy(self._shape, counted), ended_ns - began_ns)
 
     # -- inside ---------------------------------------------------------------------------
 
@@ -228,6 +246,9 @@ class Prober:
         self, stream: Stream, output_tokens: int, place: int | None = None
     ) -> asyncio.Task[Stream]:
         self._salt += 1
+        if self._chars_per_token:
+            chars = max(round(stream.prompt_tokens * self._chars_per_token), 1)
+            stream.text = _cut(self._text, self._salt, chars)
         return asyncio.ensure_future(
             watch(
                 *(self._engine, self._clock, stream),
@@ -250,6 +271,19 @@ def widths(places: int) -> list[int]:
     """Numbers of streams that are tried: every one up to 4, then some up to all places."""
     wished = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256]
     return sorted({*(width for width in wished if width < places), max(places, 1)})
+
+
+def _text(chars: int) -> str:
+    """Text of one byte a character."""
+    item = LoadItem("calibrate", 0, "calibrate", "", 1, 1, 1, 1, Sla())
+    found = Texts().of(item, 2 * _TEXT_CHARS, 0)
+    return found.encode("ascii", "ignore").decode()[:chars]
+
+
+def _cut(text: str, salt: int, chars: int) -> str:
+    """A piece that begins elsewhere for each `salt`: what is remembered is not to be measured."""
+    start = salt * 619 % len(text)
+    return (text[start:] + text * (chars // len(text) + 1))[:chars]
 
 
 def _context(streams: Sequence[Stream], at_ns: int) -> int:

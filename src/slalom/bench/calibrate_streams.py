@@ -28,7 +28,10 @@ _STALL_S = 30.0
 class Stream:
     """One generation as its client saw it."""
 
+    #: As wished; as the engine counted them once it has said so.
     prompt_tokens: int
+    #: What is sent; without it the prompt is made of token ids.
+    text: str = ""
     sent_ns: int = 0
     #: Arrival of each piece of text, ns.
     arrivals_ns: list[int] = field(default_factory=list)
@@ -82,7 +85,7 @@ async def watch(
     """
     body: dict[str, Any] = {
         "model": engine.model_name,
-        "prompt": prompt(stream.prompt_tokens, salt),
+        "prompt": stream.text or prompt(stream.prompt_tokens, salt),
         "max_tokens": output_tokens,
         "ignore_eos": True,
         "cache_prompt": False,
@@ -123,6 +126,8 @@ def _take(stream: Stream, events: Sequence[bytes], now_ns: int) -> None:
         document = json.loads(line[len(b"data:") :])
         usage = document.get("usage") or {}
         stream.output_tokens = usage.get("completion_tokens", stream.output_tokens)
+        # 0 is what engines say that do not count.
+        stream.prompt_tokens = usage.get("prompt_tokens") or stream.prompt_tokens
         if document.get("choices") and not stream.event_ns:
             stream.event_ns = now_ns
         if any(choice.get("text") for choice in document.get("choices") or ()):

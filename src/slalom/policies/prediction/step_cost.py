@@ -39,6 +39,8 @@ _KIND_MAX = 20.0
 #: How much the shape of a prior counts against spans: what a calibration says of a term, what a
 #: mere default does or nothing at all.
 _RIDGE_TOLD, _RIDGE_DEFAULT = 0.2, 0.02
+#: Spans that stray much say less of it: by how much the pull grows with their mean square.
+_RIDGE_NOISE = 50.0
 #: How much a prior's scale counts.
 _SCALE_RIDGE = 0.1
 #: Typical use, at which a term of no known size is taken for a share of a step.
@@ -305,7 +307,9 @@ class StepTimes:
         toward = [scale * value for value in self._prior]
         toward[-1] = self._prior[-1]  # a share, no time
         sums = join([sums, join([Sums(_TERMS), *(kind.sums for kind in first)], _KIND_MAX)], inf)
-        self._fit = solve(sums, self._ridge, toward)
+        noise = self._noise(steps)
+        ridge = [pull * (1.0 + noise * _RIDGE_NOISE) for pull in self._ridge]
+        self._fit = solve(sums, ridge, toward)
         self._terms = [value * size for value, size in zip(self._fit, self._scales, strict=True)]
         for kind in steps:
             told = product(kind.sums, self._fit, self._fit)
@@ -315,6 +319,14 @@ class StepTimes:
         self._fit_ns = now_ns
         self._is_stale = False
         self._publish()
+
+    @staticmethod
+    def _noise(kinds: Sequence[_Kind]) -> float:
+        """Mean square of how far spans stray."""
+        weight = sum(kind.sums.weight for kind in kinds)
+        if weight <= 0.0:
+            return 0.0
+        return sum(kind.sums.weight * kind.spread * kind.spread for kind in kinds) / weight
 
     def _publish(self) -> None:
         step, rising, bending, context, prompt, pair, beside, request, _ = self._terms

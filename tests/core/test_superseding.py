@@ -10,13 +10,18 @@ from slalom.core.events import (
     AttemptFinished,
     RequestArrived,
 )
+from slalom.core.params import SchedulerParams
+from slalom.core.snapshot import ModelState
+from slalom.units import MS
 from tests.core.plans import aborted, end_of
 from tests.core.stories import (
+    arrive,
     dispatched,
     model,
     only,
     ready,
     request,
+    resident,
     watched,
 )
 
@@ -70,3 +75,23 @@ def test_the_newest_is_forgotten_when_it_ends() -> None:
         "r2": Outcome.SUPERSEDED,
         "r3": Outcome.SUPERSEDED,
     }
+
+
+def test_who_types_on_wants_the_model_since_the_first_key() -> None:
+    """Patience counts from the first of the requests that replace each other, not from the last."""
+    story = watched(model("a", 8), model("b", 8))
+    resident(story, "b")
+    arrive(story, "busy", of="b")
+    for number in range(12):
+        story.tell(typed(f"r{number}", model="a"), after_ns=200 * MS)
+    states = {found.id: found.state for found in story.scheduler.snapshot().models}
+    assert states == {"a": ModelState.COLD, "b": ModelState.DRAINING}
+
+
+def test_a_full_queue_takes_what_replaces_one_of_its_own() -> None:
+    story = watched(params=SchedulerParams(queue_max=1))
+    story.tell(typed("r1"))
+    story.tell(typed("r2"))
+    assert [end.outcome for end in story.actions(EndRequest)] == [Outcome.SUPERSEDED]
+    story.tell(typed("r3", supersedes="other.py"))
+    assert end_of(story, "r3").reason == "queue_full"

@@ -160,8 +160,8 @@ MUTANTS = (
     Mutant(
         "what runs is not replaced",
         "core/transitions.py",
-        "        if older is not None:\n            end(",
-        "        if older is not None and older.in_queue:\n            end(",
+        "    if older is not None:  # only now",
+        "    if older is not None and older.in_queue:  # only now",
     ),
     Mutant(
         "a plan starts more than there are places",

@@ -49,9 +49,11 @@ def on_request_arrived(step: Step, event: RequestArrived) -> None:
     if request.id in state.requests:
         state.counters["duplicate_events"] += 1
         return
-    _supersede(step, request)
-    refusal = _refusal(step, request)
+    older = _superseded(state, request)
+    refusal = _refusal(step, request, older)
     if refusal is not None:
+        if older is not None:
+            end(state, older, Outcome.SUPERSEDED, step.actions)
         reason, retry_after_ns, detail = refusal
         refuse(state, request, reason, step.actions, retry_after_ns=retry_after_ns, detail=detail)
         return
@@ -61,19 +63,22 @@ def on_request_arrived(step: Step, event: RequestArrived) -> None:
     if request.supersedes:
         state.newest[request.key, request.model, request.supersedes] = request.id
     enqueue(state, record)
+    if older is not None:  # only now, so that what it wanted is wanted without a break
+        end(state, older, Outcome.SUPERSEDED, step.actions)
     tell(state, Moment.ARRIVED, record)
 
 
-def _supersede(step: Step, request: Request) -> None:
-    """End the request that this one replaces, waiting or running."""
-    if request.supersedes:
-        name = (request.key, request.model, request.supersedes)
-        older = step.state.requests.get(step.state.newest.get(name, ""))
-        if older is not None:
-            end(step.state, older, Outcome.SUPERSEDED, step.actions)
+def _superseded(state: State, request: Request) -> RequestRecord | None:
+    """The request that this one replaces, waiting or running."""
+    if not request.supersedes:
+        return None
+    name = (request.key, request.model, request.supersedes)
+    return state.requests.get(state.newest.get(name, ""))
 
 
-def _refusal(step: Step, request: Request) -> tuple[Reason, int, str] | None:
+def _refusal(
+    step: Step, request: Request, older: RequestRecord | None
+) -> tuple[Reason, int, str] | None:
     """Why a request cannot even wait: (reason, retry after ns, detail), or None."""
     state = step.state
     if state.drain_deadline_ns >= 0:
@@ -91,7 +96,8 @@ def _refusal(step: Step, request: Request) -> tuple[Reason, int, str] | None:
                 model.backoff_until_ns - state.now_ns,
                 model.last_failure,
             )
-    if len(state.waiting) >= step.params.queue_max:
+    waiting = len(state.waiting) - (older is not None and older.in_queue)
+    if waiting >= step.params.queue_max:
         return Reason.QUEUE_FULL, step.params.swap_patience_ns, ""
     return None
 

@@ -46,6 +46,8 @@ def test_gains_are_paired_by_seed() -> None:
 
 def test_shares_are_of_means_and_nothing_of_nothing_is_all() -> None:
     assert row_shares([[0.4, 0.6], [0.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]) == [0.5, 1.0]
+    # The limit is known of the first seeds only.
+    assert row_shares([[0.4, 0.6]], [[0.8]]) == [0.5]
 
 
 def test_spread_is_over_rates_for_each_seed() -> None:

@@ -53,8 +53,14 @@ def mean_gain(ours: Grid, theirs: Grid) -> Estimate:
 
 
 def row_shares(ours: Grid, limit: Grid) -> list[float]:
-    """Ours as a share of the limit in each row, means over seeds; 1 where nothing is possible."""
-    pairs = [(statistics.fmean(one), statistics.fmean(two)) for one, two in _rows(ours, limit)]
+    """Ours as a share of the limit in each row, means over seeds; 1 where nothing is possible.
+
+    Where the limit is known of the first seeds only, those are compared.
+    """
+    pairs = [
+        (statistics.fmean(one[: len(two)]), statistics.fmean(two))
+        for one, two in zip(ours, limit, strict=True)
+    ]
     return [mine / most if most else 1.0 for mine, most in pairs]
 
 
@@ -70,10 +76,6 @@ def spread(ratios: Grid) -> Estimate:
 
 def _whole(grid: Grid) -> float:
     return statistics.fmean(value for row in grid for value in row)
-
-
-def _rows(ours: Grid, theirs: Grid) -> list[tuple[Sequence[float], Sequence[float]]]:
-    return list(zip(ours, theirs, strict=True))
 
 
 def _by_seed(grid: Grid) -> list[tuple[float, ...]]:

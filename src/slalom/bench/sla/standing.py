@@ -186,5 +186,5 @@ _ABOUT = """\
 
 The loads in `scenarios/`, shortened to some hundreds of requests, from half the knee to two and a
 half times it, over {seeds} seeds. The knee is where a plain first-come proxy's share of good
-answers falls to nine tenths of what it is at an eighth of the file's rate. Slices of six minutes
+answers falls to nine tenths of what it is at an eighth of the file's rate. Slices of four minutes
 stand for seeds where a trace is played. Differences are paired by seed."""

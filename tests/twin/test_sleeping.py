@@ -191,7 +191,7 @@ def test_in_the_standing_load_sleep_spares_cold_starts() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("host: memory}", "host: memory}"), "did you mean 'memory'"),
+        (("host: memory}", "host: memory2}"), "did you mean 'memory'"),
         ((", host: memory}", "}"), "device 'gpu' has no host memory to sleep in"),
         (("residual: 512MiB", "residual: 50GiB"), "is more than the model's bytes"),
         (("sleep: {weights", "sleep: {level: 3, weights"), "level"),

@@ -74,7 +74,9 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
         signals.install()
         if on_ready is not None:
             on_ready(server.url, parts)
-        await ending.wait()
+        if not await _ended(ending, parts.runtime.failed):
+            _log.critical("the scheduler failed (a bug); ending, so that a fresh process can serve")
+            return 1
         return await _end(parts, server, signals)
     finally:
         signals.remove()
@@ -82,6 +84,15 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
         await parts.runtime.close()
         keeping.cancel()
         save_learned(parts)
+
+
+async def _ended(ending: asyncio.Event, failed: asyncio.Event) -> bool:
+    """Wait for the end; whether it was asked for."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (ending, failed)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    return not failed.is_set()
 
 
 def save_learned(parts: Parts) -> None:

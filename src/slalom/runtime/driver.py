@@ -99,6 +99,8 @@ class Runtime:
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
+        #: Set when the scheduler raised: half of a step is done, and nothing can be relied on.
+        self.failed = asyncio.Event()
         #: Called with the record of each request, at its end.
         self.on_end: list[Callable[[EndRequest], None]] = []
         #: Called with each step, after its actions were begun; for tests and tools.
@@ -293,7 +295,11 @@ class Runtime:
         """Let the scheduler see the present; `told` also journals a step without a consequence."""
         events, self._inbox = self._inbox, []
         now_ns = self._clock.now_ns()
-        actions = self._scheduler.handle(events, now_ns)
+        try:
+            actions = self._scheduler.handle(events, now_ns)
+        except Exception:
+            self.failed.set()
+            raise
         if events or actions or told:
             entry = Entry(now_ns, tuple(events), tuple(actions))
             if self._journal is not None:

@@ -27,7 +27,7 @@ SMALL = Load(str(SCENARIOS / "saber-w1.yaml"), places=100, requests=10)
 def _quick(part: str, folder: Path, *more: str) -> str:
     page = folder / "sla.md"
     names = ("--policy", "edf-drop", "--policy", "saber", "--policy", "plan-and-trim")
-    kept = ("--keep", str(folder / "kept.jsonl"), "--processes", "1", "--seeds", "2")
+    kept = ("--keep", str(folder / "kept.jsonl"), "--processes", "1", "--seeds", "1")
     where = ("--folder", str(SCENARIOS), "--write", str(page))
     main(["--quick", "--part", part, *names, *kept, *where, *more])
     return page.read_text(encoding="utf-8")

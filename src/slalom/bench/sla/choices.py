@@ -40,14 +40,17 @@ class Choice:
         return replace(self, name=name, options=tuple({**dict(self.options), **options}.items()))
 
 
+#: A plain proxy.
+PROXY = Choice("first-come", "open", ordering="fcfs")
 #: Slalom's own.
 OURS = Choice("plan-and-trim", "plan-and-trim")
+FLOORS = OURS.changed("plan-and-trim, floor 50 %", floor=0.5)
 REFUSING = OURS.changed("plan-and-trim, refusing", late="refuse")
 SABER = Choice("saber", "saber", ordering="fcfs")
 PROGRAM = SABER.changed("saber, its program", published_program=True)
 
 _ROWS: Sequence[Choice] = (
-    Choice("first-come", "open", ordering="fcfs"),
+    PROXY,
     Choice("deadlines", "open"),
     Choice("drop-late", "drop-late"),
     Choice("static 8", "static", (("window", 8),), ordering="fcfs"),
@@ -59,6 +62,7 @@ _ROWS: Sequence[Choice] = (
     Choice("velocity", "velocity"),
     OURS,
     REFUSING,
+    FLOORS,
 )
 
 
@@ -74,11 +78,8 @@ def choices(only: Sequence[str] = ()) -> list[Choice]:
 
 def beside_static(only: Sequence[str] = ()) -> list[Choice]:
     """Those that are no static batch, for a grid that has all static batches."""
-    return [
-        row
-        for row in choices(only)
-        if (row.kind, row.ordering) != ("open", "fcfs") and row.kind != "static"
-    ]
+    fixed = [row for row in choices(only) if row.kind == "static" or row == PROXY]
+    return [row for row in choices(only) if row not in fixed and row != FLOORS]
 
 
 def for_any_engine(only: Sequence[str] = ()) -> list[Choice]:

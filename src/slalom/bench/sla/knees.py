@@ -14,17 +14,15 @@ from itertools import pairwise
 from pathlib import Path
 
 from slalom.bench.sla.cells import Cell, Load
-from slalom.bench.sla.choices import Choice
+from slalom.bench.sla.choices import PROXY
 from slalom.bench.sla.running import Runner
 from slalom.bench.sla.settings import Settings
 from slalom.config.scenario_load import load_scenario
 
 #: Profile of the llama.cpp server that stands in for every engine.
 LLAMA_CPP = "l40s/qwen2.5-coder-1.5b"
-#: The policy that says where the knee is: a plain proxy.
-PROXY = Choice("first-come", "open", ordering="fcfs")
-#: The knee is where its share of good answers falls to so much of what it is under the lightest
-#: load: bursts that no rate makes harmless belong to the load, not to its rate.
+#: The knee is where a plain proxy's share of good answers falls to so much of what it is under the
+#: lightest load: bursts that no rate makes harmless belong to the load, not to its rate.
 _KEPT = 0.9
 #: Rates tried, as factors of the file's: from an eighth to eight times, by half octaves.
 _FACTORS = tuple(2 ** (step / 2) for step in range(-6, 7))

@@ -52,8 +52,8 @@ class Board:
         return statistics.fmean(self.figure(policy, multiple, name))
 
     def best(self, multiple: float, without: str = "") -> str:
-        """The policy with the highest goodput."""
-        names = [name for name in self.runs if name != without]
+        """The policy with the highest goodput, without one and its variants."""
+        names = [name for name in self.runs if not without or not name.startswith(without)]
         return max(names, key=lambda name: self.mean(name, multiple, "goodput_per_s"))
 
 

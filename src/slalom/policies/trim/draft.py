@@ -16,6 +16,8 @@ from slalom.units import MS, SECOND
 
 #: Those that were not let in are tried again after this, if nothing happened before.
 _LOOK_NS = 100 * MS
+#: The same, if there was no time to try them all.
+_SOON_NS = 1 * MS
 #: One of so many places may be taken by those that are late.
 _LATE_SHARE = 4
 
@@ -57,6 +59,7 @@ class Draft:
         self._demotions: list[str] = []
         self._refusals: list[Refuse] = []
         self._left_out = 0
+        self._look_ns = _LOOK_NS
         #: Who was let in and waits, and where.
         self.promised: dict[str, str] = {}
         #: Requests that this plan has found to be late.
@@ -153,13 +156,17 @@ class Draft:
         )
 
     def _alone_s(self, job: Job) -> float:
-        return self._pace.alone_ns(job.prompt, job.left)[1] / SECOND
+        return self._pace.alone_ns(job.reading_ns, job.prompt, job.left)[1] / SECOND
 
     def _let_in(self, fresh: Sequence[Job]) -> None:
         failed: list[Job] = []
         for job in fresh:
             walks = sum(site.walks for site in self._sites)
-            if walks > self._manners.effort or any(_harder(job, one) for one in failed):
+            if walks > self._manners.effort:
+                self._left_out += 1
+                self._look_ns = _SOON_NS
+                continue
+            if any(_harder(job, one) for one in failed):
                 self._left_out += 1
                 continue
             sites = sorted(self._sites, key=lambda site: (-len(site.running), site.replica_id))
@@ -184,7 +191,7 @@ class Draft:
         """What comes of it; who was let in and has to wait is `promised` from then on."""
         starts: list[Start] = []
         pauses: list[str] = []
-        look_ns = self._now_ns + _LOOK_NS if self._left_out else -1
+        look_ns = self._now_ns + self._look_ns if self._left_out else -1
         for site in self._sites:
             stays = {job.request.id for job in site.running}
             before = self._before[site.replica_id]

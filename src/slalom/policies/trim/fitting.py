@@ -137,11 +137,12 @@ class Site:
     def displace(self, job: Job) -> list[Job]:
         """Let a job in where costlier ones are; those that gave way. Empty: it is not let in."""
         rules = self._rules
-        bar = job.cost_ns / job.weight * rules.displace_factor
+        least = job.cost_ns / job.weight
+        bar = least * rules.displace_factor
         costly = [
             one
             for one in (*self.running, *self.held)
-            if (one.is_late or one.cost_ns / one.weight > bar)
+            if (one.is_late or one.cost_ns / one.weight > (bar if one.attempt else least))
             and self._may_wait(one, rules.pauses_max)
         ]
         costly.sort(key=lambda one: (not one.is_late, -one.cost_ns / one.weight, one.request.id))
@@ -244,4 +245,6 @@ def _in_line(jobs: list[Job]) -> list[Job]:
 
 
 def _turn(job: Job) -> float:
-    return job.latest_ns if job.attempt is None else -NEVER
+    if job.attempt is not None:
+        return -NEVER
+    return NEVER if job.is_late else job.latest_ns

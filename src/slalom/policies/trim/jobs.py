@@ -88,7 +88,7 @@ class Job:
     def measure(self, pace: Pace) -> None:
         """Find out what its prompt takes, and when it must begin at the latest."""
         self.reading_ns = pace.reading_ns(self.prompt, 1)
-        first_ns, end_ns = pace.alone_ns(self.prompt, self.left)
+        first_ns, end_ns = pace.alone_ns(self.reading_ns, self.prompt, self.left)
         self.latest_ns = min(self.first_due_ns - first_ns, self.end_due_ns - end_ns)
         if self.client_first_ns < 0 and end_ns - first_ns > self.tpot_ns:
             self.latest_ns = -1.0

@@ -14,14 +14,13 @@ class Pace:
         sequences_max: The most that run on one replica.
     """
 
-    __slots__ = ("context_ns", "cost", "factor", "steps_ns")
+    __slots__ = ("context_ns", "cost", "steps_ns")
 
-    def __init__(self, cost: StepCost, sequences_max: int, factor: float = 1.0) -> None:
+    def __init__(self, cost: StepCost, sequences_max: int) -> None:
         self.cost = cost
-        self.factor = factor
-        self.context_ns = cost.context_ns * factor
+        self.context_ns = cost.context_ns
         #: Step of n sequences without their context, ns; none run in no time at all.
-        self.steps_ns = [cost.of(n, 0.0, 0.0) * factor for n in range(sequences_max + 2)]
+        self.steps_ns = [cost.of(n, 0.0, 0.0) for n in range(sequences_max + 2)]
 
     def step_ns(self, sequences: int, context_tokens: float) -> float:
         """Time of one step, ns."""
@@ -29,11 +28,16 @@ class Pace:
 
     def reading_ns(self, prompt_tokens: int, sequences: int) -> float:
         """What reading a prompt takes from everybody, ns."""
-        return self.cost.reading_ns(prompt_tokens, sequences) * self.factor
+        return self.cost.reading_ns(prompt_tokens, sequences)
 
-    def alone_ns(self, prompt_tokens: int, tokens: float) -> tuple[float, float]:
-        """Until the first token, and until the last, of a request that has the engine alone."""
-        first_ns = self.cost.request_ns * self.factor
-        first_ns += self.reading_ns(prompt_tokens, 0) + self.steps_ns[1]
+    def alone_ns(self, reading_ns: float, prompt: int, tokens: float) -> tuple[float, float]:
+        """Until the first token, and until the last, of a request that has the engine alone.
+
+        Args:
+            reading_ns: What its prompt takes.
+            prompt: Its tokens.
+            tokens: Of the answer.
+        """
+        first_ns = self.cost.request_ns + reading_ns + self.steps_ns[1]
         rest = max(tokens - 1.0, 0.0)
-        return first_ns, first_ns + rest * self.step_ns(1, prompt_tokens + rest / 2)
+        return first_ns, first_ns + rest * self.step_ns(1, prompt + rest / 2)

@@ -23,10 +23,11 @@ class PlanAndTrim:
     """
 
     #: What becomes of a request that can be on time no more: it waits behind all others and is
-    #: served when nothing else needs the device (`demote`), or it is refused at once (`refuse`).
-    late: Literal["demote", "refuse"] = "demote"
+    #: served when nothing else needs the device (`demote`), or it is refused at once (`refuse`);
+    #: `auto` refuses where models share a device, because whoever waits for one keeps it loaded.
+    late: Literal["auto", "demote", "refuse"] = "auto"
     #: How long after it was due a demoted request that nobody has begun still waits, ms.
-    late_patience_ms: int = 30_000
+    late_patience_ms: int = 2_000
     #: Whether a request waits where the chances of others would lose more than its own.
     weigh_chances: bool = True
     #: Loose requests that may wait, or be paused, at a time for tighter ones; 0 for none.

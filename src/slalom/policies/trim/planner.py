@@ -5,6 +5,7 @@ about waiting requests, and who was let in and has to wait for others. Called by
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slalom.core.planning import (
@@ -65,12 +66,15 @@ class Trimmer:
             defer_pauses_max=options.defer_pauses_max,
             weigh_chances=options.weigh_chances,
         )
+        devices = [model.device for model in models]
+        self._alone = {model.id for model in models if devices.count(model.device) == 1}
         self._manners = Manners(
-            late=options.late,
+            late="demote" if options.late == "auto" else options.late,
             late_patience_ns=options.late_patience_ms * MS,
             read_ahead_ns=options.read_ahead_ms * MS if options.read_ahead_ms else 1 << 62,
             effort=options.effort,
         )
+        self._refusing = replace(self._manners, late="refuse")
         self._floors = Floors(options.floor)
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
@@ -107,6 +111,7 @@ class Trimmer:
             job = Job.running(attempt, 1.0)
             left, job.odds = self._outlook(model, seen.request, attempt.resumed_tokens)
             job.set_left(attempt.resumed_tokens, left)
+            job.measure(pace)
             job.weight = self._floors.weight(seen.request.task)
             track.start(attempt, job, pace, now_ns)
             self._promised[model.spec.id].pop(seen.request.id, None)
@@ -133,7 +138,10 @@ class Trimmer:
         name = model.spec.id
         pace = self._pace(model.spec)
         sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
-        draft = Draft(self._manners, pace, sites, now_ns)
+        manners = self._manners
+        if self._options.late == "auto" and name not in self._alone:
+            manners = self._refusing
+        draft = Draft(manners, pace, sites, now_ns)
         waiting = self._waiting(model, pace)
         if self._options.fallback_window and not self._predictor.healthy(name):
             draft.fill_blindly(waiting, self._options.fallback_window)

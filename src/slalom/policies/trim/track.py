@@ -14,7 +14,16 @@ from slalom.policies.trim.trust import ReadingShare
 class Track:
     """What is thought to happen on one replica."""
 
-    __slots__ = ("clock", "context", "jobs", "now_ns", "read_until_ns", "reading", "unread")
+    __slots__ = (
+        "clock",
+        "context",
+        "jobs",
+        "now_ns",
+        "read_ns",
+        "read_until_ns",
+        "reading",
+        "unread_ns",
+    )
 
     def __init__(self, now_ns: int) -> None:
         self.now_ns = float(now_ns)
@@ -26,8 +35,8 @@ class Track:
         self.context = 0.0
         self.jobs: dict[tuple[str, int], Job] = {}
         self.reading = ReadingShare(now_ns)
-        #: Jobs whose prompt is not read yet.
-        self.unread = 0
+        #: What the prompts that are not read yet take.
+        self.unread_ns = 0.0
 
     def __repr__(self) -> str:
         return f"Track(jobs={len(self.jobs)}, clock={self.clock:.1f})"
@@ -45,15 +54,14 @@ class Track:
     def start(self, attempt: ActiveView, job: Job, pace: Pace, now_ns: int) -> None:
         """An attempt was dispatched."""
         self.advance(pace, now_ns)
-        reading_ns = pace.reading_ns(job.prompt, len(self.jobs))
-        self.read_until_ns = max(self.read_until_ns, float(now_ns)) + reading_ns
-        self.reading.add(reading_ns, now_ns)
+        self.read_until_ns = max(self.read_until_ns, float(now_ns)) + job.reading_ns
+        self.unread_ns += job.reading_ns
+        self.reading.add(job.reading_ns, now_ns)
         self.jobs[attempt.request.id, attempt.number] = job
         job.end_clock = self.clock + job.left
         if job.client_first_ns < 0:
             job.first_ns = self.read_until_ns + pace.cost.request_ns + pace.steps_ns[1]
         self.context += job.context + job.produced
-        self.unread += 1
 
     def told(
         self, attempt: ActiveView, left: float, steepness: float, pace: Pace, now_ns: int
@@ -82,9 +90,9 @@ class Track:
         return job
 
     def _read(self, job: Job) -> None:
+        """Its prompt is read, or will not be: only the others keep the clock standing."""
         if job.prompt:
             job.prompt = 0
+            self.unread_ns = max(self.unread_ns - job.reading_ns, 0.0)
             job.reading_ns = 0.0
-            self.unread -= 1
-            if not self.unread:
-                self.read_until_ns = min(self.read_until_ns, self.now_ns)
+            self.read_until_ns = min(self.read_until_ns, self.now_ns + self.unread_ns)

@@ -34,6 +34,7 @@ from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.twin.step_time import StepProfile
 from slalom.units import seconds_to_ns
 from slalom.workload.load import LoadItem
+from slalom.workload.plan import TASK_HEADER
 
 _PLACES, _CONTEXT_TOKENS, _MICRO_BATCH = 4, 2_048, 512
 #: In one cache for all, a step's time depends on where the cells of every other place lie.
@@ -159,7 +160,9 @@ async def _live(
     slug = f"{scene.model}-{name}-{policy.replace(', ', '-')}-"
     folder = Path(tempfile.mkdtemp(prefix=slug, dir=scene.folder))
     async with running_server(folder, _config(scene.model, policy)) as url:
-        size = await token_size(url, scene.model, scene.texts, chat=False, headers={})
+        # A task without targets: the model may still be loading, and may take as long as it likes.
+        free = {TASK_HEADER: "batch"}
+        size = await token_size(url, scene.model, scene.texts, chat=False, headers=free)
         speech = Speech(sizes={scene.model: size})
         client = LoadClient(url, bounds=ClientBounds(drain_s=_DRAIN_S))
         return folder, await client.open_loop(planned(items, scene.texts, speech))

@@ -30,6 +30,7 @@ def may(
         {},
         {"temperature": 0.7, "top_p": 0.9, "stop": ["\n"], "max_tokens": 9},
         {"n": 1, "best_of": 1, "echo": False, "logprobs": None, "presence_penalty": 0},
+        {"response_format": {"type": "text"}, "seed": None},
         {"metadata": {}, "user": "u", "priority": 1, "session_id": "s"},
     ],
 )
@@ -122,3 +123,9 @@ def test_only_an_engine_that_heeds_a_priority_gets_the_planners(
     monkeypatch.setattr(Engine, "capabilities", Capabilities(priority=True))
     assert sent(own, Terms(priority=9))["priority"] == 9
     assert sent(own, Terms())["priority"] == 0, "clients do not jump the planner's queue"
+
+
+def test_each_attempt_has_its_own_id_at_the_engine() -> None:
+    outgoing = work(body(), COMPLETIONS).outgoing
+    calls = [outgoing.call(Engine(), Terms(attempt)) for attempt in (1, 2)]  # type: ignore[arg-type]
+    assert [call.headers["x-request-id"] for call in calls] == ["r-1", "r-1.2"]

@@ -33,6 +33,7 @@ _HARMLESS: Mapping[str, object] = {
     "frequency_penalty": 0.0,
     "repeat_penalty": 1.0,
     "repetition_penalty": 1.0,
+    "response_format": {"type": "text"},
 }
 
 

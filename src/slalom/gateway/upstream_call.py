@@ -50,12 +50,15 @@ class Outgoing:
         Raises:
             RequestError: The body cannot be written again.
         """
-        body = self.body
+        body, headers = self.body, self.headers
+        if terms.attempt > 1:
+            # Engines that take over the id would find the attempt before still under way.
+            headers = {**headers, "x-request-id": f"{headers['x-request-id']}.{terms.attempt}"}
         priority = terms.priority if engine.capabilities.priority else body.get("priority")
         rewritten = bool(self.changes) or body["model"] != engine.model_name
         agreed = terms.max_tokens or terms.resumed_tokens or priority != body.get("priority")
         if not rewritten and not self.infill and not agreed:
-            return Call(path=self.path, body=self.raw, headers=self.headers)
+            return Call(path=self.path, body=self.raw, headers=headers)
         fields = {**body, **self.changes, "model": engine.model_name}
         if priority is not None:
             fields["priority"] = priority
@@ -67,7 +70,7 @@ class Outgoing:
         if terms.resumed_text:
             continuing.go_on(fields, terms.resumed_text, engine.capabilities)
         try:
-            return Call(path=self.path, body=_encode(fields), headers=self.headers)
+            return Call(path=self.path, body=_encode(fields), headers=headers)
         except (RecursionError, UnicodeEncodeError) as problem:
             raise RequestError(
                 f"The body cannot be passed on ({type(problem).__name__}).", code="invalid_json"

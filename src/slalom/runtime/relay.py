@@ -139,6 +139,7 @@ class Relay:
     def _terms(self) -> Terms:
         assignment, kept = self.assignment, self.transcript
         return Terms(
+            attempt=assignment.attempt,
             priority=assignment.priority,
             max_tokens=assignment.max_tokens,
             resumed_text=kept.text if kept is not None and assignment.resumed_tokens else "",

@@ -65,6 +65,8 @@ def assignment_of(action: Dispatch, engine: Engine, request: Request, now_ns: in
 class Terms:
     """What the scheduler and earlier attempts change in a call."""
 
+    #: Number of the attempt.
+    attempt: int = 1
     #: For engines that heed one: the smaller the more urgent.
     priority: int = 0
     #: Clamp of the whole answer's length, tokens; 0 leaves what the client asked for.

@@ -120,6 +120,10 @@ bench-handle: setup ## Cost of one scheduling decision
 bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the twin (an hour)
 	$(BIN)/python -m slalom.bench.sla --write docs/benchmarks/sla.md $(ARGS)
 
+.PHONY: bench-sla-live
+bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slalom under load (12 minutes, idle machine)
+	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
+
 .PHONY: fidelity
 fidelity: setup ## The twin against real llama.cpp on the same arrivals (five minutes, idle machine)
 	$(BIN)/python -m slalom.bench.fidelity --write docs/benchmarks/fidelity.md $(ARGS)

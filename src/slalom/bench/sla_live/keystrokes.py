@@ -1,0 +1,152 @@
+"""A typist whose editor never cancels: what the engine does for nobody, with and without replacing.
+
+Owns the runs with supersession on and off, and the share of device time that went to requests of
+which nobody read the answer: requests that run side by side share their device evenly. Called by
+the command.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slalom.bench.demo_server import journal_folder, running_server
+from slalom.bench.fidelity_twin import read_journal
+from slalom.bench.load_client import ClientBounds, LoadClient
+from slalom.bench.scenario_probe import token_size
+from slalom.bench.scenario_requests import Speech, planned
+from slalom.bench.scenario_text import Texts
+from slalom.bench.sla_live.compare import saturated_per_s, say, server_folder
+from slalom.bench.sla_live.loads import TYPING_SHARE, typed
+from slalom.bench.sla_live.machine import Watch, engines, processor_s
+from slalom.bench.sla_live.setting import HEADERS, SUPERSESSION, Sizes, configuration
+from slalom.core.actions import Dispatch
+from slalom.core.events import AttemptFailed, AttemptFinished
+from slalom.core.journal import Entry
+from slalom.metrics.records import Fate
+from slalom.metrics.results import RunResult
+from slalom.twin.engine_specs import LlamaCppEngine
+from slalom.units import SECOND, seconds_to_ns
+
+_DRAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """One run of the typist."""
+
+    way: str
+    repeat: int
+    result: RunResult
+    #: Requests that a newer one followed before their answer was whole, and all.
+    stale: int
+    sent: int
+    #: Processor time of the engine during the run, seconds.
+    engine_s: float
+    #: Device time of requests whose answer nobody wanted any more, seconds.
+    wasted_s: float = 0.0
+    disturbed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    name: str
+    url: str
+    engine_pid: int
+
+
+async def typing(
+    sizes: Sizes, folder: Path, engine: LlamaCppEngine, *, seed: int, texts: Texts
+) -> list[Typing]:
+    """All runs, interleaved.
+
+    Args:
+        sizes: How much.
+        folder: For what the servers leave.
+        engine: As calibrated.
+        seed: Of the keystrokes.
+        texts: For prompts.
+    """
+    runs: list[Typing] = []
+    unwanted: dict[tuple[str, int], set[str]] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        servers = []
+        for name, section in SUPERSESSION.items():
+            before = engines()
+            own = running_server(
+                server_folder(folder, name), configuration(sizes.model, server=section)
+            )
+            url = await stack.enter_async_context(own)
+            size = await token_size(url, sizes.model, texts, chat=False, headers={})
+            (pid,) = engines() - before
+            servers.append(_Server(name, url, pid))
+        speech = Speech(sizes={sizes.model: size}, headers=HEADERS)
+        drawn = typed(sizes.model, engine, 1_000.0, 1.0, seed=seed, name="full")
+        plenty = [replace(item, stale_after_ns=-1, supersedes="") for item in drawn]
+        rate = TYPING_SHARE * await saturated_per_s(
+            servers[0].url, plenty, texts, speech, sizes.saturate_s
+        )
+        for repeat in range(sizes.repeats):
+            items = typed(
+                *(sizes.model, engine, rate, sizes.seconds),
+                seed=seed + repeat,
+                name=f"typist-{repeat}",
+            )
+            requests = planned(items, texts, speech)
+            for server in servers if repeat % 2 == 0 else reversed(servers):
+                watch, began_s = Watch(), processor_s(server.engine_pid)
+                client = LoadClient(server.url, bounds=ClientBounds(drain_s=_DRAIN_S))
+                records = await client.open_loop(requests)
+                gone = {one.request_id for one in records if one.fate is Fate.SUPERSEDED}
+                unwanted[server.name, repeat] = gone
+                result = RunResult.of(server.name, repeat, records, seconds_to_ns(sizes.seconds))
+                spent_s = processor_s(server.engine_pid) - began_s
+                runs.append(
+                    Typing(
+                        *(server.name, repeat, result, len(gone), len(records), spent_s),
+                        disturbed=watch.share(),
+                    )
+                )
+                say(f"typist-{repeat}: {server.name}: engine {spent_s:.2f} s")
+    return _with_waste(runs, unwanted, folder)
+
+
+def _with_waste(
+    runs: Iterable[Typing], unwanted: Mapping[tuple[str, int], set[str]], folder: Path
+) -> list[Typing]:
+    shares = {
+        name: device_s(read_journal(journal_folder(server_folder(folder, name)))[1])
+        for name in SUPERSESSION
+    }
+    return [
+        Typing(
+            *(run.way, run.repeat, run.result, run.stale, run.sent, run.engine_s),
+            wasted_s=of_these(shares[run.way], unwanted[run.way, run.repeat]),
+            disturbed=run.disturbed,
+        )
+        for run in runs
+    ]
+
+
+def of_these(shares: Mapping[str, float], ids: Collection[str]) -> float:
+    """Device time of some requests, seconds."""
+    return sum(shares.get(one, 0.0) for one in ids)
+
+
+def device_s(entries: Iterable[Entry]) -> dict[str, float]:
+    """Device time of each request of a server with one engine, seconds, shared evenly."""
+    spent: dict[str, float] = {}
+    running: set[tuple[str, int]] = set()
+    since_ns = 0
+    for entry in entries:
+        span_s = (entry.now_ns - since_ns) / SECOND
+        since_ns = entry.now_ns
+        for request_id, _ in running:
+            spent[request_id] = spent.get(request_id, 0.0) + span_s / len(running)
+        for event in entry.events:
+            if isinstance(event, AttemptFinished | AttemptFailed):
+                running.discard((event.request_id, event.attempt))
+        for action in entry.actions:
+            if isinstance(action, Dispatch):
+                running.add((action.request_id, action.attempt))
+    return spent

@@ -195,3 +195,12 @@ def test_whatever_happens_the_cost_stays_one_that_can_be_planned_with(
     assert isfinite(cost.reading_ns(1_000))
     assert cost.request_ns >= 0
     assert 1 <= world.predictor.margin("chat") <= 3
+
+
+def test_what_came_of_the_first_guesses_is_not_held_against_what_was_learned_since() -> None:
+    world = World(Place(_COST))
+    for _ in range(7):
+        world.live(lambda _: 30.0 * MS)
+    # The first of them took almost three times as long as expected.
+    assert world.predictor.pace_margin("m") <= 1.3
+    assert world.predictor.healthy("m")

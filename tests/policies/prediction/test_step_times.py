@@ -9,11 +9,14 @@ import pytest
 
 from slalom.core.request import StepCost
 from slalom.policies.prediction.predictor import Predictor, PredictorOptions
+from slalom.twin.engine_model import StepLaw
 from slalom.twin.engine_protocol import TwinEngine
-from slalom.twin.engine_specs import EngineSpec
+from slalom.twin.engine_specs import EngineSpec, LlamaCppEngine
+from slalom.twin.profiles import shipped_profiles
 from slalom.twin.scenario import Scenario
 from slalom.twin.step_costs import step_cost_of
-from slalom.units import SECOND
+from slalom.twin.step_time import StepProfile
+from slalom.units import MS, SECOND
 from tests.policies.prediction.fleet import learned
 
 
@@ -141,6 +144,50 @@ def test_replicas_of_a_model_learn_together() -> None:
     # What runs on the other one costs nothing in the twin.
     beside = predictor.cost("qwen2.5-coder-3b", 10)
     assert beside.of(5, 0, 0) == pytest.approx(cost.of(5, 0, 0), rel=0.1)
+
+
+_CPU = StepProfile(
+    "cpu",
+    dense_flat_ns=8.0 * MS,
+    dense_ns_per_token=1.5 * MS,
+    decode_seq_ns=0.2 * MS,
+    decode_kv_ns_per_token=800.0,
+    prefill_attention_ns_per_token_ctx=400.0,
+    ingest_ns=3.0 * MS,
+)
+
+
+@pytest.mark.parametrize(
+    ("engine", "slowness", "off"),
+    [
+        (LlamaCppEngine(_CPU, slots=8), 25.0, 0.1),
+        (LlamaCppEngine(shipped_profiles()["l40s/qwen2.5-coder-7b"], slots=16), 4.0, 0.1),
+        # Its prompts are read aside and slow nobody, which no step cost can say.
+        (None, 3.0, 0.15),
+    ],
+)
+def test_other_engines_are_learned_as_well(
+    engine: LlamaCppEngine | None, slowness: float, off: float
+) -> None:
+    places = engine.slots if engine else 24
+    law = step_cost_of(engine or StepLaw(), places=places)
+
+    def put(scenario: Scenario) -> Scenario:
+        models = tuple(
+            replace(
+                model,
+                engine=engine,
+                spec=replace(model.spec, places=places, step_cost=law.scaled(0.6)),
+            )
+            for model in scenario.models
+        )
+        return replace(scenario, models=models)
+
+    predictor, _ = learned("poisson", change=put, rate_scale=1.0 / slowness)
+    cost = predictor.cost("coder-7b")
+    assert max(map(abs, _errors(cost, law, (1, 2, 4, 8), (200, 1_500)))) < off
+    assert cost.reading_ns(2_000) == pytest.approx(law.reading_ns(2_000), rel=3 * off)
+    assert predictor.healthy("coder-7b")
 
 
 def test_models_are_learned_apart() -> None:

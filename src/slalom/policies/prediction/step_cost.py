@@ -13,25 +13,24 @@ from math import exp, inf, log
 from operator import mul
 
 from slalom.core.planning import ActiveView
-from slalom.core.request import ModelSpec, StepCost
+from slalom.core.request import ModelSpec
+from slalom.policies.prediction.cost_terms import (
+    BESIDE,
+    DECODING,
+    DEFAULT_COST,
+    STEP_MIN_NS,
+    TERMS,
+    bend_of,
+    cost_of,
+    terms_of,
+    typical_terms,
+)
 from slalom.policies.prediction.least_squares import Sums, join, product, solve
 from slalom.policies.prediction.replica_path import SPAN_NS, Reading, ReplicaPath, Run, Span
-from slalom.units import MS, US
+from slalom.units import MS
 
-#: Of an engine of which nothing is known: a small model on a slow device.
-DEFAULT_COST = StepCost(
-    step_ns=15.0 * MS, sequence_ns=0.5 * MS, prompt_ns=200.0 * US, request_ns=2.0 * MS
-)
-
-#: The terms of a span's time: steps, sequences, the bending part of sequences, context, prompt
-#: tokens, pairs of these, what runs beside, first tokens, and waits for the step before those.
-_TERMS = 9
-#: The first so many are of decoding.
-_DECODING = 4
 #: What a span is about.
 _PLAIN, _WITH_PROMPT, _FIRST = range(3)
-#: Who comes while others write waits for half a step on average, if the engine works in steps.
-_WAIT_SHARE = 0.5
 #: Weight of the newer spans of a kind after which an old one counts 1/e: half a minute.
 _MEMORY = 60.0
 #: No kind of step counts more than this.
@@ -43,15 +42,11 @@ _RIDGE_TOLD, _RIDGE_DEFAULT = 0.2, 0.02
 _RIDGE_NOISE = 50.0
 #: How much a prior's scale counts.
 _SCALE_RIDGE = 0.1
-#: Typical use, at which a term of no known size is taken for a share of a step.
-_TYPICAL_CONTEXT, _TYPICAL_PROMPT = 500.0, 500.0
 #: A fit is made at most so often, but for the first ones; more rarely while it is good.
 _FIT_EVERY_NS = 250 * MS
 _GOOD_FIT_EVERY_NS = 1_000 * MS
 _GOOD = 0.03
 _FIRST_FITS = 20
-#: No step takes less.
-_STEP_MIN_NS = 1.0 * US
 #: A span that is off by more than this, and by more than the kind's usual noise, loses weight.
 _OUTLIER, _OUTLIER_SPREADS = 0.1, 3.0
 #: A span of a known kind is odd if it is off by so much (a logarithm) against the kind's past.
@@ -73,7 +68,7 @@ _FACTOR_MAX = 8.0
 class _Kind:
     """What is known of one kind of step."""
 
-    sums: Sums = field(default_factory=lambda: Sums(_TERMS))
+    sums: Sums = field(default_factory=lambda: Sums(TERMS))
     #: Logarithm of observed over expected time of its past, by the present fit.
     rule: float = 0.0
     #: How far spans stray from that.
@@ -116,16 +111,16 @@ class StepTimes:
         self.learns = learns
         prior = spec.step_cost or DEFAULT_COST
         self._free_tokens = prior.free_tokens
-        self._bend = _bend(prior, spec.places)
-        terms = _terms_of(prior, self._bend)
-        typical = _typical_terms(prior, self._bend)
+        self._bend = bend_of(prior, spec.places)
+        terms = terms_of(prior, self._bend)
+        typical = typical_terms(prior, self._bend)
         self._scales = [term or other for term, other in zip(terms, typical, strict=True)]
         self._prior = [1.0 if term else 0.0 for term in terms]
-        self._ridge = [_RIDGE_DEFAULT] * _TERMS
+        self._ridge = [_RIDGE_DEFAULT] * TERMS
         if spec.step_cost:
             # What a calibration found of decoding it also found where that is nothing.
             self._ridge = [
-                _RIDGE_TOLD if term or at < _DECODING else _RIDGE_DEFAULT
+                _RIDGE_TOLD if term or at < DECODING else _RIDGE_DEFAULT
                 for at, term in enumerate(terms)
             ]
         self._fit = list(self._prior)
@@ -138,6 +133,10 @@ class StepTimes:
         self._fits = 0
         self._fit_ns = -1
         self._is_stale = False
+        #: Attempts that began before this were expected by a fit that knew nothing yet, or by one
+        #: of before a change; what came of that says nothing of the present one.
+        self._sure_ns = 0.0 if not learns else inf
+        self._changes_settled = 0
         #: The present answer; with what each attempt beside adds to a step.
         self.cost = prior
         self.beside_ns = 0.0
@@ -195,7 +194,8 @@ class StepTimes:
                 run.expected_ns += self._learn(reading.span)
                 if reading.span.is_first:
                     run.expected_first_ns = run.expected_ns
-            if reading.is_end:
+                self._settle(reading.at_ns)
+            if reading.is_end and run.started_ns >= self._sure_ns:
                 lived.append(Lived(run, reading.at_ns - run.started_ns))
         if self.learns and self._is_stale:
             now_ns = readings[-1].at_ns
@@ -203,6 +203,14 @@ class StepTimes:
             if self._fits < _FIRST_FITS or now_ns >= self._fit_ns + every_ns:
                 self._refit(now_ns)
         return lived
+
+    def _settle(self, now_ns: int) -> None:
+        """Note since when the fit is one to be judged."""
+        if not self.learns or self.seen < _KNOWN_WEIGHT:
+            return
+        if self._sure_ns == inf or self._changes_settled < self.changes:
+            self._sure_ns = now_ns
+            self._changes_settled = self.changes
 
     # -- the fit --------------------------------------------------------------------------
 
@@ -212,10 +220,10 @@ class StepTimes:
         known_ns = 0.0
         if span.is_first:
             # First tokens tell of prompts and waits; what a step takes is seen better later.
-            known_ns = _dot(row[:4], self._terms) + row[6] * self._terms[6]
+            known_ns = _dot(row[:4], self._terms) + row[BESIDE] * self._terms[BESIDE]
             waited = min(span.thought_steps, 1.0) * known_ns
             row = (0.0, 0.0, 0.0, 0.0, row[4], row[5], 0.0, 1.0, waited)
-        expected_ns = max(known_ns + _dot(row, self._terms), _STEP_MIN_NS)
+        expected_ns = max(known_ns + _dot(row, self._terms), STEP_MIN_NS)
         if span.weight <= 0.0:
             return expected_ns
         took_ns = float(span.took_ns)
@@ -300,13 +308,13 @@ class StepTimes:
     def _refit(self, now_ns: int) -> None:
         steps = [kind for (_, what), kind in self._kinds.items() if what != _FIRST]
         first = [kind for (_, what), kind in self._kinds.items() if what == _FIRST]
-        sums = join([Sums(_TERMS), *(kind.sums for kind in steps)], _KIND_MAX)
+        sums = join([Sums(TERMS), *(kind.sums for kind in steps)], _KIND_MAX)
         along = _dot(self._prior, sums.vector)
         square = product(sums, self._prior, self._prior)
         scale = (along + _SCALE_RIDGE) / (square + _SCALE_RIDGE)
         toward = [scale * value for value in self._prior]
         toward[-1] = self._prior[-1]  # a share, no time
-        sums = join([sums, join([Sums(_TERMS), *(kind.sums for kind in first)], _KIND_MAX)], inf)
+        sums = join([sums, join([Sums(TERMS), *(kind.sums for kind in first)], _KIND_MAX)], inf)
         noise = self._noise(steps)
         ridge = [pull * (1.0 + noise * _RIDGE_NOISE) for pull in self._ridge]
         self._fit = solve(sums, ridge, toward)
@@ -329,65 +337,8 @@ class StepTimes:
         return sum(kind.sums.weight * kind.spread * kind.spread for kind in kinds) / weight
 
     def _publish(self) -> None:
-        step, rising, bending, context, prompt, pair, beside, request, _ = self._terms
-        self.beside_ns = beside
-        self.cost = StepCost(
-            step_ns=max(step, _STEP_MIN_NS),
-            sequence_ns=2.0 * rising,
-            context_ns=context,
-            prompt_ns=prompt,
-            request_ns=request,
-            sequence_sq_ns=(bending - rising) / self._bend,
-            prompt_pair_ns=pair,
-            free_tokens=self._free_tokens,
-        )
-
-
-def _bend(cost: StepCost, places: int) -> float:
-    """Sequences up to which more of them never make a step shorter."""
-    bend = float(max(places, 2))
-    if cost.sequence_sq_ns < 0.0:
-        bend = max(min(bend, -0.5 * cost.sequence_ns / cost.sequence_sq_ns), 2.0)
-    return bend
-
-
-def _terms_of(cost: StepCost, bend: float) -> list[float]:
-    """A step cost in our terms.
-
-    The part of the sequences n is a rising one, n(2 - n/bend), and a bending one, n²/bend: with
-    neither of them negative they make every parabola that does not fall up to `bend`.
-    """
-    rising = 0.5 * cost.sequence_ns
-    return [
-        cost.step_ns,
-        rising,
-        max(cost.sequence_sq_ns * bend + rising, 0.0),
-        cost.context_ns,
-        cost.prompt_ns,
-        cost.prompt_pair_ns,
-        0.0,
-        cost.request_ns,
-        _WAIT_SHARE,
-    ]
-
-
-def _typical_terms(cost: StepCost, bend: float) -> list[float]:
-    """The size of each term that would make it as large as a typical step."""
-    count = max(bend / 4.0, 1.0)
-    context = count * _TYPICAL_CONTEXT
-    step_ns = cost.of(count, context, 0.0)
-    prompt = _TYPICAL_PROMPT
-    return [
-        step_ns,
-        step_ns / count,
-        step_ns * bend / (count * count),
-        step_ns / context,
-        step_ns / prompt,
-        step_ns / (prompt * prompt),
-        step_ns / 4.0,
-        step_ns,
-        1.0,
-    ]
+        self.beside_ns = self._terms[BESIDE]
+        self.cost = cost_of(self._terms, self._bend, self._free_tokens)
 
 
 def _dot(left: Sequence[float], right: Sequence[float]) -> float:

@@ -142,7 +142,7 @@ class Relay:
             attempt=assignment.attempt,
             priority=assignment.priority,
             max_tokens=assignment.max_tokens,
-            resumed_text=kept.text if kept is not None and assignment.resumed_tokens else "",
+            resumed_text=kept.text if kept is not None and kept.begun else "",
             resumed_tokens=assignment.resumed_tokens,
         )
 

@@ -145,3 +145,31 @@ def test_attempts_it_never_heard_of_are_left_alone() -> None:
     world.told(stranger, 5, 10)
     world.over(stranger, 9, 20)
     assert not world.settle()
+
+
+def test_a_span_that_ends_or_begins_while_a_prompt_is_half_read_hardly_counts() -> None:
+    world = Told()
+    one = world.start("one", 0)
+    world.told(one, 1, 10)
+    world.told(one, 51, 510)
+    two = world.start("two", 600, prompt=9_000)
+    world.told(one, 60, 1_010)
+    world.told(one, 70, 1_510)
+    world.told(two, 1, 1_700)
+    world.told(one, 90, 2_010)
+    world.told(one, 140, 2_510)
+    spans = [r.span for r in world.settle() if r.span and r.run.request.id == "one"]
+    weights = [span.weight for span in spans if not span.is_first]
+    assert weights[0] > 0.9
+    assert max(weights[1:4]) < 0.1
+    assert weights[4] > 0.9
+
+
+def test_a_prompt_that_has_just_come_is_in_no_step_yet() -> None:
+    world = Told()
+    one = world.start("one", 0)
+    world.told(one, 1, 10)
+    world.start("two", 505, prompt=9_000)
+    world.told(one, 51, 510)
+    span = next(r.span for r in world.settle() if r.span and not r.span.is_first)
+    assert span.weight > 0.9

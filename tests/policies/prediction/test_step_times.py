@@ -160,8 +160,8 @@ _CPU = StepProfile(
 @pytest.mark.parametrize(
     ("engine", "slowness", "off"),
     [
-        (LlamaCppEngine(_CPU, slots=8), 25.0, 0.1),
-        (LlamaCppEngine(shipped_profiles()["l40s/qwen2.5-coder-7b"], slots=16), 4.0, 0.1),
+        (LlamaCppEngine(_CPU, slots=8), 40.0, 0.05),
+        (LlamaCppEngine(shipped_profiles()["l40s/qwen2.5-coder-7b"], slots=16), 4.0, 0.05),
         # Its prompts are read aside and slow nobody, which no step cost can say.
         (None, 3.0, 0.15),
     ],

@@ -23,6 +23,8 @@ _WEIGHT_MIN = 0.05
 _STEPS_SURE = 5.0
 #: Weight of a first token; its wait for the step before is only known on average.
 _FIRST_WEIGHT = 0.5
+#: A span that begins or ends while a prompt is half read weighs less: nobody says which half.
+_BLURRED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Run:
         "expected_first_ns",
         "expected_ns",
         "expected_tokens",
+        "is_blurred",
         "is_decoding",
         "mark",
         "mark_ns",
@@ -82,6 +85,8 @@ class Run:
         self.mark_ns = attempt.started_ns
         self.mark_tokens = 0
         self.mark_prompts = (0.0, 0.0)
+        #: Whether a prompt was half read then.
+        self.is_blurred = False
         #: What the model of step times says of its life up to the first token, and up to the mark.
         self.expected_first_ns = 0.0
         self.expected_ns = 0.0
@@ -113,6 +118,8 @@ class _Mark:
     weight: float
     is_first: bool
     is_end: bool
+    #: Prompts that came after this were not in the step that ended then.
+    begun_ns: float
 
 
 class ReplicaPath:
@@ -130,7 +137,7 @@ class ReplicaPath:
         "_now_ns",
         "_prompts",
         "_read_ns",
-        "_reading",
+        "_readers",
         "_runs",
         "_sequences",
         "_sequences_max",
@@ -145,7 +152,8 @@ class ReplicaPath:
         self._now_ns = 0
         self._read_ns = 0
         self._sequences = 0
-        self._reading = 0
+        #: Attempts without a token, in the order of their starts.
+        self._readers: dict[Run, None] = {}
         self._context = 0
         self._beside = 0
         #: Steps thought to have been made, and over those: sequences, squares, context, beside.
@@ -168,11 +176,11 @@ class ReplicaPath:
     ) -> list[Reading]:
         """An attempt was dispatched, and is thought to write so many tokens."""
         settled = self._advance(beside, cost, now_ns)
-        run = Run(attempt, self._sums, reads_alone=not self._reading)
+        run = Run(attempt, self._sums, reads_alone=not self._readers)
         run.expected_tokens = expected_tokens
         self._runs[attempt.request.id, attempt.number] = run
         run.mark_prompts = self._prompts
-        self._reading += 1
+        self._readers[run] = None
         return settled
 
     def told(self, attempt: ActiveView, beside: int, cost: StepCost, now_ns: int) -> list[Reading]:
@@ -185,10 +193,10 @@ class ReplicaPath:
             self._context += attempt.output_tokens - run.told_tokens
             run.told_tokens = attempt.output_tokens
             if now_ns - self._read_ns >= _READ_EVERY_NS:
-                self._mark(run, now_ns, is_end=False)
+                self._mark(run, cost, now_ns, is_end=False)
         else:
             run.told_tokens = attempt.output_tokens
-            self._mark(run, now_ns, is_end=False)
+            self._mark(run, cost, now_ns, is_end=False)
             self._begin_decoding(run)
         return settled
 
@@ -203,14 +211,14 @@ class ReplicaPath:
         if finished and attempt.output_tokens >= run.told_tokens:
             self._context += attempt.output_tokens - run.told_tokens if run.is_decoding else 0
             run.told_tokens = attempt.output_tokens
-            self._mark(run, now_ns, is_end=True)
+            self._mark(run, cost, now_ns, is_end=True)
             if not run.is_decoding:
                 self._begin_decoding(run)
         if run.is_decoding:
             self._sequences -= 1
             self._context -= run.prompt_tokens + run.told_tokens
         else:
-            self._reading -= 1
+            del self._readers[run]
         return settled
 
     # -- inside ---------------------------------------------------------------------------
@@ -239,7 +247,7 @@ class ReplicaPath:
         return settled
 
     def _begin_decoding(self, run: Run) -> None:
-        self._reading -= 1
+        del self._readers[run]
         free = max(self._free_tokens - self._sequences, 0.0)
         paid, pairs = self._prompts
         prompt = run.prompt_tokens
@@ -248,7 +256,7 @@ class ReplicaPath:
         self._sequences += 1
         self._context += prompt + run.told_tokens
 
-    def _mark(self, run: Run, now_ns: int, *, is_end: bool) -> None:
+    def _mark(self, run: Run, cost: StepCost, now_ns: int, *, is_end: bool) -> None:
         tokens = run.told_tokens - run.mark_tokens
         is_first = not run.is_decoding
         if is_first:
@@ -259,8 +267,21 @@ class ReplicaPath:
             self._read_ns = now_ns
         took_ns = now_ns - run.mark_ns
         sums = self._sums
-        mark = _Mark(run, now_ns, took_ns, tokens, sums, run.mark, weight, is_first, is_end)
-        self._settling.append(mark)
+        step_ns = cost.of(self._sequences, self._context, 0.0)
+        self._settling.append(
+            _Mark(
+                run=run,
+                at_ns=now_ns,
+                took_ns=took_ns,
+                tokens=tokens,
+                sums=sums,
+                before=run.mark,
+                weight=weight,
+                is_first=is_first,
+                is_end=is_end,
+                begun_ns=now_ns - step_ns - cost.request_ns,
+            )
+        )
         run.mark, run.mark_ns, run.mark_tokens = sums, now_ns, run.told_tokens
 
     def _settle(self, mark: _Mark) -> Reading:
@@ -268,6 +289,11 @@ class ReplicaPath:
         prompts, pairs = self._prompts
         paid_before, pairs_before = run.mark_prompts
         run.mark_prompts = self._prompts
+        reader = next(iter(self._readers), None)
+        was_blurred, run.is_blurred = run.is_blurred, False
+        if reader is not None and reader.started_ns < mark.begun_ns:
+            run.is_blurred = True
+        blurred = not mark.is_first and (run.is_blurred or was_blurred)
         if mark.took_ns <= 0 or (mark.tokens < 1 and not mark.is_first):
             return Reading(run, None, mark.at_ns, mark.is_end)
         made, seqs, squares, context, beside = (
@@ -285,6 +311,6 @@ class ReplicaPath:
             beside=beside * per_step,
             prompt_tokens=prompts - paid_before,
             prompt_pairs=pairs - pairs_before,
-            weight=mark.weight,
+            weight=mark.weight * (_BLURRED if blurred else 1.0),
         )
         return Reading(run, span, mark.at_ns, mark.is_end)

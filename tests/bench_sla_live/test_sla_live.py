@@ -12,7 +12,7 @@ from slalom.bench.sla_live import setting
 from slalom.bench.sla_live.__main__ import report
 from slalom.bench.sla_live.compare import Run, with_forecasts
 from slalom.bench.sla_live.forecast import forecast
-from slalom.bench.sla_live.keystrokes import Typing, device_s, of_these
+from slalom.bench.sla_live.keystrokes import Spent, Typing, device_s, spent
 from slalom.bench.sla_live.loads import MIX, mixed, tasks_for, typed
 from slalom.bench.sla_live.machine import Watch, processor_s
 from slalom.bench.sla_live.page import Facts, page, paired, ranking, same_order
@@ -33,9 +33,9 @@ from slalom.config.params import policies as built_policies
 from slalom.config.params import scheduler_params
 from slalom.config.schema import Config
 from slalom.core.actions import Dispatch
-from slalom.core.events import AttemptFailed, AttemptFinished, FailureKind
+from slalom.core.events import AttemptFailed, AttemptFinished, FailureKind, RequestArrived
 from slalom.core.journal import Entry
-from slalom.core.request import DeviceSpec
+from slalom.core.request import DeviceSpec, Request, Sla
 from slalom.core.scheduler import Scheduler
 from slalom.journal.codec import header_for
 from slalom.metrics.records import Fate, RequestRecord
@@ -103,17 +103,23 @@ def test_what_is_learned_stays_in_the_folder(
     assert os.environ.get("XDG_STATE_HOME") == before
 
 
+def _arrival(name: str, at_ns: int) -> RequestArrived:
+    return RequestArrived(Request(name, "m", "completion", Sla(), at_ns, 10, 10, 10))
+
+
 def test_device_time_is_shared_by_those_that_run() -> None:
+    a, b = "typist-0-1.0", "typist-0-1.1"
     entries = [
-        Entry(SECOND, (), (Dispatch("a", 0, "m/0", 0),)),
-        Entry(2 * SECOND, (), (Dispatch("b", 0, "m/0", 0),)),
-        Entry(4 * SECOND, (AttemptFailed("a", 0, FailureKind.ABORTED, delivered=True),), ()),
-        Entry(5 * SECOND, (AttemptFinished("b", 0, 7),), ()),
+        Entry(SECOND, (_arrival(a, SECOND),), (Dispatch(a, 0, "m/0", 0),)),
+        Entry(2 * SECOND, (_arrival(b, 2 * SECOND),), (Dispatch(b, 0, "m/0", 0),)),
+        Entry(4 * SECOND, (AttemptFailed(a, 0, FailureKind.ABORTED, delivered=True),), ()),
+        Entry(5 * SECOND, (AttemptFinished(b, 0, 7),), ()),
         Entry(9 * SECOND, (), ()),
     ]
-    shares = device_s(entries)
-    assert shares == {"a": 2.0, "b": 2.0}
-    assert of_these(shares, {"a", "never-started"}) == 2.0
+    book = device_s(entries, {a: 2 * SECOND})
+    assert book == {a: (2.0, 0.5), b: (2.0, 0.0)}
+    assert spent(book, 0, {a, "never-started"}) == Spent(all_s=4.0, stale_s=2.0, after_s=0.5)
+    assert spent(book, 1, {a}) == Spent(0.0, 0.0, 0.0)
 
 
 def test_ours_is_not_others() -> None:
@@ -170,9 +176,9 @@ def _facts(left_out: str = "") -> Facts:
 
 
 def _typists() -> list[Typing]:
-    def one(way: str, repeat: int, wasted_s: float) -> Typing:
+    def one(way: str, repeat: int, after_s: float) -> Typing:
         result = RunResult.of(way, repeat, _records(8), SECOND)
-        return Typing(way, repeat, result, 6, 10, 4.0, wasted_s)
+        return Typing(way, repeat, result, 6, 10, 3.0, Spent(4.0, 3.0, after_s))
 
     off, on = setting.SUPERSESSION
     return [one(off, 0, 2.0), one(off, 1, 2.0), one(on, 0, 0.5), one(on, 1, 0.5)]
@@ -188,10 +194,10 @@ def test_the_page_compares_with_the_engine_directly_and_with_passing_through() -
     told = {(way, "light-0"): RunResult.of(way, 0, _records(9), SECOND) for way in (DIRECT, OURS)}
     text = page(_facts(), with_forecasts(runs, told), _typists())
     assert f"| {BY_LITELLM} | 8.00 ± 0.00 | 0.89 ± 0.00 | 80.0 ± 0.0% |" in text
-    assert f"light, {OURS} beside {FCFS}: not worse" in text
+    assert f"light, {OURS} beside {FCFS}: no clear difference" in text
     assert "By the twin the ranking is the same" in text
-    assert "| supersession off | 20 | 12 | 2.00 ± 0.00 | 4.00 ± 0.00 | 50% |" in text
-    assert "| supersession on | 20 | 12 | 0.50 ± 0.00 | 4.00 ± 0.00 | 12% |" in text
+    assert "| supersession off | 20 | 12 | 4.00 ± 0.00 | 3.00 ± 0.00 | 2.00 ± 0.00 | 50% |" in text
+    assert "| supersession on | 20 | 12 | 4.00 ± 0.00 | 3.00 ± 0.00 | 0.50 ± 0.00 | 12% |" in text
     assert "left out" not in text
     assert "measure again" not in text
 

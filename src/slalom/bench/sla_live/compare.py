@@ -35,7 +35,7 @@ from slalom.units import SECOND, seconds_to_ns
 from slalom.workload.load import LoadItem
 from slalom.workload.tasks import TaskSpec
 
-_DRAIN_S = 60.0
+_DRAIN_S = 30.0
 #: Requests under way while the saturated throughput is measured, for each of the engine's places.
 _DEPTH = 2
 #: Requests, about, that each way gets at least before anything counts.

@@ -21,14 +21,24 @@ from slalom.bench.sla_live.loads import TYPING_SHARE, typed
 from slalom.bench.sla_live.machine import Watch, engines, processor_s
 from slalom.bench.sla_live.setting import HEADERS, SUPERSESSION, Sizes, configuration
 from slalom.core.actions import Dispatch
-from slalom.core.events import AttemptFailed, AttemptFinished
+from slalom.core.events import AttemptFailed, AttemptFinished, RequestArrived
 from slalom.core.journal import Entry
 from slalom.metrics.records import Fate
 from slalom.metrics.results import RunResult
 from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.units import SECOND, seconds_to_ns
 
-_DRAIN_S = 60.0
+_DRAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Device time by the journal, seconds: what ran side by side shares it evenly."""
+
+    all_s: float
+    #: Of requests of which nobody read the answer, and the part of it after the newer one came.
+    stale_s: float
+    after_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +53,7 @@ class Typing:
     sent: int
     #: Processor time of the engine during the run, seconds.
     engine_s: float
-    #: Device time of requests whose answer nobody wanted any more, seconds.
-    wasted_s: float = 0.0
+    spent: "Spent | None" = None
     disturbed: float = 0.0
 
 
@@ -68,6 +77,7 @@ async def typing(
         texts: For prompts.
     """
     runs: list[Typing] = []
+    stale_ns: dict[str, int] = {}
     unwanted: dict[tuple[str, int], set[str]] = {}
     async with contextlib.AsyncExitStack() as stack:
         servers = []
@@ -93,6 +103,7 @@ async def typing(
                 name=f"typist-{repeat}",
             )
             requests = planned(items, texts, speech)
+            stale_ns |= {item.id: item.stale_after_ns for item in items if item.stale_after_ns >= 0}
             for server in servers if repeat % 2 == 0 else reversed(servers):
                 watch, began_s = Watch(), processor_s(server.engine_pid)
                 client = LoadClient(server.url, bounds=ClientBounds(drain_s=_DRAIN_S))
@@ -108,45 +119,62 @@ async def typing(
                     )
                 )
                 say(f"typist-{repeat}: {server.name}: engine {spent_s:.2f} s")
-    return _with_waste(runs, unwanted, folder)
-
-
-def _with_waste(
-    runs: Iterable[Typing], unwanted: Mapping[tuple[str, int], set[str]], folder: Path
-) -> list[Typing]:
-    shares = {
-        name: device_s(read_journal(journal_folder(server_folder(folder, name)))[1])
+    books = {
+        name: device_s(read_journal(journal_folder(server_folder(folder, name)))[1], stale_ns)
         for name in SUPERSESSION
     }
     return [
-        Typing(
-            *(run.way, run.repeat, run.result, run.stale, run.sent, run.engine_s),
-            wasted_s=of_these(shares[run.way], unwanted[run.way, run.repeat]),
-            disturbed=run.disturbed,
-        )
+        replace(run, spent=spent(books[run.way], run.repeat, unwanted[run.way, run.repeat]))
         for run in runs
     ]
 
 
-def of_these(shares: Mapping[str, float], ids: Collection[str]) -> float:
-    """Device time of some requests, seconds."""
-    return sum(shares.get(one, 0.0) for one in ids)
+def spent(book: Mapping[str, tuple[float, float]], repeat: int, stale: Collection[str]) -> Spent:
+    """What the requests of one run took of the device.
+
+    Args:
+        book: Request -> its device time, and the part of it after it was stale, seconds.
+        repeat: Of the run.
+        stale: Requests of it that nobody waited for to their end.
+    """
+    own = {name: times for name, times in book.items() if name.startswith(f"typist-{repeat}-")}
+    return Spent(
+        all_s=sum(whole_s for whole_s, _ in own.values()),
+        stale_s=sum(whole_s for name, (whole_s, _) in own.items() if name in stale),
+        after_s=sum(after_s for name, (_, after_s) in own.items() if name in stale),
+    )
 
 
-def device_s(entries: Iterable[Entry]) -> dict[str, float]:
-    """Device time of each request of a server with one engine, seconds, shared evenly."""
-    spent: dict[str, float] = {}
+def device_s(
+    entries: Iterable[Entry], stale_ns: Mapping[str, int]
+) -> dict[str, tuple[float, float]]:
+    """Device time of each request of a server with one engine, and that after it was stale, s.
+
+    Args:
+        entries: Of the server's journal.
+        stale_ns: How long after its arrival a request is stale; absent for never.
+    """
+    found: dict[str, tuple[float, float]] = {}
     running: set[tuple[str, int]] = set()
+    stale_at_ns: dict[str, int] = {}
     since_ns = 0
     for entry in entries:
-        span_s = (entry.now_ns - since_ns) / SECOND
-        since_ns = entry.now_ns
         for request_id, _ in running:
-            spent[request_id] = spent.get(request_id, 0.0) + span_s / len(running)
+            whole_s, after_s = found.get(request_id, (0.0, 0.0))
+            fresh_ns = max(stale_at_ns.get(request_id, entry.now_ns), since_ns)
+            whole_s += (entry.now_ns - since_ns) / SECOND / len(running)
+            after_s += max(entry.now_ns - fresh_ns, 0) / SECOND / len(running)
+            found[request_id] = (whole_s, after_s)
+        since_ns = entry.now_ns
         for event in entry.events:
             if isinstance(event, AttemptFinished | AttemptFailed):
                 running.discard((event.request_id, event.attempt))
-        for action in entry.actions:
-            if isinstance(action, Dispatch):
-                running.add((action.request_id, action.attempt))
-    return spent
+            elif isinstance(event, RequestArrived) and event.request.id in stale_ns:
+                request = event.request
+                stale_at_ns[request.id] = request.arrived_ns + stale_ns[request.id]
+        running |= {
+            (action.request_id, action.attempt)
+            for action in entry.actions
+            if isinstance(action, Dispatch)
+        }
+    return found

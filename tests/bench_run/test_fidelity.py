@@ -3,6 +3,9 @@
 import asyncio
 import math
 import os
+import sys
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 
 from slalom.bench.fidelity import POLICIES, measure
 from slalom.bench.fidelity_cores import Disturbance, separate_cores
+from slalom.bench.fidelity_direct import EngineClock, Options, measure_direct, table
 from slalom.bench.fidelity_load import Sizes, load, saturated_per_s, tasks_for
 from slalom.bench.fidelity_report import Cell, page
 from slalom.bench.fidelity_twin import from_sending, read_journal, replayed, way_ns
@@ -28,6 +32,7 @@ from slalom.twin.scenario import Arrival, LoadLaw, Scenario, TwinModel
 from slalom.twin.step_time import StepProfile
 from slalom.units import MS, SECOND, US
 
+NAMES = ("TTFT", "TPOT", "E2E")
 ENGINE = LlamaCppEngine(
     StepProfile(
         "x",
@@ -170,6 +175,7 @@ def test_the_page_says_whether_policies_rank_the_same(twin_good: int, same: int)
     text = page(cells, _CALIBRATION, "the command")
     assert f"| ranking of policies | the same | | | {same} of 1 |" in text
     assert "Measure again" not in text
+    assert "| a row |" in page(cells, _CALIBRATION, "the command", ["| a row |"])
     disturbed = [replace(cells[0], disturbed=0.4), cells[1]]
     assert "Measure again" in page(disturbed, _CALIBRATION, "the command")
 
@@ -190,6 +196,41 @@ def test_cores_are_given_back() -> None:
 def test_what_others_take_is_a_share() -> None:
     disturbance = Disturbance()
     assert 0 <= disturbance.share() <= 1.5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="clocks of processes are named as Linux does")
+def test_an_engines_clock_is_its_processor_time_while_it_has_requests() -> None:
+    clock = EngineClock(os.getpid())
+    before_ns = clock.now_ns()
+    clock.count(1)
+    busy_ns, began_ns = clock.now_ns(), time.process_time_ns()
+    while time.process_time_ns() - began_ns < 5 * MS:
+        pass
+    spent_ns = clock.now_ns() - busy_ns
+    assert spent_ns >= 5 * MS
+    assert spent_ns <= time.process_time_ns() - began_ns + 5 * MS
+    # Waiting takes no processor time.
+    busy_ns, real_ns = clock.now_ns(), time.monotonic_ns()
+    threading.Event().wait(0.1)
+    assert clock.now_ns() - busy_ns < time.monotonic_ns() - real_ns
+    clock.count(-1)
+    idle_ns, real_ns = clock.now_ns(), time.monotonic_ns()
+    threading.Event().wait(0.02)
+    assert clock.now_ns() - idle_ns >= 20 * MS
+    assert clock.now_ns() > before_ns
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="clocks of processes are named as Linux does")
+def test_an_engine_alone_is_compared_by_its_own_time() -> None:
+    sizes = Sizes(1.0, 1.0, ("light",), ("slalom-mini",))
+    (cell,) = asyncio.run(measure_direct(sizes, Options(4, 2_048, 512)))
+    assert len(cell.live_records) == len(cell.twin_records) > 0
+    for live, told in zip(cell.live_records, cell.twin_records, strict=True):
+        assert (live.request_id, live.output_tokens) == (told.request_id, told.output_tokens)
+        assert live.scheduled_ns == told.scheduled_ns < live.first_token_ns <= live.ended_ns
+    text = "\n".join(table([cell]))
+    assert all(f"| slalom-mini | light | {cell.rate_per_s:.1f} | {name}" in text for name in NAMES)
 
 
 @pytest.mark.slow

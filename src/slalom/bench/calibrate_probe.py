@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from slalom.bench.calibrate_streams import Stream, step_ns, watch
+from slalom.bench.calibrate_streams import Asked, Stream, step_ns, watch
 from slalom.bench.calibrate_work import Shape, Work, busy
 from slalom.bench.scenario_text import Texts
 from slalom.clock import Clock
 from slalom.core.request import Sla
-from slalom.engines.protocol import Engine
 from slalom.units import SECOND
 from slalom.workload.load import LoadItem
 
@@ -85,7 +84,7 @@ class Prober:
     """
 
     def __init__(
-        self, engine: Engine, clock: Clock, *, shape: Shape, context_tokens: int, budget_ns: int
+        self, engine: Asked, clock: Clock, *, shape: Shape, context_tokens: int, budget_ns: int
     ) -> None:
         self._engine = engine
         self._clock = clock

@@ -10,10 +10,10 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from slalom.clock import Clock
-from slalom.engines.protocol import Call, Engine
+from slalom.engines.protocol import Call, Reply
 from slalom.errors import EngineError
 
 _PATH = "/v1/completions"
@@ -22,6 +22,16 @@ _IDS_FROM, _IDS = 40, 200
 #: So many tokens show that a stream is well under way.
 _UNDER_WAY = 8
 _STALL_S = 30.0
+
+
+class Asked(Protocol):
+    """An engine, as far as it answers."""
+
+    model_name: str
+
+    async def generate(self, call: Call) -> Reply:
+        """As `Engine.generate`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -62,7 +72,7 @@ def prompt(tokens: int, salt: int) -> list[int]:
 
 
 async def watch(
-    engine: Engine,
+    engine: Asked,
     clock: Clock,
     stream: Stream,
     *,

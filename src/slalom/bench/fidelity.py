@@ -20,6 +20,7 @@ import yaml
 
 from slalom.bench.demo_server import journal_folder, running_server
 from slalom.bench.fidelity_cores import DISTURBED, Disturbance, quiet, separate_cores
+from slalom.bench.fidelity_direct import Options, measure_direct, table
 from slalom.bench.fidelity_load import LOADS, Sizes, load, saturated_per_s, tasks_for
 from slalom.bench.fidelity_report import Cell, page
 from slalom.bench.fidelity_twin import from_sending, read_journal, replayed, way_ns
@@ -210,6 +211,13 @@ async def _calibrate(model: str, folder: Path, seconds: float) -> dict[str, Any]
     return document
 
 
+async def _direct(sizes: Sizes, seed: int) -> list[Cell]:
+    _say("engines alone")
+    async with separate_cores():
+        options = Options(_PLACES, _CONTEXT_TOKENS, _MICRO_BATCH)
+        return await measure_direct(sizes, options, seed)
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
@@ -220,6 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m slalom.bench.fidelity", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test: figures mean nothing")
+    parser.add_argument(
+        "--direct", action="store_true", help="only engines without a server, by processor time"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the loads")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page to FILE")
     parser.add_argument(
@@ -229,15 +240,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--wait", type=float, default=60.0, metavar="S", help="for them before each, at most"
     )
     chosen = parser.parse_args(arguments)
+    sizes = QUICK if chosen.quick else FULL
+    direct = asyncio.run(_direct(sizes, chosen.seed))
+    if chosen.direct:
+        sys.stdout.write("\n".join(table(direct)) + "\n")
+        return
     with tempfile.TemporaryDirectory(prefix="slalom-fidelity-") as folder:
-        sizes = QUICK if chosen.quick else FULL
         patience = Patience(chosen.attempts, chosen.wait)
         run = measure(sizes, Path(folder), chosen.seed, patience)
         cells, calibrations = asyncio.run(run)
     flags = " --quick" if chosen.quick else ""
     flags += f" --write {chosen.write}" if chosen.write else ""
     command = f"python -m slalom.bench.fidelity{flags}"
-    text = page(cells, calibrations, command)
+    text = page(cells, calibrations, command, table(direct))
     sys.stdout.write(text)
     if chosen.write:
         chosen.write.write_text(text, encoding="utf-8")

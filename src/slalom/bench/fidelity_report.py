@@ -31,6 +31,13 @@ Every place has its own part of the engine's KV cache (`extra: {kv_unified: fals
 for all, which llama.cpp searches from end to end, a step also looks at what the other places hold,
 idle ones too, wherever it lies: no law of lengths tells that time.
 """
+DIRECT = """## The engine alone, in its own processor time
+
+Without server and policies: first come first served, one request for each place at a time, and time
+is what the engine's threads compute while it has requests. Other programs hardly count in that, so
+it can be measured where they run (`python -m slalom.bench.fidelity --direct`); times as short as
+slalom-mini's have the client's delays in them where its core is not free.
+"""
 _KNOWN = """## What decides a step of llama.cpp
 
 Seen with one engine on a core of its own; what the twin has no term for is said.
@@ -112,6 +119,7 @@ def page(
     cells: Sequence[Cell],
     calibrations: Mapping[str, Any],
     command: str,
+    direct: Sequence[str] = (),
 ) -> str:
     """The report in Markdown."""
     lines = [
@@ -137,6 +145,9 @@ def page(
         "## Calibration",
         "",
         *_calibrations(calibrations),
+        "",
+        DIRECT,
+        *direct,
         "",
         _KNOWN.rstrip(),
     ]

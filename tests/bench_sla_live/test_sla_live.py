@@ -14,7 +14,7 @@ from slalom.bench.sla_live.compare import Run, with_forecasts
 from slalom.bench.sla_live.forecast import forecast
 from slalom.bench.sla_live.keystrokes import Spent, Typing, device_s, spent
 from slalom.bench.sla_live.loads import MIX, mixed, tasks_for, typed
-from slalom.bench.sla_live.machine import Watch, processor_s
+from slalom.bench.sla_live.machine import Watch, cpu_s
 from slalom.bench.sla_live.page import Facts, page, paired, ranking, same_order
 from slalom.bench.sla_live.setting import (
     BY_LITELLM,
@@ -124,8 +124,8 @@ def test_device_time_is_shared_by_those_that_run() -> None:
 
 def test_ours_is_not_others() -> None:
     watch = Watch()
-    began_s = processor_s(os.getpid())
-    while processor_s(os.getpid()) - began_s < 0.2:
+    began_s = cpu_s(os.getpid())
+    while cpu_s(os.getpid()) - began_s < 0.2:
         pass
     assert 0 <= watch.share() <= 1
 
@@ -230,7 +230,7 @@ def test_the_twin_plays_the_load_under_the_servers_policies() -> None:
 
 @pytest.mark.slow
 def test_a_small_run_of_the_whole(tmp_path: Path) -> None:
-    sizes = replace(QUICK, seconds=0.5, calibrate_s=0.5)
+    sizes = replace(QUICK, seconds=0.5)
     text = asyncio.run(report(sizes, tmp_path, "the command"))
     for way in (DIRECT, FCFS, SABER, OURS):
         assert f"| {way} | " in text

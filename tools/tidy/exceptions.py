@@ -28,6 +28,7 @@ ENTRY_POINTS: dict[str, str] = {
     "slalom.bench.handle": "make bench-handle",
     "slalom.bench.saber_grid": "python -m slalom.bench.saber_grid",
     "slalom.bench.sla.__main__": "make bench-sla",
+    "slalom.bench.sla_live.__main__": "make bench-sla-live",
     "slalom.bench.step_times": "python -m slalom.bench.step_times",
     "slalom.bench.twin": "python -m slalom.bench.twin",
     "slalom.bench.twin_results": "python -m slalom.bench.twin_results",

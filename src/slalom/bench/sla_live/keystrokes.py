@@ -6,7 +6,7 @@ the command.
 """
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from slalom.bench.scenario_requests import Speech, planned
 from slalom.bench.scenario_text import Texts
 from slalom.bench.sla_live.compare import saturated_per_s, say, server_folder
 from slalom.bench.sla_live.loads import TYPING_SHARE, typed
-from slalom.bench.sla_live.machine import Watch, engines, processor_s
+from slalom.bench.sla_live.machine import Watch, cpu_s, engines
 from slalom.bench.sla_live.setting import HEADERS, SUPERSESSION, Sizes, configuration
 from slalom.core.actions import Dispatch
 from slalom.core.events import AttemptFailed, AttemptFinished, RequestArrived
@@ -27,6 +27,7 @@ from slalom.metrics.records import Fate
 from slalom.metrics.results import RunResult
 from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.units import SECOND, seconds_to_ns
+from slalom.workload.plan import PlannedRequest
 
 _DRAIN_S = 30.0
 
@@ -76,11 +77,9 @@ async def typing(
         seed: Of the keystrokes.
         texts: For prompts.
     """
-    runs: list[Typing] = []
     stale_ns: dict[str, int] = {}
-    unwanted: dict[tuple[str, int], set[str]] = {}
     async with contextlib.AsyncExitStack() as stack:
-        servers = []
+        servers, speech = [], Speech()
         for name, section in SUPERSESSION.items():
             before = engines()
             own = running_server(
@@ -88,45 +87,49 @@ async def typing(
             )
             url = await stack.enter_async_context(own)
             size = await token_size(url, sizes.model, texts, chat=False, headers={})
+            speech = Speech(sizes={sizes.model: size}, headers=HEADERS)
             (pid,) = engines() - before
             servers.append(_Server(name, url, pid))
-        speech = Speech(sizes={sizes.model: size}, headers=HEADERS)
         drawn = typed(sizes.model, engine, 1_000.0, 1.0, seed=seed, name="full")
         plenty = [replace(item, stale_after_ns=-1, supersedes="") for item in drawn]
         rate = TYPING_SHARE * await saturated_per_s(
             servers[0].url, plenty, texts, speech, sizes.saturate_s
         )
+        found: list[tuple[Typing, set[str]]] = []
         for repeat in range(sizes.repeats):
             items = typed(
                 *(sizes.model, engine, rate, sizes.seconds),
                 seed=seed + repeat,
                 name=f"typist-{repeat}",
             )
-            requests = planned(items, texts, speech)
             stale_ns |= {item.id: item.stale_after_ns for item in items if item.stale_after_ns >= 0}
-            for server in servers if repeat % 2 == 0 else reversed(servers):
-                watch, began_s = Watch(), processor_s(server.engine_pid)
-                client = LoadClient(server.url, bounds=ClientBounds(drain_s=_DRAIN_S))
-                records = await client.open_loop(requests)
-                gone = {one.request_id for one in records if one.fate is Fate.SUPERSEDED}
-                unwanted[server.name, repeat] = gone
-                result = RunResult.of(server.name, repeat, records, seconds_to_ns(sizes.seconds))
-                spent_s = processor_s(server.engine_pid) - began_s
-                runs.append(
-                    Typing(
-                        *(server.name, repeat, result, len(gone), len(records), spent_s),
-                        disturbed=watch.share(),
-                    )
-                )
-                say(f"typist-{repeat}: {server.name}: engine {spent_s:.2f} s")
+            requests = planned(items, texts, speech)
+            found += [
+                await _once(server, repeat, requests, sizes.seconds)
+                for server in (servers if repeat % 2 == 0 else reversed(servers))
+            ]
     books = {
         name: device_s(read_journal(journal_folder(server_folder(folder, name)))[1], stale_ns)
         for name in SUPERSESSION
     }
-    return [
-        replace(run, spent=spent(books[run.way], run.repeat, unwanted[run.way, run.repeat]))
-        for run in runs
-    ]
+    return [replace(run, spent=spent(books[run.way], run.repeat, stale)) for run, stale in found]
+
+
+async def _once(
+    server: _Server, repeat: int, requests: Sequence[PlannedRequest], seconds: float
+) -> tuple[Typing, set[str]]:
+    """One run, and the requests of it that nobody waited for to their end."""
+    watch, began_s = Watch(), cpu_s(server.engine_pid)
+    client = LoadClient(server.url, bounds=ClientBounds(drain_s=_DRAIN_S))
+    records = await client.open_loop(requests)
+    stale = {one.request_id for one in records if one.fate is Fate.SUPERSEDED}
+    result = RunResult.of(server.name, repeat, records, seconds_to_ns(seconds))
+    spent_s = cpu_s(server.engine_pid) - began_s
+    say(f"typist-{repeat}: {server.name}: engine {spent_s:.2f} s")
+    run = Typing(
+        *(server.name, repeat, result, len(stale), len(records), spent_s), disturbed=watch.share()
+    )
+    return run, stale
 
 
 def spent(book: Mapping[str, tuple[float, float]], repeat: int, stale: Collection[str]) -> Spent:

@@ -54,7 +54,7 @@ def engines() -> set[int]:
     return found
 
 
-def processor_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Processor time of a process so far, seconds."""
     spent = psutil.Process(pid).cpu_times()
     return float(spent.user + spent.system)

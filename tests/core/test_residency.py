@@ -15,6 +15,7 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.params import SchedulerParams
+from slalom.core.snapshot import ModelState
 from slalom.units import GIB, SECOND
 from tests.core.stories import (
     arrive,
@@ -268,3 +269,17 @@ def test_a_need_whose_patience_is_over_is_overtaken_no_more() -> None:
     arrive(story, "l", of="large")
     story.tell(TimerFired(), after_ns=story.scheduler.params.swap_patience_ns)
     assert loaded(arrive(story, "s", of="small")) == []
+
+
+def test_what_an_overrun_drains_is_not_taken_back_while_it_lasts() -> None:
+    story = watched(model("b", 6, pinned=True), model("a", 4, places=1), params=AT_ONCE)
+    ready(story)
+    resident(story, "a")
+    arrive(story, "r1", of="a")
+    story.tell(MemorySampled("b#0", 1, 7 * GIB, story.now_ns))
+    arrive(story, "r2", of="a")
+    found = story.scheduler.model_snapshot("a")
+    assert found is not None
+    assert found.state is ModelState.DRAINING
+    assert story.counter("evictions_undone") == 0
+    assert unloaded(story.tell(AttemptFinished("r1", 1, 1))) == [("a#0", "evicted")]

@@ -195,24 +195,38 @@ def _make_room(step: Step, model: Model, shortfall: int) -> int:
     """Ask the policy for victims and evict them; the bytes that will come free by it.
 
     Victims that can sleep do, even if it takes one more of them, because each keeps a little on
-    the device. Only where that cannot be enough do they end.
+    the device. Only where that could never be enough do they end, and sleepers with them.
     """
-    chosen = _choose(step, model, shortfall, asleep=True)
-    chosen = chosen or _choose(step, model, shortfall, asleep=False)
+    asleep = _fits_beside_sleepers(model)
+    chosen = _choose(step, model, shortfall, asleep=asleep)
     freed = sum(replica.freed_bytes for replica in chosen)
     for replica in chosen:
         _evict(step, replica)
     return freed
 
 
+def _fits_beside_sleepers(model: Model) -> bool:
+    """Whether a model fits on its device while all others that can sleep do."""
+    kept = sum(
+        min(other.model.spec.residual_bytes, other.booked_bytes)
+        for other in model.device.replicas.values()
+        if other.model is not model and other.model.spec.sleep_level
+    )
+    return room_for(model) - kept >= model.bytes_needed
+
+
 def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[Replica]:
-    """Victims that free enough, or none; `sleeps` tells of each how it would go."""
+    """Victims that free enough, or none; `sleeps` tells of each how it would go.
+
+    What sleeps already may be among them only if sleeping is not enough.
+    """
     offered: dict[str, Replica] = {}
 
     def offer() -> Iterator[Replica]:
         urgent = _is_urgent(step, model)
         for replica in _candidates(step, model.device, urgent=urgent, settled=True):
-            if replica.model is not model:
+            rests = replica.state is ReplicaState.ASLEEP
+            if replica.model is not model and not (rests and asleep):
                 replica.sleeps = asleep and may_sleep(step, replica)
                 offered[replica.id] = replica
                 yield replica
@@ -259,9 +273,13 @@ def _evict(step: Step, replica: Replica) -> None:
 
 
 def _take_back(step: Step, model: Model) -> bool:
-    """Undo the drain of a model that wants a replica itself, since no older need is unmet."""
+    """Undo the drain of a model that wants a replica itself, since no older need is unmet.
+
+    Not where the budget is overrun without it: it would be shed again, for ever.
+    """
+    spare = model.device.free_bytes + model.device.leaving_bytes()
     for replica in model.replicas.values():
-        if replica.state is ReplicaState.DRAINING:
+        if replica.state is ReplicaState.DRAINING and spare >= replica.freed_bytes:
             _reopen(step, replica)
             return True
     return False

@@ -128,7 +128,7 @@ def test_of_those_that_wait_the_cheapest_come_first() -> None:
 
 
 def resumable(name: str, tokens: int, e2e_ms: int) -> Request:
-    return replace(asked(name, tokens=tokens, e2e_ms=e2e_ms), resumable=True)
+    return replace(asked(name, prompt=0, tokens=tokens, e2e_ms=e2e_ms), resumable=True)
 
 
 def test_a_costlier_one_gives_way_to_a_newcomer_if_it_can_go_on_later() -> None:
@@ -146,6 +146,16 @@ def test_a_costlier_one_gives_way_to_a_newcomer_if_it_can_go_on_later() -> None:
     planner = trimmer(displace_factor=3.0, defer_max=0)
     runs = started(planner, resumable("long", 100, 1_110))
     assert names(plan(planner, [small], runs)) == [], "not so much costlier"
+
+
+def test_what_is_about_to_be_read_is_not_stopped() -> None:
+    planner = trimmer()
+    unread = replace(resumable("long", 100, 1_110), prompt_tokens=50)
+    runs = started(planner, unread)
+    small = asked("small", tokens=40, e2e_ms=441)
+    assert not plan(planner, [small], runs).pauses
+    run = told(planner, runs[0], 1, 1)
+    assert list(plan(planner, [small], [run], after_ms=1).pauses) == ["long"]
 
 
 def test_a_loose_one_is_paused_for_a_tight_one_and_promised_its_place() -> None:

@@ -17,10 +17,12 @@ from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
 from slalom.units import MS
 
+#: How much shorter prompts overtake: by so many times what they are shorter.
+_SHORT_FIRST = 3.0
 #: Waiting is weighed as if it lasted so long.
-LATER_NS = 50.0 * MS
+LATER_NS = 100.0 * MS
 #: Chances that others may lose without being asked.
-_HARMLESS = 0.01
+_HARMLESS = 0.05
 #: A newcomer with a smaller chance than this is no gain.
 _CHANCE_MIN = 0.05
 
@@ -221,6 +223,8 @@ class Site:
     def _may_wait(job: Job, pauses_max: int) -> bool:
         if job.attempt is None:
             return True
+        if job.prompt:  # it is about to be read: stopping it would waste that
+            return False
         return job.request.resumable and job.pauses < pauses_max
 
     def _at_once(self, jobs: Sequence[Job]) -> list[Job]:
@@ -247,4 +251,4 @@ def _in_line(jobs: list[Job]) -> list[Job]:
 def _turn(job: Job) -> float:
     if job.attempt is not None:
         return -NEVER
-    return NEVER if job.is_late else job.latest_ns
+    return NEVER if job.is_late else job.latest_ns + _SHORT_FIRST * job.reading_ns

@@ -272,11 +272,11 @@ def test_a_need_whose_patience_is_over_is_overtaken_no_more() -> None:
 
 
 def test_what_an_overrun_drains_is_not_taken_back_while_it_lasts() -> None:
-    story = watched(model("b", 6, pinned=True), model("a", 4, places=1), params=AT_ONCE)
-    ready(story)
+    story = watched(model("a", 4, places=1), model("b", 6), params=AT_ONCE)
     resident(story, "a")
     arrive(story, "r1", of="a")
-    story.tell(MemorySampled("b#0", 1, 7 * GIB, story.now_ns))
+    arrive(story, "r0", of="b")
+    story.tell(MemorySampled("b#0", 2, 7 * GIB, story.now_ns))
     arrive(story, "r2", of="a")
     found = story.scheduler.model_snapshot("a")
     assert found is not None

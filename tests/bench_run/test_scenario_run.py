@@ -22,7 +22,7 @@ from slalom.metrics.summaries import Summary
 from slalom.units import MS
 from slalom.workload.clients import Retries
 from slalom.workload.load import LoadItem, every_step
-from slalom.workload.plan import DOCUMENT_HEADER
+from slalom.workload.plan import DOCUMENT_HEADER, SESSION_HEADER
 
 _SCENARIO = """
 name: tiny
@@ -144,6 +144,8 @@ def test_clients_type_on_and_come_again_as_they_do_in_the_twin(tmp_path: Path) -
     (request,) = planned([item], Texts(tmp_path), Speech())
     assert (request.stale_after_ns, request.retries) == (7 * MS, rule)
     assert request.headers[DOCUMENT_HEADER] == "doc"
+    # Without a session, servers take a document's name for nothing.
+    assert request.headers[SESSION_HEADER]
     (other,) = planned([_item("r")], Texts(tmp_path), Speech())
     assert (other.stale_after_ns, other.retries) == (None, None)
     assert DOCUMENT_HEADER not in other.headers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from slalom.bench.scenario_text import Texts
 from slalom.units import MS
 from slalom.workload.load import LoadItem
-from slalom.workload.plan import DOCUMENT_HEADER, TASK_HEADER, PlannedRequest
+from slalom.workload.plan import DOCUMENT_HEADER, SESSION_HEADER, TASK_HEADER, PlannedRequest
 from slalom.workload.prompts import CHAT_PATH, COMPLETIONS_PATH
 
 #: The model name that stands for every one.
@@ -97,5 +97,8 @@ def _declared(item: LoadItem) -> dict[str, str]:
         for name, limit in limits.items()
         if limit is not None
     }
-    document = {DOCUMENT_HEADER: item.supersedes} if item.supersedes else {}
+    document = {}
+    if item.supersedes:
+        session = item.session or item.supersedes
+        document = {SESSION_HEADER: session, DOCUMENT_HEADER: item.supersedes}
     return {TASK_HEADER: item.task, **targets, **document}

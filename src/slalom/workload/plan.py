@@ -22,7 +22,9 @@ from slalom.workload.tasks import DEFAULT_TASKS, TaskSpec, sla_for
 
 #: Header by which a request declares its task.
 TASK_HEADER = "x-slalom-task"
-#: Header by which a request names the document it is for.
+#: Headers by which a request names whose it is, and the document it is for: the one counts only
+#: with the other.
+SESSION_HEADER = "x-slalom-session"
 DOCUMENT_HEADER = "x-slalom-document"
 #: As the gateway estimates prompts: bytes of code per token, tokens around a chat message.
 _BYTES_PER_TOKEN = 3.5

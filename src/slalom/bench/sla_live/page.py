@@ -32,9 +32,10 @@ long an answer will be. All Slalom servers have the profile that `slalom calibra
 _DISTURBED = """**Other programs took more than is good for that in some runs: read the figures
 below as a rough guide and measure again on an idle machine.**"""
 _TYPING = """A typist's editor asks anew at each keystroke and never cancels: the answer to the
-request before is read to its end, but nobody looks at it. `x-slalom-document` names the document.
-Arrivals would fill nine tenths of the engine if every request were answered. Device time is by the
-journal, with requests that run side by side sharing their device evenly; "stale" is what requests
+request before is read to its end, but nobody looks at it. `x-slalom-session` and
+`x-slalom-document` name what is typed in. Arrivals would fill nine tenths of the engine if every
+request were answered. Device time is by the journal, with requests that run side by side sharing
+their device evenly; "stale" is what requests
 took of which nobody read the answer, "after" the part of that after the newer request had come.
 The engine's own time is its process's processor time."""
 

@@ -17,7 +17,7 @@ from slalom.units import SECOND
 
 #: Step times that need a larger margin than the first are not to be planned with; those that need
 #: less than the second are.
-_MARGIN_LOST, _MARGIN_REGAINED = 2.0, 1.6
+_MARGIN_LOST, _MARGIN_REGAINED = 2.5, 2.0
 #: Weight of spans before the error says something.
 _JUDGED_FROM = 5.0
 #: Tasks whose margins are remembered.

@@ -122,6 +122,13 @@ class SteadyState:
             self.tell(self._arrival(), measure=False)
             self.answer(measure=False)
 
+    def flood(self) -> bool:
+        """Let all that the queue lacks arrive at once; whether it has its length then."""
+        events = [self._arrival() for _ in range(self.queue - self.waiting_count)]
+        self._perform(self.scheduler.handle(events, self.now_ns))
+        self.answer(measure=False)
+        return self.waiting_count >= self.queue
+
     def answer(self, *, measure: bool) -> None:
         """Tell what is owed: replicas that came up or went, aborts, the timer."""
         while self._owed:

@@ -23,8 +23,10 @@ from slalom.units import MS, SECOND
 
 QUEUES = (100, 1_000, 10_000)
 _QUICK_QUEUES = (10, 100)
-_CYCLES, _QUICK_CYCLES = 300, 20
+_CYCLES, _QUICK_CYCLES = 200, 10
 _PLACES = 32
+#: Tries to form the queue: one loads the replica, one makes up for what it then takes.
+_FLOODS = 4
 #: Between two events. A round of some six ends one request and takes in one.
 _STEP_NS = 5 * MS
 #: From urgent to patient: a queue of thousands holds some that can be met and many that cannot.
@@ -45,7 +47,7 @@ class Measured:
     policy: str
     queue: int
     events_ns: Sequence[int]
-    #: Empty for policies that do not plan.
+    #: Empty for policies that do not plan. Both are, where a policy lets no such queue form.
     plans_ns: Sequence[int]
 
 
@@ -77,7 +79,7 @@ def part(settings: Settings, runner: Runner) -> Part:  # noqa: ARG001 - one shap
     document = {
         choice.name: {
             str(one.queue): {
-                "event_us": mean_us(one.events_ns),
+                "event_us": mean_us(one.events_ns) if one.events_ns else None,
                 "plan_us": mean_us(one.plans_ns) if one.plans_ns else None,
             }
             for one in found
@@ -104,7 +106,8 @@ def measure(choice: Choice, queue: int, cycles: int) -> Measured:
         timed = scheduler.state.planner = TimedPlanner(scheduler.state.planner)
     # Objectives are counted from arrivals: the queue forms in no time, then time goes on.
     state.step_ns = 0
-    state.fill(0)
+    if not any(state.flood() for _ in range(_FLOODS)):
+        return Measured(choice.name, queue, (), ())
     state.step_ns = _STEP_NS
     for _ in range(cycles // 10):
         state.cycle(measure=False)
@@ -130,12 +133,12 @@ def _rows(found: Sequence[Measured], name: str) -> Iterator[list[str]]:
     for policy in dict.fromkeys(one.policy for one in found):
         mine = [one for one in found if one.policy == policy]
         costs = [getattr(one, name) for one in mine]
-        if not all(costs):
+        pairs = zip(mine, costs, strict=True)
+        known = [(one.queue, quantile_us(cost, 0.5)) for one, cost in pairs if cost]
+        if not known:
             continue
-        growth = growth_exponent(
-            [(one.queue, quantile_us(cost, 0.5)) for one, cost in zip(mine, costs, strict=True)]
-        )
-        yield [policy, *(_figures(cost) for cost in costs), f"n^{growth:+.2f}"]
+        growth = f"n^{growth_exponent(known):+.2f}" if len(known) > 1 else "–"
+        yield [policy, *(_figures(cost) if cost else "–" for cost in costs), growth]
 
 
 def _figures(costs: Sequence[int]) -> str:
@@ -148,6 +151,7 @@ _ABOUT = """\
 One replica, all of its {places} places taken, a queue of fixed length whose requests have
 objectives from half a second to ten minutes. An *event* is one call of the scheduler; most events
 ask for a plan. The aim for plans: under 1 ms with 100 waiting, under 10 ms with 10,000, growing no
-faster than n log n (growth is the exponent of the median over lengths; 1 is linear).
+faster than n log n (growth is the exponent of the median over lengths; 1 is linear). A policy that
+refuses before a queue of that length forms has none.
 
 Machine: {machine}."""

@@ -147,10 +147,15 @@ def _run(way: str, repeat: int, good: int, load: str = "light") -> Run:
 
 def test_ratios_are_of_pairs_and_have_an_interval() -> None:
     runs = [_run(DIRECT, 0, 4), _run(DIRECT, 1, 5), _run(OURS, 0, 8), _run(OURS, 1, 10)]
-    ratio = paired(runs, OURS, DIRECT, lambda own, other: own / other, "goodput_per_s")
+    ratio = paired(runs, OURS, DIRECT, "goodput_per_s", ratio=True)
     assert ratio is not None
     assert (ratio.mean, ratio.margin) == (2.0, 0.0)
-    assert paired(runs, SABER, DIRECT, lambda own, other: own / other, "goodput_per_s") is None
+    points = paired(runs, OURS, DIRECT, "attainment")
+    assert points is not None
+    assert points.mean == pytest.approx(0.45)
+    assert paired(runs, SABER, DIRECT, "attainment") is None
+    nothing = [_run(DIRECT, 0, 0), _run(OURS, 0, 8)]
+    assert paired(nothing, OURS, DIRECT, "goodput_per_s", ratio=True) is None
     assert ranking(runs, lambda run: run.result.total.attainment) == [(OURS, 0.9), (DIRECT, 0.45)]
 
 

@@ -35,9 +35,8 @@ _TYPING = """A typist's editor asks anew at each keystroke and never cancels: th
 request before is read to its end, but nobody looks at it. `x-slalom-session` and
 `x-slalom-document` name what is typed in. Arrivals would fill nine tenths of the engine if every
 request were answered. Device time is by the journal, with requests that run side by side sharing
-their device evenly; "stale" is what requests
-took of which nobody read the answer, "after" the part of that after the newer request had come.
-The engine's own time is its process's processor time."""
+their device evenly; "stale" is what requests took of which nobody read the answer, "after" the part
+of that after the newer request had come. The engine's own time is its process's processor time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +129,8 @@ def _verdicts(runs: Sequence[Run], loads: Sequence[str]) -> list[str]:
 
 def _beside(runs: Sequence[Run], way: str) -> str:
     """Whether a way is worse than passing through where there is nothing to decide."""
-    points = paired(runs, way, FCFS, lambda own, other: own - other, "attainment")
-    times = paired(runs, way, FCFS, lambda own, other: own / other, "e2e_ms.p50")
+    points = paired(runs, way, FCFS, "attainment")
+    times = paired(runs, way, FCFS, "e2e_ms.p50", ratio=True)
     if points is None or times is None:
         return "no whole answer to compare."
     # Of a single pair nothing is known: then what counts as a tie elsewhere does here.
@@ -147,7 +146,7 @@ def _goodput(runs: Sequence[Run]) -> list[str]:
     rows = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for way in _ways(runs):
         cells = [_mean(runs, way, "goodput_per_s")]
-        ratio = paired(runs, way, DIRECT, lambda own, other: own / other, "goodput_per_s")
+        ratio = paired(runs, way, DIRECT, "goodput_per_s", ratio=True)
         cells += [_shown(ratio) if ratio else "-", _mean(runs, way, "attainment", percent=True)]
         cells += [_mean(runs, way, f"attainment.{task}", percent=True) for task in tasks]
         told = [run.told.total.attainment for run in runs if run.way == way and run.told]
@@ -209,16 +208,23 @@ def same_order(live: Mapping[str, float], told: Mapping[str, float]) -> bool:
 
 
 def paired(
-    runs: Sequence[Run], way: str, base: str, of: Callable[[float, float], float], name: str
+    runs: Sequence[Run], way: str, base: str, name: str, *, ratio: bool = False
 ) -> Estimate | None:
-    """A figure of a way beside another's, repeat by repeat; None where it is not known."""
+    """A figure of a way beside another's, repeat by repeat: the difference, or the ratio.
+
+    None where no pair is known; a ratio to nothing is not.
+    """
     figures = {(run.way, run.repeat): run.result.figures().get(name) for run in runs}
-    pairs = [
-        (own, other)
-        for (which, repeat), own in figures.items()
-        if which == way and own is not None and (other := figures.get((base, repeat)))
-    ]
-    return estimate([of(own, other) for own, other in pairs]) if pairs else None
+    found = []
+    for (which, repeat), own in figures.items():
+        other = figures.get((base, repeat))
+        if which != way or own is None or other is None:
+            continue
+        if not ratio:
+            found.append(own - other)
+        elif other:
+            found.append(own / other)
+    return estimate(found) if found else None
 
 
 def _typing(typists: Sequence[Typing]) -> list[str]:

@@ -86,6 +86,15 @@ def test_costs_are_measured_at_the_queues_length() -> None:
     assert "n^" in text
 
 
+def test_a_policy_that_lets_no_queue_form_has_no_cost_there() -> None:
+    choice = next(one for one in for_any_engine() if one.kind == "velocity")
+    found = [cost.measure(choice, queue, cycles=5) for queue in (20, 500)]
+    assert found[0].events_ns
+    assert not found[1].events_ns
+    row = next(line for line in cost.section(found, [20, 500]) if line.startswith("| velocity"))
+    assert row.endswith("| – | – |")
+
+
 def test_results_are_kept_and_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [Cell(SMALL, seed, FIRST_COME) for seed in range(2)]
     kept = tmp_path / "deep" / "kept.jsonl"

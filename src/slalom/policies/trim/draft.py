@@ -17,7 +17,7 @@ from slalom.units import MS, SECOND
 #: Those that were not let in are tried again after this, if nothing happened before.
 _LOOK_NS = 100 * MS
 #: The same, if there was no time to try them all.
-_SOON_NS = 1 * MS
+_SOON_NS = 20 * MS
 #: One of so many places may be taken by those that are late.
 _LATE_SHARE = 4
 

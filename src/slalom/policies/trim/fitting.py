@@ -23,6 +23,9 @@ _SHORT_FIRST = 3.0
 LATER_NS = 100.0 * MS
 #: Chances that others may lose without being asked.
 _HARMLESS = 0.05
+#: Forecasts so sure, on a replica that newcomers slow down by no more than that, are taken at
+#: their word: there is no chance to weigh.
+_SHARP, _UNDISTURBED = 50.0, 1.02
 #: A newcomer with a smaller chance than this is no gain.
 _CHANCE_MIN = 0.05
 
@@ -108,7 +111,8 @@ class Site:
 
     def insert(self, job: Job) -> bool:
         """Let a job in, if nobody loses by it what it could not lose itself by waiting."""
-        if not self._rules.weigh_chances:
+        is_sharp = job.odds > _SHARP and self._factor < _UNDISTURBED
+        if is_sharp or not self._rules.weigh_chances:
             return self._arrange(_in_line([*self.running, *self.held, job]))
         if self.held or len(self.running) >= self.places:
             if self._worthwhile(job, _in_line([*self.running, *self.held, job])):

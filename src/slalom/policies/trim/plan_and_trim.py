@@ -55,7 +55,7 @@ class PlanAndTrim:
     #: Waiting requests that one plan looks at.
     horizon: int = 128
     #: Forecasts that one plan may make.
-    effort: int = 32
+    effort: int = 12
 
     def begin(self, models: Sequence[ModelSpec]) -> Planner:
         """A planner that has seen nothing yet."""

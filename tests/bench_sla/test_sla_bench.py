@@ -16,6 +16,7 @@ from slalom.bench.sla.pages import joined
 from slalom.bench.sla.reshaping import reshaped
 from slalom.bench.sla.running import Runner, key_of
 from slalom.config.scenario_load import load_scenario
+from slalom.errors import ConfigError
 from slalom.policies.registry import POLICIES
 from slalom.workload.shapes import ShapedArrivals
 
@@ -65,6 +66,11 @@ def test_every_part_of_ours_is_removed_in_turn(tmp_path: Path) -> None:
         assert choice.policies().admission != whole.policies().admission
     text = _quick("ablation", tmp_path)
     assert text.count("\n| `") == len(without)
+
+
+def test_an_unknown_policy_is_told() -> None:
+    with pytest.raises(ConfigError, match="there is no nonsense; known: first-come"):
+        main(["--quick", "--policy", "nonsense"])
 
 
 def test_sections_of_other_parts_stay(tmp_path: Path) -> None:

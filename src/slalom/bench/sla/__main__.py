@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from slalom.bench.sla import ablation, cost, robustness, saber, standing
+from slalom.bench.sla.choices import choices
 from slalom.bench.sla.drawings import draw
 from slalom.bench.sla.pages import joined
 from slalom.bench.sla.running import Runner, default_kept
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for, and print or write it."""
     chosen = _parser().parse_args(arguments)
     seeds = chosen.seeds or (_QUICK_SEEDS if chosen.quick else _SEEDS)
+    unknown = set(chosen.policy or ()) - {choice.name for choice in choices()}
+    if unknown:
+        known = ", ".join(choice.name for choice in choices())
+        raise ConfigError(f"--policy: there is no {', '.join(sorted(unknown))}; known: {known}")
     settings = Settings(chosen.folder, seeds, chosen.quick, tuple(chosen.policy or ()))
     runner = Runner(chosen.processes, None if chosen.forget else chosen.keep)
     parts = {name: PARTS[name](settings, runner) for name in chosen.part or PARTS}

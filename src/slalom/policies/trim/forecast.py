@@ -83,10 +83,7 @@ def one_by_one(
     late: list[Job] = []
     ends: list[tuple[float, int, Job]] = []
     begun, window = clock, len(running)
-    gone = {job.request.id for job in held}
-    for job in track.jobs.values():
-        if job.request.id in gone:
-            context -= job.context + job.produced
+    context -= sum(job.context + job.produced for job in held if job.attempt is not None)
     for index, job in enumerate(running):
         if job.attempt is None:
             at_ns += job.reading_ns

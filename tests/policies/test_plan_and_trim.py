@@ -120,6 +120,25 @@ def test_a_demoted_one_is_refused_in_the_end() -> None:
     assert refusal.request_id == "late"
 
 
+def test_late_ones_behind_late_ones_are_not_forgotten() -> None:
+    planner = trimmer(late_patience_ms=1_000)
+    queue = [Waits(asked(f"old{i}", e2e_ms=100), demoted=True) for i in range(12)]
+    queue += [Waits(asked(f"new{i}", e2e_ms=100, after_ms=2_000), demoted=True) for i in range(3)]
+    at_ns, started_names = AT_NS + 2_500 * MS, []
+    for _ in range(20):
+        found = planner.plan(View(queue, spec=SPEC), at_ns)
+        gone = {refusal.request_id for refusal in found.refusals} | set(names(found))
+        started_names += names(found)
+        queue = [one for one in queue if one.request.id not in gone]
+        if not queue:
+            break
+        assert gone or found.look_ns > at_ns
+        assert found.look_ns > at_ns, "nothing runs, so that nothing else would wake it"
+        at_ns = found.look_ns
+    assert not queue
+    assert sorted(started_names) == ["new0", "new1", "new2"]
+
+
 def test_of_those_that_wait_the_cheapest_come_first() -> None:
     # Two of them fit, not three: 100 tokens at 12 ms are 1,200 ms, at 13 ms 1,300.
     queue = [asked(name, tokens=count, e2e_ms=1_210) for name, count in (("b", 100), ("c", 95))]
@@ -189,6 +208,9 @@ def test_places_are_kept_to_and_the_rest_is_let_in_for_later() -> None:
     view = View([Waits(one) for one in queue], [Ready()], SPEC, room=1)
     assert len(planner.plan(view, AT_NS).starts) == 1
     assert not planner.plan(replace(view, room=0), AT_NS).starts
+    tight = [Waits(asked(name, e2e_ms=560)) for name in "de"]
+    both = View(tight, [Ready("a#0"), Ready("a#1")], SPEC, room=1)
+    assert len(trimmer().plan(both, AT_NS).starts) == 1, "the window is the device's"
 
 
 def test_prompts_are_sent_one_after_the_other() -> None:

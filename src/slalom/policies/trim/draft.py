@@ -50,15 +50,21 @@ def unit_of(pace: Pace, running: int) -> float:
 class Draft:
     """One plan while it is made."""
 
-    def __init__(self, manners: Manners, pace: Pace, sites: Sequence[Site], now_ns: int) -> None:
+    def __init__(
+        self, manners: Manners, pace: Pace, sites: Sequence[Site], room: int, now_ns: int
+    ) -> None:
         self._manners = manners
         self._pace = pace
         self._sites = sites
+        #: Starts that the device's window still allows, over all replicas.
+        self._room = room
         self._now_ns = now_ns
         self._before = {site.replica_id: list(site.running) for site in sites}
         self._demotions: list[str] = []
         self._refusals: list[Refuse] = []
         self._left_out = 0
+        #: Late ones that wait on, or may do so unseen behind others.
+        self._unserved = False
         self._look_ns = _LOOK_NS
         #: Who was let in and waits, and where.
         self.promised: dict[str, str] = {}
@@ -179,6 +185,7 @@ class Draft:
 
     def _serve_late(self, late: Sequence[Job]) -> None:
         """Best effort: only where nobody who can be on time waits, and a few at a time."""
+        self._unserved = bool(late)
         if self._left_out:
             return
         for job in late:
@@ -191,7 +198,11 @@ class Draft:
         """What comes of it; who was let in and has to wait is `promised` from then on."""
         starts: list[Start] = []
         pauses: list[str] = []
-        look_ns = self._now_ns + self._look_ns if self._left_out else -1
+        look_ns = -1
+        if self._refusals:  # others stand behind them that have not been looked at
+            look_ns = self._now_ns + _SOON_NS
+        elif self._left_out or self._unserved:
+            look_ns = self._now_ns + self._look_ns
         for site in self._sites:
             stays = {job.request.id for job in site.running}
             before = self._before[site.replica_id]
@@ -211,13 +222,14 @@ class Draft:
         for job in site.running:
             if job.attempt is not None:
                 continue
-            if free <= 0 or read_ns - now_ns > ahead_ns:
+            if min(free, self._room) <= 0 or read_ns - now_ns > ahead_ns:
                 self.promised[job.request.id] = site.replica_id
                 turn_ns = max(round(read_ns) - ahead_ns, now_ns + 1)
                 waits = min(waits, turn_ns) if waits else turn_ns
                 free = 0
                 continue
             free -= 1
+            self._room -= 1
             read_ns += job.reading_ns
             expected = expectation(job, site.replica_id, now_ns)
             starts.append(Start(job.request.id, site.replica_id, expected=expected))

@@ -141,7 +141,7 @@ class Trimmer:
         manners = self._manners
         if self._options.late == "auto" and name not in self._alone:
             manners = self._refusing
-        draft = Draft(manners, pace, sites, now_ns)
+        draft = Draft(manners, pace, sites, max(model.room, 0), now_ns)
         waiting = self._waiting(model, pace)
         if self._options.fallback_window and not self._predictor.healthy(name):
             draft.fill_blindly(waiting, self._options.fallback_window)

@@ -117,7 +117,7 @@ bench-handle: setup ## Cost of one scheduling decision
 	$(BIN)/python -m slalom.bench.handle --write docs/benchmarks/handle.md $(ARGS)
 
 .PHONY: bench-sla
-bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the twin (an hour)
+bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the twin (about an hour)
 	$(BIN)/python -m slalom.bench.sla --write docs/benchmarks/sla.md $(ARGS)
 
 .PHONY: bench-sla-live

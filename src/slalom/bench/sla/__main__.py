@@ -42,7 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = Settings(chosen.folder, seeds, chosen.quick, tuple(chosen.policy or ()))
     runner = Runner(chosen.processes, None if chosen.forget else chosen.keep)
     parts = {name: PARTS[name](settings, runner) for name in chosen.part or PARTS}
-    page = joined(_read(chosen.write), {name: part.text for name, part in parts.items()}, PARTS)
+    only = "".join(f" --policy '{name}'" for name in settings.only)
+    flags = f"--seeds {seeds}{' --quick' if chosen.quick else ''}{only}"
+    texts = {
+        name: f"{part.text}\n\nThis section: `python -m slalom.bench.sla --part {name} {flags}`."
+        for name, part in parts.items()
+    }
+    page = joined(_read(chosen.write), texts, PARTS)
     if chosen.json is not None:
         document = {name: part.document for name, part in parts.items()}
         chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -189,19 +188,3 @@ def test_a_chat_can_go_on_unless_the_model_may_think() -> None:
     assert capabilities_of(plain, replace(metadata, thinks=True)).continue_chat is None
     thinking = LlamaCppOptions(model=MINI, chat_template="{{ '<think>' }}")
     assert capabilities_of(thinking, metadata).continue_chat is None
-
-
-@pytest.mark.parametrize(
-    ("options", "shared"),
-    [
-        ({}, False),
-        ({"kv_tokens": 4 * 4096}, False),
-        ({"kv_tokens": 4 * 4096 - 1}, True),
-        ({"kv_unified": True}, True),
-        ({"kv_unified": False, "kv_tokens": 4096}, False),
-    ],
-)
-def test_places_share_a_cache_only_where_it_is_too_small_for_a_part_each(
-    options: dict[str, Any], shared: bool
-) -> None:
-    assert LlamaCppOptions(MINI, **options).shares_cache() is shared

@@ -12,7 +12,6 @@ from slalom.bench.calibrate_store import ProfileKey, key_of
 from slalom.bench.calibrate_work import Shape
 from slalom.clock import Clock, MonotonicClock
 from slalom.config.engine_sections import EngineChoice, LlamaCppEngine, ModelSection
-from slalom.engines.llama_cpp import shares_cache
 from slalom.engines.protocol import Launcher
 from slalom.twin.step_time import StepProfile
 from slalom.units import SECOND, seconds_to_ns
@@ -95,11 +94,7 @@ def _shape(engine: EngineChoice) -> Shape:
     return Shape(
         places,
         numbered=True,
-        kv_unified=bool(
-            engine.extra.get(
-                "kv_unified", shares_cache(engine.context_tokens, engine.places, engine.kv_tokens)
-            )
-        ),
+        kv_unified=bool(engine.extra.get("kv_unified", True)),
         micro_batch=engine.micro_batch_tokens,
         batch_tokens=engine.batch_tokens,
     )

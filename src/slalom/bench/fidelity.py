@@ -38,6 +38,8 @@ from slalom.workload.load import LoadItem
 from slalom.workload.plan import TASK_HEADER
 
 _PLACES, _CONTEXT_TOKENS, _MICRO_BATCH = 4, 2_048, 512
+#: In one cache for all, a step's time depends on where the cells of every other place lie.
+_OWN_CACHES = {"kv_unified": False}
 #: Policies that are compared -> the configuration's `scheduler` section.
 POLICIES: dict[str, dict[str, Any]] = {
     "fcfs, open": {"admission": {"kind": "open"}, "ordering": {"kind": "fcfs"}},
@@ -175,6 +177,7 @@ def _config(model: str, policy: str) -> dict[str, Any]:
         "places": _PLACES,
         "threads": 1,
         "micro_batch_tokens": _MICRO_BATCH,
+        "extra": _OWN_CACHES,
     }
     return {
         "server": {"drain_seconds": 5},

@@ -27,9 +27,9 @@ profile that `slalom calibrate` made of the same engine, on the arrivals that th
 journal holds. Live times are the load client's over HTTP, from the moment it sends; answers have
 forced lengths. An error is twin over live, less one, of the percentile over whole answers.
 
-Every place has its own part of the engine's KV cache, as is the default. With one pool for all,
-which llama.cpp searches from end to end, a step also looks at what the other places hold, idle ones
-too, wherever it lies: no law of lengths tells that time.
+Every place has its own part of the engine's KV cache (`extra: {kv_unified: false}`). With one pool
+for all, which llama.cpp searches from end to end, a step also looks at what the other places hold,
+idle ones too, wherever it lies: no law of lengths tells that time.
 """
 DIRECT = """## The engine alone, in its own processor time
 
@@ -42,7 +42,7 @@ _KNOWN = """## What decides a step of llama.cpp
 
 Seen with one engine on a core of its own; what the twin has no term for is said.
 
-- **One KV cache for all places** (`kv_unified`). A prompt of 200 tokens takes
+- **One KV cache for all places** (`kv_unified`, the default here). A prompt of 200 tokens takes
   slalom-mini 8.3 ms while the other places have held next to nothing, 13.9 ms once they hold 3,000
   tokens and 23.9 ms with 5,700, whether they are at work or idle: every token looks past what they
   hold, and freed cells are filled in any order. With a cache for each place it is 7.9 to 8.1 ms

@@ -43,9 +43,8 @@ class LlamaCppEngine(Section):
         ge=256,
         le=1 << 24,
         description="Tokens the KV cache holds for all places together; null is context_tokens "
-        "times places, a part for each. Less saves memory, but places then share one pool, "
-        "every step looks past what the others hold, and when the pool is full llama.cpp fails "
-        "every running request of the replica.",
+        "times places. Less saves memory, but when the cache is full llama.cpp fails every "
+        "running request of the replica.",
     )
     batch_tokens: int = Field(
         2048, ge=32, le=65_536, description="Most prompt tokens taken into one batch."

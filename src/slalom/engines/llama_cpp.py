@@ -47,10 +47,8 @@ class LlamaCppOptions:
     #: With less, requests share what there is; when it is full, llama.cpp fails every one of
     #: them with an error event, not only the one that asked for more.
     kv_tokens: int | None = None
-    #: One pool of KV cache for all places instead of a fixed part for each. None: only where
-    #: `kv_tokens` is too little for a part of `context_tokens` each, because every step of an
-    #: engine with one pool looks past what the other places hold, idle ones too.
-    kv_unified: bool | None = None
+    #: One pool of KV cache for all places instead of a fixed part for each.
+    kv_unified: bool = True
     #: Threads that compute. More than the idle cores make it far slower: they wait spinning.
     threads: int = 1
     #: Tokens of one logical and one physical batch: how much prefill one step may carry.
@@ -109,17 +107,6 @@ class LlamaCppOptions:
                 raise ConfigError(
                     f"llama.cpp option {name} is {given!r}: write one of {', '.join(known)}"
                 )
-
-    def shares_cache(self) -> bool:
-        """Whether all places share one pool of KV cache."""
-        if self.kv_unified is not None:
-            return self.kv_unified
-        return shares_cache(self.context_tokens, self.places, self.kv_tokens)
-
-
-def shares_cache(context_tokens: int, places: int, kv_tokens: int | None) -> bool:
-    """Whether places must share a KV cache because there is too little for a part each."""
-    return kv_tokens is not None and kv_tokens < context_tokens * places
 
 
 class LlamaCppLauncher:
@@ -180,7 +167,6 @@ class LlamaCppLauncher:
 
     def _argv(self) -> list[str]:
         options = asdict(self.options)
-        options["kv_unified"] = self.options.shares_cache()
         del options["model"], options["load_timeout_s"]
         options["alias"] = self.model_name
         return [

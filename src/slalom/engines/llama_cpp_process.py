@@ -60,7 +60,7 @@ def _params(xllamacpp: Any, model: str, port: int, options: dict[str, Any]) -> A
     context_tokens = int(options.get("context_tokens", 4096))
     params.n_parallel = places
     params.n_ctx = int(options.get("kv_tokens") or context_tokens * places)
-    params.kv_unified = bool(options.get("kv_unified", False))
+    params.kv_unified = bool(options.get("kv_unified", True))
     if params.kv_unified:
         params.kv_unified_per_slot = min(context_tokens, params.n_ctx)
     threads = int(options.get("threads", 1))

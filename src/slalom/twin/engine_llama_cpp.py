@@ -49,7 +49,7 @@ class LlamaCppBatching:
         batch_tokens: int,
         prefix_caching: bool = True,
         context_tokens: int = 0,
-        kv_unified: bool = False,
+        kv_unified: bool = True,
         micro_batch: int = 512,
     ) -> None:
         self._slots = [_Slot() for _ in range(slots)]

@@ -86,7 +86,7 @@ class LlamaCppEngine:
     context_tokens: int = 0
     #: Whether all slots share one KV cache. A real engine's steps then look at what every other
     #: slot holds, idle or not, wherever it lies; that time is not in any profile.
-    kv_unified: bool = False
+    kv_unified: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.

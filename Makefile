@@ -125,7 +125,7 @@ bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slal
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
 
 .PHONY: fidelity
-fidelity: setup ## The twin against real llama.cpp on the same arrivals (five minutes, idle machine)
+fidelity: setup ## The twin against real llama.cpp on the same arrivals (ten minutes, idle machine)
 	$(BIN)/python -m slalom.bench.fidelity --write docs/benchmarks/fidelity.md $(ARGS)
 
 .PHONY: train

@@ -197,7 +197,7 @@ def _make_room(step: Step, model: Model, shortfall: int) -> int:
     Victims that can sleep do, even if it takes one more of them, because each keeps a little on
     the device. Only where that could never be enough do they end, and sleepers with them.
     """
-    asleep = _fits_beside_sleepers(model)
+    asleep = model.device.puts_to_sleep and _fits_beside_sleepers(model)
     chosen = _choose(step, model, shortfall, asleep=asleep)
     freed = sum(replica.freed_bytes for replica in chosen)
     for replica in chosen:

@@ -180,6 +180,7 @@ class Device:
         "in_state",
         "look_ns",
         "pinned",
+        "puts_to_sleep",
         "rank",
         "replicas",
         "runnable",
@@ -207,6 +208,8 @@ class Device:
         self.busy: OrderedDict[str, Replica] = OrderedDict()
         #: Models that are loaded at start and never give way.
         self.pinned: list[Model] = []
+        #: Whether any of its models can sleep: where none can, nobody looks for sleepers.
+        self.puts_to_sleep = False
         #: Heap of (key of the queue's head, model id); stale entries are dropped on sight.
         self.runnable: list[tuple[Key, str]] = []
         #: Models that need their first replica, in the order in which the need arose; those
@@ -283,6 +286,8 @@ class State:
                 device.host.tenants.append(device)
         self.models = {spec.id: Model(spec, self.devices[spec.device]) for spec in models}
         for model in self.models.values():
+            if model.spec.sleep_level:
+                model.device.puts_to_sleep = True
             if model.spec.pinned:
                 model.device.pinned.append(model)
                 model.device.wanting[model.spec.id] = model

@@ -11,7 +11,7 @@ from slalom.core.planning import Expectation, Plan, PlanView, Refuse, Start
 from slalom.gateway.params import GatewayParams, ServedModel
 from slalom.testing import FakeLauncher, FakeScript, FakeTimings
 from slalom.testing.fake_wire import token_text
-from slalom.testing.scripted_planner import Scripted, start_all
+from slalom.testing.scripted_planner import Scripted, start_all, urgent_first
 from slalom.units import MS, SECOND
 from tests.gateway.house import House, chat, house
 
@@ -30,18 +30,6 @@ def refusing(view: PlanView, _now_ns: int) -> Plan:
     return Plan(
         refusals=[Refuse(w.request.id, retry_after_ns=3_200 * MS, detail=why) for w in waiting]
     )
-
-
-def chats_wait(view: PlanView, _now_ns: int) -> Plan:
-    """Chats pause for completions."""
-    urgent = [w for w in view.waiting(9) if w.request.task == "completion"]
-    if not urgent:
-        return Plan(starts=start_all(view))
-    (replica,) = view.ready()
-    free = replica.free_places
-    loose = [a.request.id for a in replica.active() if a.request.resumable and not a.leaving]
-    starts = [Start(w.request.id, replica.id) for w in urgent[:free]]
-    return Plan(starts=starts, pauses=loose[: len(urgent) - free])
 
 
 def slow(token_ms: int = 20, **more: Any) -> FakeLauncher:
@@ -112,7 +100,7 @@ async def test_a_refusal_tells_why_and_when_to_come_again() -> None:
 
 async def test_a_paused_stream_reads_as_one() -> None:
     launcher = slow()
-    async with house({"a": launcher}, places=1, admission=Scripted(chats_wait)) as at:
+    async with house({"a": launcher}, places=1, admission=Scripted(urgent_first)) as at:
         await at.stream(chat(tokens=1))
         body = completion("tell me", 40, stream_options={"include_usage": True})
         loose = asyncio.create_task(text_of(at, body, {"x-slalom-task": "batch"}))
@@ -133,7 +121,7 @@ async def test_a_paused_stream_reads_as_one() -> None:
 
 
 async def test_a_chat_goes_on_only_where_its_engine_can() -> None:
-    async with house({"a": slow()}, places=1, admission=Scripted(chats_wait)) as at:
+    async with house({"a": slow()}, places=1, admission=Scripted(urgent_first)) as at:
         await at.stream(chat(tokens=1))
         loose = asyncio.create_task(at.stream(chat(tokens=12)))
         await at.until(lambda: at.engine()._generated > 3)

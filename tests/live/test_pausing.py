@@ -9,7 +9,6 @@ import aiohttp
 import pytest
 
 from slalom.core.actions import EndRequest
-from slalom.core.planning import Plan, PlanView, Start
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabilities_of
@@ -19,7 +18,7 @@ from slalom.gateway.server import GatewayServer
 from slalom.models.sources import resolve
 from slalom.policies.registry import policies
 from slalom.runtime.driver import Runtime
-from slalom.testing.scripted_planner import Scripted, start_all
+from slalom.testing.scripted_planner import Scripted, urgent_first
 from slalom.units import MIB
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -36,18 +35,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "def quicksort(items):\n"},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Sort a list in Python."}]},
 }
-
-
-def urgent_first(view: PlanView, _now_ns: int) -> Plan:
-    """Completions take the place of whatever can be paused."""
-    urgent = [w for w in view.waiting(9) if w.request.task == "completion"]
-    if not urgent:
-        return Plan(starts=start_all(view))
-    (replica,) = view.ready()
-    free = replica.free_places
-    loose = [a.request.id for a in replica.active() if a.request.resumable and not a.leaving]
-    starts = [Start(w.request.id, replica.id) for w in urgent[:free]]
-    return Plan(starts=starts, pauses=loose[: len(urgent) - free])
 
 
 async def read(http: aiohttp.ClientSession, url: str, body: dict[str, Any], task: str) -> list[Any]:

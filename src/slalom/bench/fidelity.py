@@ -6,8 +6,6 @@ loads and two policies, and the twin on the very same arrivals. Called by `make 
 
 import argparse
 import asyncio
-import json
-import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from slalom.bench.calibrate_command import run_calibrate
 from slalom.bench.demo_server import journal_folder, running_server
 from slalom.bench.fidelity_cores import DISTURBED, Disturbance, quiet, separate_cores
 from slalom.bench.fidelity_direct import Options, measure_direct, table
@@ -190,25 +187,8 @@ def _config(model: str, policy: str) -> dict[str, Any]:
 async def _calibrate(model: str, folder: Path, seconds: float) -> dict[str, Any]:
     """`slalom calibrate` in a process of its own, as users run it."""
     _say(f"{model}: calibrate")
-    path = folder / f"{model}.yaml"
-    path.write_text(yaml.safe_dump(_config(model, next(iter(POLICIES)))), encoding="utf-8")
-    command = (sys.executable, "-m", "slalom", "calibrate", model, "--config", str(path))
-    process = await asyncio.create_subprocess_exec(
-        *(*command, "--seconds", str(seconds), "--json"),
-        env={**os.environ, "XDG_STATE_HOME": str(folder)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, said = await process.communicate()
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        raise SlalomError(f"slalom calibrate failed: {said.decode(errors='replace')[-500:]}")
-    document: dict[str, Any] = json.loads(out)
-    return document
+    configuration = _config(model, next(iter(POLICIES)))
+    return await run_calibrate(model, configuration, folder, seconds, state=folder)
 
 
 async def _direct(sizes: Sizes, seed: int) -> list[Cell]:

@@ -58,6 +58,18 @@ def start_all(view: PlanView) -> list[Start]:
     return [Start(head.request.id, place) for head, place in zip(heads, places, strict=False)]
 
 
+def urgent_first(view: PlanView, _now_ns: int) -> Plan:
+    """Completions take the place of whatever can be paused."""
+    urgent = [w for w in view.waiting(9) if w.request.task == "completion"]
+    if not urgent:
+        return Plan(starts=start_all(view))
+    (replica,) = view.ready()
+    free = replica.free_places
+    loose = [a.request.id for a in replica.active() if a.request.resumable and not a.leaving]
+    starts = [Start(w.request.id, replica.id) for w in urgent[:free]]
+    return Plan(starts=starts, pauses=loose[: len(urgent) - free])
+
+
 class _ByRule:
     def __init__(self, rule: Rule) -> None:
         self._rule = rule

@@ -4,7 +4,6 @@ Owns what the ways have in common (one model, one set of engine options, the sam
 each) and the calibration itself. Starts the calibration only; called by the command.
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -17,10 +16,10 @@ from typing import Any
 
 import yaml
 
+from slalom.bench.calibrate_command import run_calibrate
 from slalom.bench.gateway_paths import LITELLM
 from slalom.bench.scenario_compare import Target
 from slalom.engines.llama_cpp import LlamaCppOptions
-from slalom.errors import SlalomError
 from slalom.models.sources import resolve
 from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.twin.step_time import StepProfile
@@ -149,24 +148,7 @@ async def calibrated(model: str, folder: Path, seconds: float) -> dict[str, Any]
     Raises:
         SlalomError: It failed.
     """
-    path = folder / f"{model}.yaml"
-    path.write_text(yaml.safe_dump(configuration(model)), encoding="utf-8")
-    command = (sys.executable, "-m", "slalom", "calibrate", model, "--config", str(path))
-    process = await asyncio.create_subprocess_exec(
-        *(*command, "--seconds", str(seconds), "--json"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, said = await process.communicate()
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        raise SlalomError(f"slalom calibrate failed: {said.decode(errors='replace')[-500:]}")
-    document: dict[str, Any] = json.loads(out)
-    return document
+    return await run_calibrate(model, configuration(model), folder, seconds, state=None)
 
 
 def twin_engine(calibration: Mapping[str, Any]) -> LlamaCppEngine:

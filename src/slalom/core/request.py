@@ -192,6 +192,9 @@ class ModelSpec:
     host_bytes: int = 0
     #: Bytes a sleeper keeps on its device.
     residual_bytes: int = 0
+    #: What a load and a wake are expected to take before one was seen, ns; 0 where nobody knows.
+    load_ns: int = 0
+    wake_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,18 @@ class Model:
         sleeper = self.sleeper()
         return self.bytes_needed - (sleeper.booked_bytes if sleeper else 0)
 
+    @property
+    def load_ns(self) -> int:
+        """What a load is expected to take, ns: what the last one took; 0 where nobody knows."""
+        return self.last_load_ns if self.last_load_ns >= 0 else self.spec.load_ns
+
+    @property
+    def wake_ns(self) -> int:
+        """The same of a wake; of a model that cannot sleep, what a load takes."""
+        if not self.spec.sleep_level:
+            return self.load_ns
+        return self.last_wake_ns if self.last_wake_ns >= 0 else self.spec.wake_ns
+
     def sleeper(self) -> Replica | None:
         """The replica to wake: that which was used last of those that sleep."""
         asleep = [one for one in self.replicas.values() if one.state is ReplicaState.ASLEEP]

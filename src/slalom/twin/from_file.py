@@ -116,8 +116,12 @@ def scenario_of(
 
 
 def _model(section: ScenarioModel, folder: Path) -> TwinModel:
-    load = section.load
     laws = engine_laws(section, folder)
+    load = LoadLaw(
+        seconds_to_ns(section.load.fixed_seconds),
+        section.load.bytes_per_second,
+        links=section.load.links,
+    )
     return TwinModel(
         spec=ModelSpec(
             id=section.id,
@@ -127,10 +131,11 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
             replicas=section.replicas,
             pinned=section.pinned,
             step_cost=_known_cost(section, laws),
+            load_ns=load.load_ns(section.bytes),
             **_rest(section),
         ),
         **laws,
-        load=LoadLaw(seconds_to_ns(load.fixed_seconds), load.bytes_per_second, links=load.links),
+        load=load,
         sleep=_sleep_law(section),
     )
 
@@ -146,6 +151,7 @@ def _rest(section: ScenarioModel) -> dict[str, int]:
         "sleep_level": sleep.level,
         "host_bytes": host_bytes,
         "residual_bytes": sleep.residual,
+        "wake_ns": _sleep_law(section).move_ns(weights),
     }
 
 

@@ -60,6 +60,10 @@ class SleepLaw:
         """Bytes that one sleep or wake moves."""
         return self.weight_bytes or spec.bytes_needed
 
+    def move_ns(self, byte_count: int) -> int:
+        """Time of one wake, or of one sleep but the first."""
+        return self.fixed_ns + byte_count * SECOND // self.bytes_per_s
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

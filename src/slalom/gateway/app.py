@@ -1,12 +1,13 @@
-"""The ASGI application: the three inference routes go straight, the rest to Starlette.
+"""The ASGI application: the inference routes go straight, the rest to Starlette.
 
 Owns the choice of the route, the request id of cold answers, and the draining switch. No
 middleware lies on the hot path. Built by the assembly, served by `server`.
 """
 
 from slalom.gateway.cold_routes import ColdRoutes
-from slalom.gateway.inference import PATHS, Inference
+from slalom.gateway.inference import Inference
 from slalom.gateway.params import GatewayParams
+from slalom.gateway.protocols.registry import Protocols
 from slalom.gateway.records import Records
 from slalom.gateway.replies import Message, Receive, Scope, Send
 from slalom.gateway.request_head import read_head
@@ -26,9 +27,11 @@ class Gateway:
     """
 
     def __init__(self, runtime: RuntimePort, params: GatewayParams) -> None:
-        self._shared = Shared(runtime, params)
+        protocols = Protocols(params)
+        self._shared = Shared(runtime, params, protocols.headers)
+        self._routes = protocols.routes
         self._inference = Inference(self._shared)
-        self._cold = ColdRoutes(self._shared).starlette()
+        self._cold = ColdRoutes(self._shared, protocols.all).starlette()
 
     def __repr__(self) -> str:
         return f"<Gateway inside={self.inflight} draining={self._shared.draining}>"
@@ -57,8 +60,9 @@ class Gateway:
         if scope["type"] != "http":
             await _no_other_protocol(scope, receive, send)
             return
-        if scope["path"] in PATHS:
-            await self._inference(scope, receive, send)
+        route = self._routes.get(scope["path"])
+        if route is not None:
+            await self._inference(route, scope, receive, send)
             return
         head = read_head(scope["headers"], frozenset())
         request_id = (head.request_id or self._shared.new_id()).encode()

@@ -1,8 +1,8 @@
 """Writing engine answers to clients: the gateway's two sinks, whole and streamed.
 
-Owns when the response head is committed, keep-alive comments while waiting, and how a failure
-reaches the client at each stage: a proper status before the head, an SSE error event after it.
-The bytes are the engine's. Driven by `Runtime.serve`, ended by `inference`.
+Owns when the response head is committed, when a waiting client hears something, and how a failure
+reaches the client at each stage: a proper status before the head, the end of a stream after it.
+The words are the protocol's (`answer_form`). Driven by `Runtime.serve`, ended by `inference`.
 """
 
 from dataclasses import replace
@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from slalom.errors import SlalomError
-from slalom.gateway.empty_answer import END_MARK, EmptyAnswer
+from slalom.gateway.answer_form import AnswerForm
+from slalom.gateway.empty_answer import EmptyAnswer
 from slalom.gateway.error_table import Failure, engine_status, failure_of
 from slalom.gateway.replies import (
     JSON,
     Headers,
     Send,
-    error_event,
     send_body,
     send_failure,
 )
@@ -43,12 +43,14 @@ class WholeSink:
     Args:
         send: ASGI's send.
         headers: Headers of every answer to this request.
+        form: How the answer is written.
         bytes_max: Largest answer held.
     """
 
-    def __init__(self, send: Send, headers: Headers, bytes_max: int) -> None:
+    def __init__(self, send: Send, headers: Headers, form: AnswerForm, bytes_max: int) -> None:
         self._send = send
         self.headers = headers
+        self._form = form
         self._bytes_max = bytes_max
         self._parts: list[bytes] = []
         self._content_type = JSON
@@ -90,19 +92,20 @@ class WholeSink:
         if self.refused:
             await self.fail(engine_failure(self.status, body))
             return
-        await send_body(
-            self._send, self.status, body, self.headers, content_type=self._content_type
-        )
+        told = self._form.writer.whole(body)
+        kind = self._content_type if told is body else JSON
+        await send_body(self._send, self.status, told, self.headers, content_type=kind)
 
     async def replace(self, answer: EmptyAnswer) -> None:
         """Send a finished answer without text instead."""
         self.status = 200
-        await send_body(self._send, 200, answer.whole(), [*self.headers, SUPERSEDED])
+        told = self._form.writer.whole(answer.whole())
+        await send_body(self._send, 200, told, [*self.headers, SUPERSEDED])
 
     async def fail(self, failure: Failure) -> None:
         """Send an error instead."""
         self.status = failure.status
-        await send_failure(self._send, failure, self.headers)
+        await send_failure(self._send, failure, self._form.error_body(failure), self.headers)
 
 
 class StreamSink:
@@ -111,18 +114,26 @@ class StreamSink:
     Args:
         send: ASGI's send.
         headers: Headers of every answer to this request.
-        comment_after_ns: A client that waits this long gets its head and comments.
-        comment_every_ns: Time between comments.
+        form: How the answer is written.
+        comment_after_ns: A client that waits this long gets its head and signs of life.
+        comment_every_ns: Time between them.
     """
 
     def __init__(
-        self, send: Send, headers: Headers, comment_after_ns: int, comment_every_ns: int
+        self,
+        send: Send,
+        headers: Headers,
+        form: AnswerForm,
+        comment_after_ns: int,
+        comment_every_ns: int,
     ) -> None:
         self._send = send
         self.headers = headers
+        self._form = form
+        self._writer = form.writer
         self._next_comment_ns = comment_after_ns
         self._comment_every_ns = comment_every_ns
-        self._content_type = EVENT_STREAM
+        self._content_type = self._writer.stream_type or EVENT_STREAM
         self._started = self._ended = False
         self._refusal: list[bytes] = []
         self._first = b""
@@ -139,7 +150,7 @@ class StreamSink:
         if waiting.waited_ns < self._next_comment_ns:
             return
         self._next_comment_ns = waiting.waited_ns + self._comment_every_ns
-        text = f": waiting {waiting.waited_ns // MS} ms; model {waiting.model_state}"
+        text = f"waiting {waiting.waited_ns // MS} ms; model {waiting.model_state}"
         if waiting.model_state == "loading":
             text += f" {waiting.load_fraction:.0%}"
         if waiting.starts_in_ns >= 0:
@@ -147,14 +158,15 @@ class StreamSink:
             text += f"; expected to start in {starts_ms} ms"
             if not self._started:
                 self.headers.append((b"x-slalom-predicted-start-ms", b"%d" % starts_ms))
-        await self._write(text.encode() + b"\n\n")
+        await self._write(self._writer.sign_of_life(text))
 
     async def head(self, assignment: Assignment, status: int, content_type: str) -> None:
         """Note the head; it goes out with the first bytes of the body."""
         self.status = status
         self._refusal.clear()
         if not self._started:
-            self._content_type = content_type.encode("latin-1") or EVENT_STREAM
+            if not self._writer.stream_type:
+                self._content_type = content_type.encode("latin-1") or EVENT_STREAM
             self.headers += assignment_headers(assignment)
 
     async def body(self, data: bytes) -> None:
@@ -166,8 +178,9 @@ class StreamSink:
         if self._ended:
             return
         self._first = self._first or data
-        # The end mark closes the answer, so that both go out in one write.
-        await self._write(data, more=not data.endswith(END_MARK))
+        told = self._writer.feed(data)
+        if told or self._writer.ended:
+            await self._write(told, more=not self._writer.ended)
 
     async def complete(self) -> None:
         """End the stream."""
@@ -175,18 +188,20 @@ class StreamSink:
             await self.fail(engine_failure(self.status, b"".join(self._refusal)))
             return
         if not self._ended:
-            await self._write(b"", more=False)
+            await self._write(self._writer.finish(), more=False)
 
     async def replace(self, answer: EmptyAnswer) -> None:
         """End the stream as if its last token had come."""
         if self._ended:
             return
         self.status = 200
+        writer = self._writer
         if not self._started:
-            self._content_type = EVENT_STREAM
+            self._content_type = writer.stream_type or EVENT_STREAM
             self.headers.append(SUPERSEDED)
-        comment = b": superseded by a newer request\n\n"
-        await self._write(comment + answer.events(self._first), more=False)
+        comment = writer.sign_of_life("superseded by a newer request")
+        told = writer.feed(answer.events(self._first)) + writer.finish()
+        await self._write(comment + told, more=False)
 
     async def fail(self, failure: Failure) -> None:
         """Send an error: with its status while that is possible, else as an event.
@@ -197,10 +212,11 @@ class StreamSink:
             return
         if not self._started:
             self.status = failure.status
-            await send_failure(self._send, failure, self.headers)
+            body = self._form.error_body(failure)
+            await send_failure(self._send, failure, body, self.headers)
             return
         self.status = 200
-        await self._write(error_event(failure), more=False)
+        await self._write(self._writer.failed(failure), more=False)
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         if not self._started:

@@ -4,7 +4,7 @@ Owns their documents and who may see them. Built on Starlette; its own 404 and 4
 in OpenAI's shape. Called by `app` for every path that is not an inference route.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,15 +18,15 @@ from slalom.core.snapshot import ModelSnapshot
 from slalom.errors import RequestError, SlalomError
 from slalom.gateway.error_table import Failure, failure_of, failure_of_error
 from slalom.gateway.params import ServedModel
+from slalom.gateway.protocols.frame import WireProtocol
 from slalom.gateway.replies import error_body, error_headers
 from slalom.gateway.shared import Shared
+from slalom.gateway.side_routes import Endpoint, credentials_of, side_routes
 from slalom.units import SECOND, format_duration
 
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 #: Most records listed by `/admin/requests`.
 _LISTED_MAX = 100
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class ColdRoutes:
@@ -34,10 +34,12 @@ class ColdRoutes:
 
     Args:
         shared: What all routes share.
+        protocols: Those that are spoken here, with documents of their own.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, protocols: Sequence[WireProtocol]) -> None:
         self._shared = shared
+        self._protocols = protocols
 
     def starlette(self) -> Starlette:
         """The ASGI app that serves them."""
@@ -52,9 +54,9 @@ class ColdRoutes:
             Route("/admin/requests/{request_id:path}", self._for_admins(self.request)),
         ]
         return Starlette(
-            routes=routes,
+            routes=side_routes(self._shared, self._protocols, routes),
             exception_handlers={
-                HTTPException: _http_error,
+                HTTPException: self._http_error,
                 SlalomError: _slalom_error,
                 Exception: _bug,
             },
@@ -116,6 +118,21 @@ class ColdRoutes:
             )
         return _json(record)
 
+    async def _http_error(self, request: Request, problem: Exception) -> Response:
+        """Starlette's own refusals: no such route, no such method."""
+        status = problem.status_code if isinstance(problem, HTTPException) else 500
+        path = request.url.path[:200]
+        if status == 405:
+            headers = dict(getattr(problem, "headers", None) or {})
+            message = f"{path} does not take {request.method}."
+            return _error(failure_of("method_not_allowed", message), headers)
+        if status == 404:
+            paths = {path for protocol in self._protocols for path in protocol.reads}
+            paths.update(route.path for route in request.app.routes)
+            message = f"There is no {path} here. Routes: {', '.join(sorted(paths))}."
+            return _error(failure_of("not_found", message))
+        return _error(failure_of("internal"))
+
     def _states(self) -> dict[str, ModelSnapshot]:
         return {model.id: model for model in self._shared.runtime.snapshot().models}
 
@@ -159,7 +176,7 @@ class ColdRoutes:
         """Only with a key, where keys are configured."""
 
         async def guarded(request: Request) -> Response:
-            self._shared.keys.caller(*_credentials(request))
+            self._shared.keys.caller(*credentials_of(request))
             return await endpoint(request)
 
         return guarded
@@ -168,19 +185,10 @@ class ColdRoutes:
         """Only with an admin key, always."""
 
         async def guarded(request: Request) -> Response:
-            self._shared.keys.admin(*_credentials(request))
+            self._shared.keys.admin(*credentials_of(request))
             return await endpoint(request)
 
         return guarded
-
-
-def _credentials(request: Request) -> tuple[bytes | None, bytes | None]:
-    authorization = request.headers.get("authorization")
-    api_key = request.headers.get("x-api-key")
-    return (
-        authorization.encode("latin-1") if authorization is not None else None,
-        api_key.encode("latin-1") if api_key is not None else None,
-    )
 
 
 def _json(document: object, status: int = 200) -> Response:
@@ -195,25 +203,6 @@ def _error(failure: Failure, headers: dict[str, str] | None = None) -> Response:
         headers=lines | (headers or {}),
         media_type="application/json",
     )
-
-
-async def _http_error(request: Request, problem: Exception) -> Response:
-    """Starlette's own refusals: no such route, no such method."""
-    status = problem.status_code if isinstance(problem, HTTPException) else 500
-    path = request.url.path[:200]
-    if status == 405:
-        headers = dict(getattr(problem, "headers", None) or {})
-        message = f"{path} does not take {request.method}."
-        return _error(failure_of("method_not_allowed", message), headers)
-    if status == 404:
-        return _error(
-            failure_of(
-                "not_found",
-                f"There is no {path} here. Routes: /v1/models, /v1/chat/completions, "
-                "/v1/completions, /v1/embeddings, /v1/estimate, /health, /ready, /metrics.",
-            )
-        )
-    return _error(failure_of("internal"))
 
 
 async def _slalom_error(_request: Request, problem: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 Owns the order of the checks (method, key, room, body, work) and the life of a served request:
 watch for the client leaving, serve, end. Raw ASGI, no framework in between. Called by `app` for
-the three inference routes and for estimates, which share all checks.
+the inference routes of all protocols and for estimates, which share all checks.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ from slalom.gateway.error_table import (
 )
 from slalom.gateway.params import KeyEntry
 from slalom.gateway.preparation import Arrival, Work, prepare
+from slalom.gateway.protocols.frame import WireProtocol
+from slalom.gateway.protocols.registry import Route
 from slalom.gateway.records import Exchange
 from slalom.gateway.replies import Headers, Receive, Scope, Send, send_failure, send_json
 from slalom.gateway.request_body import ClientGoneError
 from slalom.gateway.request_head import RequestHead, read_head
-from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH
+from slalom.gateway.resolution import CHAT_PATH
 from slalom.gateway.shared import Shared
 from slalom.runtime.sink import Served
 
 _LOG = logging.getLogger("slalom.gateway")
-
-PATHS = frozenset((CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, estimates.PATH))
 
 
 class Inference:
@@ -50,7 +50,7 @@ class Inference:
         self._params = shared.params
         self._runtime = shared.runtime
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises nothing but a foreign cancellation."""
         head = read_head(scope["headers"], self._shared.watched_headers)
         inside = self._shared.inside
@@ -58,7 +58,10 @@ class Inference:
         if not request_id or request_id in inside:
             request_id = self._shared.new_id()
         exchange = Exchange(request_id, scope["path"])
+        protocol = route.protocol
         headers: Headers = [(b"x-request-id", request_id.encode())]
+        if protocol.id_header:
+            headers.append((protocol.id_header, headers[0][1]))
         inside.add(request_id)
         departure = Departure(scope, receive)
         try:
@@ -66,10 +69,11 @@ class Inference:
             exchange.key = key.name if key is not None else ""
             peer = (scope.get("client") or ("",))[0]
             now_ns = self._runtime.now_ns()
-            path, dry_run = scope["path"], scope["path"] == estimates.PATH
-            arrival = Arrival(request_id, path, head, key, now_ns, peer, dry_run)
-            work = await self._work(receive, arrival, exchange)
-            if dry_run:
+            arrival = Arrival(
+                request_id, route.path, head, key, now_ns, peer, route.dry_run, protocol
+            )
+            work = await self._work(receive, arrival, route, exchange)
+            if route.dry_run:
                 await self._estimate(work, send, exchange, headers)
             else:
                 await self._serve(work, send, exchange, headers, departure)
@@ -80,10 +84,10 @@ class Inference:
             if not departure.explains_cancellation():
                 raise
         except SlalomError as problem:
-            await _refuse(send, failure_of_error(problem), exchange, headers)
+            await _refuse(send, failure_of_error(problem), protocol, exchange, headers)
         except Exception as problem:  # noqa: BLE001 - a bug of ours must not look like silence
             _log_bug(exchange.request_id, problem)
-            await _refuse(send, failure_of("internal"), exchange, headers)
+            await _refuse(send, failure_of("internal"), protocol, exchange, headers)
         finally:
             departure.ignore()
             inside.discard(request_id)
@@ -108,7 +112,9 @@ class Inference:
         request_body.check_media_type(head.content_type)
         return key
 
-    async def _work(self, receive: Receive, arrival: Arrival, exchange: Exchange) -> Work:
+    async def _work(
+        self, receive: Receive, arrival: Arrival, route: Route, exchange: Exchange
+    ) -> Work:
         declared_bytes = arrival.head.content_length
         bytes_max = self._params.body_bytes_max
         if 0 < declared_bytes <= bytes_max:
@@ -117,19 +123,11 @@ class Inference:
             receive, declared_bytes=declared_bytes, bytes_max=bytes_max
         )
         self._take_room(exchange, len(raw))
-        return prepare(self._shared, arrival, raw)
+        return prepare(self._shared, arrival, raw, route.rivals)
 
     def _take_room(self, exchange: Exchange, body_bytes: int) -> None:
         """Count a body, by its declared size and then by its true one."""
-        more_bytes = body_bytes - exchange.bytes_received
-        bytes_inside = self._shared.bytes_inside + more_bytes
-        if bytes_inside > self._params.bodies_bytes_max:
-            raise OverloadedError(
-                f"The bodies of all requests in this server would take {bytes_inside} bytes.",
-                retry_after_s=1,
-                code="too_many_bytes",
-            )
-        self._shared.bytes_inside = bytes_inside
+        self._shared.take_bytes(body_bytes - exchange.bytes_received)
         exchange.bytes_received = body_bytes
 
     async def _serve(
@@ -142,7 +140,7 @@ class Inference:
             headers.append((b"x-slalom-notice", notice))
         exchange.stream = work.stream
         exchange.scheduled = True
-        sink = self._sink(send, headers, stream=work.stream)
+        sink = self._sink(send, headers, work)
         departure.watch()
         try:
             served = await self._runtime.serve(
@@ -178,17 +176,19 @@ class Inference:
 
     def _empty_answer(self, work: Work, exchange: Exchange) -> EmptyAnswer:
         return EmptyAnswer(
-            chat=exchange.path == CHAT_PATH,
+            chat=work.outgoing.path == CHAT_PATH,
             model=work.request.model,
             answer_id=exchange.request_id,
             created_s=int(time.time()),
         )
 
-    def _sink(self, send: Send, headers: Headers, *, stream: bool) -> AnySink:
-        params = self._params
-        if not stream:
-            return WholeSink(send, headers, params.answer_bytes_max)
-        return StreamSink(send, headers, params.wait_comment_after_ns, params.wait_comment_every_ns)
+    def _sink(self, send: Send, headers: Headers, work: Work) -> AnySink:
+        params, form = self._params, work.form
+        if not work.stream:
+            return WholeSink(send, headers, form, params.answer_bytes_max)
+        return StreamSink(
+            send, headers, form, params.wait_comment_after_ns, params.wait_comment_every_ns
+        )
 
 
 async def _end(sink: AnySink, served: Served, exchange: Exchange) -> None:
@@ -206,12 +206,14 @@ async def _fail(sink: AnySink, failure: Failure, exchange: Exchange) -> None:
     await sink.fail(failure)
 
 
-async def _refuse(send: Send, failure: Failure, exchange: Exchange, headers: Headers) -> None:
+async def _refuse(
+    send: Send, failure: Failure, protocol: WireProtocol, exchange: Exchange, headers: Headers
+) -> None:
     exchange.status = failure.status
     exchange.code = failure.code
     if failure.code == "method_not_allowed":
         headers.append((b"allow", b"POST"))
-    await send_failure(send, failure, headers)
+    await send_failure(send, failure, protocol.error_body(failure, exchange.request_id), headers)
 
 
 def _log_bug(request_id: str, problem: Exception) -> None:

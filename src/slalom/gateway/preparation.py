@@ -4,14 +4,18 @@ Owns the joining of parsing, field checks, model names, capabilities, limits and
 Pure apart from the runtime's static capabilities. Called by `inference`, tested as a function.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from slalom.core.request import Request
-from slalom.engines.protocol import Capabilities
+from slalom.engines.protocol import Capabilities, FimTemplate
 from slalom.errors import RequestError
 from slalom.gateway import continuing, estimates, request_body, supersession, upstream_call
+from slalom.gateway.answer_form import AnswerForm
 from slalom.gateway.params import KeyEntry, ServedModel
+from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
+from slalom.gateway.protocols.openai import OPENAI
 from slalom.gateway.request_head import RequestHead
 from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, Facts, resolve
 from slalom.gateway.shared import Shared
@@ -27,6 +31,8 @@ class Work:
     request: Request
     outgoing: Outgoing
     stream: bool
+    #: How the answer is written.
+    form: AnswerForm
     #: The client did not ask for the usage that Slalom makes the stream report.
     strip_usage: bool
     #: What the client should be told about its declarations.
@@ -38,14 +44,16 @@ class Arrival:
     """What is known of a request besides its body."""
 
     request_id: str
+    #: Of the inference route, in its own protocol.
     path: str
     head: RequestHead
     key: KeyEntry | None
     arrived_ns: int
     #: The client's address, without its port.
     peer: str = ""
-    #: Nothing is to be served: the body says which route it is meant for.
+    #: Nothing is to be served; without a path the body says which route it is meant for.
     dry_run: bool = False
+    protocol: WireProtocol = OPENAI
 
 
 @dataclass(slots=True)
@@ -58,25 +66,43 @@ class _Answer:
     changes: tuple[tuple[str, Any], ...] = ()
 
 
-def prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
+def prepare(
+    shared: Shared, arrival: Arrival, raw: bytes, rivals: Sequence[WireProtocol] = ()
+) -> Work:
     """Parse and check a body and turn it into work.
+
+    Args:
+        shared: What all routes share.
+        arrival: What is known besides the body.
+        raw: The body.
+        rivals: Protocols that may claim the request for themselves.
 
     Raises:
         RequestError: The client is wrong; `param` names where.
     """
     try:
-        return _prepare(shared, arrival, raw)
+        return _prepare(shared, arrival, _internal(arrival, raw, rivals))
     except RecursionError:  # what could be parsed is still too deep to be looked through
         raise RequestError("The body is nested too deeply.", code="invalid_json") from None
 
 
-def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
+def _internal(arrival: Arrival, raw: bytes, rivals: Sequence[WireProtocol]) -> Internal:
+    """The request in the internal form."""
     body = request_body.parse(raw)
-    if arrival.dry_run:
-        arrival.path = estimates.path_of(body)
-    embeddings = arrival.path == EMBEDDINGS_PATH
-    infill = arrival.path == COMPLETIONS_PATH and bool(body.get("suffix"))
-    chat = arrival.path == CHAT_PATH
+    path = arrival.path or estimates.path_of(body)
+    asked = Asked(arrival.request_id, path, raw, body, arrival.head.watched, arrival.key)
+    for rival in rivals:
+        if rival.claims is not None and rival.claims(asked):
+            arrival.protocol = rival
+            break
+    return arrival.protocol.reads[path](asked)
+
+
+def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
+    path, body = internal.path, internal.body
+    embeddings = path == EMBEDDINGS_PATH
+    infill = path == COMPLETIONS_PATH and bool(body.get("suffix"))
+    chat = path == CHAT_PATH
     request_body.check_fields(body, chat=chat, embeddings=embeddings)
     named = shared.catalogue.find(body["model"])
     model = named.model
@@ -90,7 +116,8 @@ def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         answer = _answer(body, model, shared.params.default_max_tokens)
     prompt_tokens = upstream_call.prompt_tokens(body, chat=chat)
     facts = Facts(
-        path=arrival.path,
+        path=path,
+        client_path=arrival.path,
         headers=arrival.head.watched,
         body=body,
         model_name=body["model"],
@@ -118,16 +145,29 @@ def _prepare(shared: Shared, arrival: Arrival, raw: bytes) -> Work:
         supersedes=_supersedes(shared, arrival, facts, resolved.task.name),
         resumable=resumable,
     )
-    outgoing = Outgoing(
-        path=arrival.path,
-        raw=raw,
-        body=body,
+    fim = capabilities.fim if infill else None
+    return Work(
+        request,
+        _outgoing(arrival, internal, answer, fim, infill=infill),
+        answer.stream,
+        AnswerForm(arrival.protocol, internal.writer, arrival.request_id),
+        answer.strip_usage,
+        (*internal.notices, *resolved.notices),
+    )
+
+
+def _outgoing(
+    arrival: Arrival, internal: Internal, answer: _Answer, fim: FimTemplate | None, *, infill: bool
+) -> Outgoing:
+    return Outgoing(
+        path=internal.path,
+        raw=internal.raw,
+        body=internal.body,
         changes=dict(answer.changes),
         headers=arrival.head.upstream_headers(arrival.request_id),
-        fim=capabilities.fim if infill else None,
+        fim=fim,
         infill=infill,
     )
-    return Work(request, outgoing, answer.stream, answer.strip_usage, resolved.notices)
 
 
 def _supersedes(shared: Shared, arrival: Arrival, facts: Facts, task: str) -> str:

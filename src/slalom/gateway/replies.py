@@ -79,7 +79,7 @@ async def send_json(
 
 
 async def send_failure(
-    send: Send, failure: Failure, headers: Iterable[tuple[bytes, bytes]] = ()
+    send: Send, failure: Failure, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
-    """Send an error."""
-    await send_body(send, failure.status, error_body(failure), [*headers, *error_headers(failure)])
+    """Send an error, in the words of the client's protocol."""
+    await send_body(send, failure.status, body, [*headers, *error_headers(failure)])

@@ -28,6 +28,7 @@ SINGLE_LINE_TOKENS = 32
 class Facts:
     """What the resolution looks at; built for every request, hence not frozen."""
 
+    #: Internal path.
     path: str
     #: Lower-case names; only the headers somebody may look at.
     headers: Mapping[str, str]
@@ -42,6 +43,8 @@ class Facts:
     max_tokens: int
     #: Whether it is fill-in-the-middle: a suffix, or the model's own tokens in the prompt.
     fim: bool = False
+    #: Path that the client asked, in its own protocol.
+    client_path: str = ""
 
 
 @dataclass(slots=True)
@@ -141,7 +144,7 @@ def _has_history(body: Mapping[str, Any]) -> bool:
 
 
 def _matches(rule: TaskRule, facts: Facts) -> bool:
-    if rule.path is not None and rule.path != facts.path:
+    if rule.path is not None and rule.path not in (facts.path, facts.client_path):
         return False
     if rule.model is not None and rule.model not in (facts.model_name, facts.model.id):
         return False

@@ -1,6 +1,6 @@
 """What the gateway's routes share: parameters, runtime, keys, catalogue, records, metrics.
 
-Owns their construction from the parameters and the draining flag; no behaviour of its own.
+Owns their construction from the parameters, the draining flag and the count of bytes inside.
 Built by `app`.
 """
 
@@ -8,7 +8,7 @@ import secrets
 import time
 from itertools import count
 
-from slalom.errors import ConfigError
+from slalom.errors import ConfigError, OverloadedError
 from slalom.gateway.auth import Keys
 from slalom.gateway.catalogue import Catalogue
 from slalom.gateway.declared import HEADERS
@@ -23,11 +23,21 @@ from slalom.gateway.telemetry import Telemetry
 class Shared:
     """State of one gateway.
 
+    Args:
+        runtime: Serves the requests.
+        params: What the gateway was told.
+        headers: Request headers that protocols look at, lower case.
+
     Raises:
         ConfigError: Two models share a name, or a key or rule names an unknown task.
     """
 
-    def __init__(self, runtime: RuntimePort, params: GatewayParams) -> None:
+    def __init__(
+        self,
+        runtime: RuntimePort,
+        params: GatewayParams,
+        headers: frozenset[str] = frozenset(),
+    ) -> None:
         _check_tasks(params)
         self.runtime = runtime
         self.params = params
@@ -41,7 +51,8 @@ class Shared:
         self.telemetry = Telemetry(runtime.snapshot, lambda: len(self.inside))
         self.documents = Documents(params.supersede)
         self.watched_headers = frozenset(
-            name.encode("latin-1") for name in HEADERS | SESSION_HEADERS | _rule_headers(params)
+            name.encode("latin-1")
+            for name in HEADERS | SESSION_HEADERS | headers | _rule_headers(params)
         )
         #: Set once: new inference requests are refused from then on.
         self.draining = False
@@ -56,6 +67,21 @@ class Shared:
     def new_id(self) -> str:
         """A request id that no other request of any server has."""
         return f"req-{self._id_head}-{next(self._id_numbers)}"
+
+    def take_bytes(self, more_bytes: int) -> None:
+        """Count bytes of a request's body; whoever took them gives them back.
+
+        Raises:
+            OverloadedError: All bodies together would be too large; nothing is counted then.
+        """
+        bytes_inside = self.bytes_inside + more_bytes
+        if bytes_inside > self.params.bodies_bytes_max:
+            raise OverloadedError(
+                f"The bodies of all requests in this server would take {bytes_inside} bytes.",
+                retry_after_s=1,
+                code="too_many_bytes",
+            )
+        self.bytes_inside = bytes_inside
 
 
 def _rule_headers(params: GatewayParams) -> set[str]:

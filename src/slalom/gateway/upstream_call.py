@@ -31,7 +31,7 @@ class Outgoing:
     """What is to be sent, before it is known which engine serves it."""
 
     path: str
-    #: The client's bytes.
+    #: The client's bytes; empty where it speaks another protocol.
     raw: bytes
     #: The parsed body; never written to.
     body: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Outgoing:
         priority = terms.priority if engine.capabilities.priority else body.get("priority")
         rewritten = bool(self.changes) or body["model"] != engine.model_name
         agreed = terms.max_tokens or terms.resumed_tokens or priority != body.get("priority")
-        if not rewritten and not self.infill and not agreed:
+        if self.raw and not rewritten and not self.infill and not agreed:
             return Call(path=self.path, body=self.raw, headers=headers)
         fields = {**body, **self.changes, "model": engine.model_name}
         if priority is not None:

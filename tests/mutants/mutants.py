@@ -39,7 +39,7 @@ MUTANTS = (
     ),
     Mutant(
         "evict what is busy",
-        "core/residency.py",
+        "core/giving_way.py",
         "    if replica.running:\n        close",
         "    if False:\n        close",
     ),
@@ -111,7 +111,7 @@ MUTANTS = (
     ),
     Mutant(
         "pinned models give way",
-        "core/residency.py",
+        "core/giving_way.py",
         "return replica.ready_ns <= grown_ns and not replica.model.spec.pinned",
         "return replica.ready_ns <= grown_ns",
     ),

@@ -33,6 +33,7 @@ def scheduler_params(section: SchedulerSection) -> SchedulerParams:
         queue_timeout_ns=seconds_to_ns(section.queue_timeout_seconds),
         attempts_max=section.attempts_max,
         swap_patience_ns=ms_to_ns(section.swap_patience_ms),
+        swap_hold_ns=ms_to_ns(section.swap_hold_ms),
         min_residency_ns=ms_to_ns(section.min_residency_ms),
         swap_drain_timeout_ns=ms_to_ns(section.swap_drain_timeout_ms),
         load_backoff_ns=ms_to_ns(section.load_backoff_ms),

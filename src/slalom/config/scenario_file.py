@@ -106,6 +106,7 @@ class LoadTimeSection(Section):
     """How long a replica takes to come up."""
 
     fixed_seconds: float = Field(0.5, ge=0, le=86_400, description="Part that is always spent.")
+    weights: Size = Field(0, description="Bytes that a load moves; 0 for the model's bytes.")
     bytes_per_second: Size = Field(
         2 << 30, ge=1, description="Its bytes come at this rate, and never faster."
     )

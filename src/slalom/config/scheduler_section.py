@@ -53,6 +53,13 @@ class SchedulerSection(Section):
         description="How long a request for an absent model waits for an idle model to give way "
         "before busy ones must, milliseconds.",
     )
+    swap_hold_ms: float = Field(
+        30_000,
+        ge=0,
+        le=3_600_000,
+        description="The longest that a residency policy may hold such a request back because what "
+        "would give way is worth more, milliseconds.",
+    )
     min_residency_ms: float = Field(
         1000, ge=0, le=600_000, description="Shortest life of a loaded model, milliseconds."
     )

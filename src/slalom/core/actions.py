@@ -143,6 +143,34 @@ class UnloadReplica:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A replica that could have given way, and what it was worth to stay."""
+
+    replica_id: str
+    score: float
+    #: What the score is made of, by name.
+    parts: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionDecided:
+    """Why replicas give way: a record for people, nothing is asked for by it."""
+
+    #: Counts the decisions of one scheduler.
+    number: int
+    device: str
+    #: The model that room is made for; empty where the budget was overrun.
+    model: str
+    #: Requests that waited for it, and for how long the need had lasted, ns.
+    waiting: int
+    waited_ns: int
+    shortfall_bytes: int
+    victims: tuple[str, ...]
+    #: What the policy looked at; empty if it scores nothing.
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SleepReplica:
     """Put a replica that runs nothing to sleep; answered by `ReplicaAsleep`.
 
@@ -185,6 +213,7 @@ Action = (
     | AbortAttempt
     | EndRequest
     | LoadReplica
+    | EvictionDecided
     | UnloadReplica
     | SleepReplica
     | WakeReplica

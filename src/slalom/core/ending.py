@@ -58,10 +58,14 @@ def tell(
     *,
     finished: bool = False,
 ) -> None:
-    """Let the planner learn from what happened, if there is one."""
+    """Let those learn from what happened who do."""
+    if state.planner is None and state.keeper is None:
+        return
+    seen = Observation(moment, record.request, attempt, finished)
     if state.planner is not None:
-        seen = Observation(moment, record.request, attempt, finished)
         state.planner.observe(seen, state.models[record.request.model], state.now_ns)
+    if state.keeper is not None:
+        state.keeper.observe(seen, state.now_ns)
 
 
 def enqueue(state: State, record: RequestRecord) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from slalom.core.actions import Dispatch
 from slalom.core.queue import Key
-from slalom.core.request import Request
+from slalom.core.request import ModelSpec, Request
 from slalom.core.snapshot import ReplicaState
 
 if TYPE_CHECKING:
@@ -189,6 +189,26 @@ class Replica:
         if self.sleeps and self.state not in {ReplicaState.ASLEEP, ReplicaState.UNLOADING}:
             return max(self.booked_bytes - self.model.spec.residual_bytes, 0)
         return self.booked_bytes
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What its model needs."""
+        return self.model.spec
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait for its model."""
+        return self.model.waiting_count
+
+    @property
+    def load_ns(self) -> int:
+        """What bringing it up again is expected to take if it ends, ns; 0 if nobody knows."""
+        return self.model.load_ns
+
+    @property
+    def wake_ns(self) -> int:
+        """The same if it sleeps."""
+        return self.model.wake_ns
 
     @property
     def running_count(self) -> int:

@@ -5,6 +5,8 @@ that fails. Never chooses who must leave: `residency` does. Called by transition
 `residency`.
 """
 
+from collections.abc import Sequence
+
 from slalom.core.actions import SleepReplica, UnloadCause, UnloadReplica
 from slalom.core.books import close_for_work, move
 from slalom.core.ending import touch
@@ -49,7 +51,7 @@ def give_way(step: Step, replica: Replica) -> None:
         unload(step, replica, UnloadCause.EVICTED)
     elif host.free_bytes >= needed:
         _fall_asleep(step, replica)
-    elif _is_late(step, replica) or not _make_host_room(step, host, needed):
+    elif _is_late(step, replica) or not _make_host_room(step, host, replica):
         unload(step, replica, UnloadCause.EVICTED)
     elif replica.state is ReplicaState.READY:
         close_for_work(step.state, replica, ReplicaState.DRAINING)
@@ -73,12 +75,18 @@ def _fall_asleep(step: Step, replica: Replica) -> None:
     state.dirty[spec.device] = replica.model.device
 
 
-def _make_host_room(step: Step, host: Device, needed_bytes: int) -> bool:
-    """Whether so many bytes are coming free in host memory, be it by dropping sleepers."""
-    shortfall = needed_bytes - host.free_bytes - host.leaving_bytes()
-    if shortfall > sum(guest.host_bytes for guest in _droppable(host, urgent=False)):
+def _make_host_room(step: Step, host: Device, newcomer: Replica) -> bool:
+    """Whether host memory for a newcomer is coming free, be it by dropping sleepers.
+
+    Where the keeper weighs them, those that are worth less than the newcomer only.
+    """
+    shortfall = newcomer.model.spec.host_bytes - host.free_bytes - host.leaving_bytes()
+    guests = _droppable(step, host, urgent=False, beside=newcomer)
+    if newcomer in guests:
+        guests = guests[: guests.index(newcomer)]
+    if shortfall > sum(guest.host_bytes for guest in guests):
         return False
-    drop_guests(step, host, shortfall, urgent=False)
+    _drop(step, guests, shortfall)
     return True
 
 
@@ -87,8 +95,12 @@ def drop_guests(step: Step, host: Device, shortfall_bytes: int, *, urgent: bool)
 
     Those whose model is waited for are spared, unless the need is urgent.
     """
+    return _drop(step, _droppable(step, host, urgent=urgent), shortfall_bytes)
+
+
+def _drop(step: Step, guests: Sequence[Replica], shortfall_bytes: int) -> int:
     freed = 0
-    for guest in _droppable(host, urgent=urgent):
+    for guest in guests:
         if freed >= shortfall_bytes:
             break
         freed += guest.host_bytes
@@ -96,14 +108,23 @@ def drop_guests(step: Step, host: Device, shortfall_bytes: int, *, urgent: bool)
     return freed
 
 
-def _droppable(host: Device, *, urgent: bool) -> list[Replica]:
+def _droppable(
+    step: Step, host: Device, *, urgent: bool, beside: Replica | None = None
+) -> list[Replica]:
+    """Sleepers that may be dropped, in that order; a newcomer among them if it is weighed."""
     found = [
         guest
         for guest in host.guests.values()
         if guest.state is ReplicaState.ASLEEP and (urgent or not guest.model.waiting_count)
     ]
-    found.sort(key=lambda guest: (bool(guest.model.waiting_count), guest.last_used_ns, guest.id))
-    return found
+    if not step.keeper.weighs_sleepers:
+        found.sort(key=lambda one: (bool(one.model.waiting_count), one.last_used_ns, one.id))
+        return found
+    if beside is not None:
+        found.append(beside)
+    by_id = {guest.id: guest for guest in found}
+    ordered = step.keeper.least_worth_first(found, step.state.now_ns)
+    return [by_id[one.id] for one in ordered if one.id in by_id]
 
 
 def on_replica_asleep(step: Step, event: ReplicaAsleep) -> None:

@@ -20,6 +20,9 @@ class SchedulerParams:
     attempts_max: int = 3
     #: How long a request for an absent model waits for idle victims before busy ones drain.
     swap_patience_ns: int = 2 * SECOND
+    #: The longest that a residency policy may hold such a request back because what would give
+    #: way is worth more; then it is overruled.
+    swap_hold_ns: int = 30 * SECOND
     #: A replica that became ready is not evicted before it has been ready for this long.
     min_residency_ns: int = 1 * SECOND
     #: A draining replica's attempts are aborted after this.

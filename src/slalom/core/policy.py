@@ -7,11 +7,14 @@ function of its view and `now_ns`: it never logs, mutates or keeps hidden state.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from slalom.core.actions import Reason
 from slalom.core.planning import Planning
 from slalom.core.request import ModelSpec, Request
+
+if TYPE_CHECKING:
+    from slalom.core.keeping import Keeping
 
 
 class RequestView(Protocol):
@@ -64,6 +67,41 @@ class ReplicaView(Protocol):
     @property
     def last_used_ns(self) -> int:
         """Last dispatch to it or end on it; when it became ready if never used."""
+        ...
+
+    @property
+    def ready_ns(self) -> int:
+        """When its last load or wake ended."""
+        ...
+
+    @property
+    def host_bytes(self) -> int:
+        """What host memory's ledger pays for it: only while it sleeps there."""
+        ...
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What its model needs."""
+        ...
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait for its model."""
+        ...
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether it would sleep, if it gave way now, instead of ending."""
+        ...
+
+    @property
+    def load_ns(self) -> int:
+        """What bringing it up again is expected to take if it ends, ns; 0 if nobody knows."""
+        ...
+
+    @property
+    def wake_ns(self) -> int:
+        """The same if it sleeps."""
         ...
 
 
@@ -162,5 +200,6 @@ class Policies:
     #: Heads one by one, or a planner for all that waits; a planner orders and routes by itself.
     admission: Admission | Planning
     ordering: Ordering
-    residency: Residency
+    #: Candidates alone, or a keeper that learns.
+    residency: "Residency | Keeping"
     routing: Routing

@@ -5,14 +5,23 @@ is gone or asleep; the policy only chooses among the replicas that this pass all
 are served in the order in which they arose, so none can be overtaken for ever.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause, WakeReplica
-from slalom.core.books import close_for_work, enter, move, open_for_work
+from slalom.core.books import enter, move, open_for_work
 from slalom.core.ending import end, touch
 from slalom.core.entities import Replica
-from slalom.core.leaving import drop_guests, give_way, may_sleep, unload
+from slalom.core.giving_way import (
+    candidates_on,
+    evict,
+    is_overdue,
+    is_urgent,
+    make_room,
+    record_decision,
+    residency_ns,
+)
+from slalom.core.keeping import Need
+from slalom.core.leaving import drop_guests, give_way, unload
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Device, Model
 from slalom.core.step import Step
@@ -60,11 +69,15 @@ def _shed_excess(step: Step, device: Device) -> None:
         step.state.counters["budget_overruns"] += 1
         excess -= drop_guests(step, device, excess, urgent=True)
     if excess > 0:
-        candidates = list(_candidates(step, device, urgent=True, settled=False))
-        victims = step.policies.residency.victims(candidates, excess, step.state.now_ns)
-        for victim in candidates if victims is None else victims:
-            device.replicas[victim.id].sleeps = False
-            _evict(step, device.replicas[victim.id])
+        candidates = list(candidates_on(step, device, urgent=True, settled=False))
+        for replica in candidates:
+            replica.sleeps = False
+        need = Need(None, excess, step.state.now_ns, urgent=True, overdue=True)
+        selection = step.keeper.select(candidates, need, step.state.now_ns)
+        victims = [device.replicas[victim.id] for victim in selection.victims] or candidates
+        record_decision(step, device, need, victims, selection)
+        for replica in victims:
+            evict(step, replica)
 
 
 @dataclass(slots=True)
@@ -83,19 +96,20 @@ class _Pool:
 
 def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
     """Make room for an unmet need and reserve its bytes; False ends the walk."""
-    needed, urgent = model.bytes_to_add, _is_urgent(step, model)
+    needed, urgent = model.bytes_to_add, is_urgent(step, model)
     shortfall = pool.reserved + needed - pool.free - pool.coming
     if shortfall > 0 and not pool.stuck:
         freed = drop_guests(step, model.device, shortfall, urgent=urgent)
         if freed < shortfall:
-            freed += _make_room(step, model, shortfall - freed)
+            freed += make_room(step, model, shortfall - freed)
         pool.coming += freed
         shortfall -= freed
-    if shortfall <= 0 or urgent:
+    holds = step.keeper.holds and not is_overdue(step, model)
+    if shortfall <= 0 or (urgent and not holds):
         pool.reserved += needed
-    else:
+    elif not holds:
         pool.stuck = True
-    return shortfall <= 0 or not urgent
+    return shortfall <= 0 or holds or not urgent
 
 
 def _serve_needs(step: Step, device: Device) -> None:
@@ -151,19 +165,14 @@ def _next_look_ns(step: Step, device: Device, unmet: list[Model]) -> int:
     params, now_ns = step.params, step.state.now_ns
     times = [model.backoff_until_ns for model in unmet]
     times += [model.wanted_ns + params.swap_patience_ns for model in unmet]
+    times += [model.held_until_ns for model in unmet]
+    if step.keeper.holds:
+        times += [model.wanted_ns + params.swap_hold_ns for model in unmet]
     for replica in reversed(device.in_state[ReplicaState.READY].values()):
-        if replica.since_ns + _residency_ns(step) <= now_ns:
+        if replica.since_ns + residency_ns(step) <= now_ns:
             break
-        times.append(replica.ready_ns + _residency_ns(step))
+        times.append(replica.ready_ns + residency_ns(step))
     return min((at_ns for at_ns in times if at_ns > now_ns), default=-1)
-
-
-def _residency_ns(step: Step) -> int:
-    """How long a replica stays at least: past the instant in which it became ready.
-
-    Or two models that give way at once would evict each other before either has run anything.
-    """
-    return max(step.params.min_residency_ns, 1)
 
 
 def _still_wants(step: Step, model: Model) -> bool:
@@ -184,92 +193,6 @@ def _refuse_waiting(step: Step, model: Model) -> None:
             reason=Reason.DOES_NOT_FIT,
             detail=detail,
         )
-
-
-def _is_urgent(step: Step, model: Model) -> bool:
-    """Whether a model's need has lasted for longer than its patience."""
-    return model.wanted_ns + step.params.swap_patience_ns <= step.state.now_ns
-
-
-def _make_room(step: Step, model: Model, shortfall: int) -> int:
-    """Ask the policy for victims and evict them; the bytes that will come free by it.
-
-    Victims that can sleep do, even if it takes one more of them, because each keeps a little on
-    the device. Only where that could never be enough do they end, and sleepers with them.
-    """
-    asleep = model.device.puts_to_sleep and _fits_beside_sleepers(model)
-    chosen = _choose(step, model, shortfall, asleep=asleep)
-    freed = sum(replica.freed_bytes for replica in chosen)
-    for replica in chosen:
-        _evict(step, replica)
-    return freed
-
-
-def _fits_beside_sleepers(model: Model) -> bool:
-    """Whether a model fits on its device while all others that can sleep do."""
-    kept = sum(
-        min(other.model.spec.residual_bytes, other.booked_bytes)
-        for other in model.device.replicas.values()
-        if other.model is not model and other.model.spec.sleep_level
-    )
-    return room_for(model) - kept >= model.bytes_needed
-
-
-def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[Replica]:
-    """Victims that free enough, or none; `sleeps` tells of each how it would go.
-
-    What sleeps already may be among them only if sleeping is not enough.
-    """
-    offered: dict[str, Replica] = {}
-
-    def offer() -> Iterator[Replica]:
-        urgent = _is_urgent(step, model)
-        for replica in _candidates(step, model.device, urgent=urgent, settled=True):
-            rests = replica.state is ReplicaState.ASLEEP
-            if replica.model is not model and not (rests and asleep):
-                replica.sleeps = asleep and may_sleep(step, replica)
-                offered[replica.id] = replica
-                yield replica
-
-    victims = step.policies.residency.victims(offer(), shortfall, step.state.now_ns) or ()
-    chosen = [offered[victim.id] for victim in victims]
-    return chosen if sum(replica.freed_bytes for replica in chosen) >= shortfall else []
-
-
-def _candidates(step: Step, device: Device, *, urgent: bool, settled: bool) -> Iterator[Replica]:
-    """Replicas that may go, least recently used first: never pinned ones, never loading ones.
-
-    Those of models nobody waits for come first; those with a queue, busy ones, and at last what
-    sleepers keep on the device, only if urgent. Unless the budget is overrun, only those that have
-    been ready for their minimum time.
-    """
-    grown_ns = step.state.now_ns - (_residency_ns(step) if settled else 0)
-
-    def may_go(replica: Replica) -> bool:
-        return replica.ready_ns <= grown_ns and not replica.model.spec.pinned
-
-    contested = []
-    for replica in device.idle.values():
-        if may_go(replica):
-            if replica.model.waiting_count:
-                contested.append(replica)
-            else:
-                yield replica
-    if urgent:
-        yield from contested
-        yield from filter(may_go, device.busy.values())
-        yield from device.in_state[ReplicaState.ASLEEP].values()
-
-
-def _evict(step: Step, replica: Replica) -> None:
-    if replica.state is ReplicaState.ASLEEP:
-        unload(step, replica, UnloadCause.DROPPED)
-        return
-    step.state.counters["evictions"] += 1
-    if replica.running:
-        close_for_work(step.state, replica, ReplicaState.DRAINING)
-    else:
-        give_way(step, replica)
 
 
 def _take_back(step: Step, model: Model) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from slalom.core.actions import Action
 from slalom.core.dispatching import dispatch_all
 from slalom.core.events import Event
+from slalom.core.keeping import Keeper, Keeping, Plain
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
 from slalom.core.planning import Estimator, Expectation, Planning
@@ -52,6 +53,12 @@ class Scheduler:
             planner = self.state.planner = policies.admission.begin(tuple(models))
             if isinstance(planner, Ordering):
                 self._deciding = replace(policies, ordering=planner)
+        self._keeper: Keeper
+        if isinstance(policies.residency, Keeping):
+            self._keeper = policies.residency.begin(tuple(models), tuple(devices))
+            self.state.keeper = self._keeper
+        else:
+            self._keeper = Plain(policies.residency)
 
     def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
         """Apply events in order, reconcile once, and return what to do.
@@ -69,7 +76,7 @@ class Scheduler:
                 f"time must not run backwards: {now_ns} ns after {state.now_ns} ns"
             )
         state.now_ns = now_ns
-        step = Step(state, self.params, self._deciding, [])
+        step = Step(state, self.params, self._deciding, self._keeper, [])
         for event in events:
             TRANSITIONS[type(event)](step, event)
         fire_due(step)

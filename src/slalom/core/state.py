@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
 from slalom.core.entities import Attempt, Replica, RequestRecord
+from slalom.core.keeping import Keeper
 from slalom.core.planning import Planner
 from slalom.core.queue import Key, SortedQueue
 from slalom.core.request import DeviceSpec, ModelSpec
@@ -22,6 +23,7 @@ class Model:
         "backoff_until_ns",
         "device",
         "failures",
+        "held_until_ns",
         "last_failure",
         "last_load_ns",
         "last_wake_ns",
@@ -60,6 +62,8 @@ class Model:
         self.sleep_backoff_until_ns = -1
         #: When its present need for a replica arose; for pinned models, the start.
         self.wanted_ns = 0
+        #: When the residency policy wants to be asked about that need again, or -1.
+        self.held_until_ns = -1
         #: Key under which it stands in its device's runnable heap, if it does.
         self.offered: Key | None = None
         #: When its planner wants to be asked again, or -1.
@@ -308,6 +312,8 @@ class State:
         self.newest: dict[tuple[str, str, str], str] = {}
         #: What plans, or None where heads are admitted one by one.
         self.planner: Planner | None = None
+        #: What learns whom to keep in memory, or None where candidates alone decide.
+        self.keeper: Keeper | None = None
         #: Heap of (time, model id) at which planners want to be asked; stale ones are dropped.
         self.looks: list[tuple[int, str]] = []
         #: Waiting requests, longest present wait first (expiry).

@@ -6,6 +6,7 @@ Owns nothing but the joining of state, rules and the actions collected so far. M
 from dataclasses import dataclass
 
 from slalom.core.actions import Action
+from slalom.core.keeping import Keeper
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.state import State
@@ -18,4 +19,6 @@ class Step:
     state: State
     params: SchedulerParams
     policies: Policies
+    #: Who chooses what gives way.
+    keeper: Keeper
     actions: list[Action]

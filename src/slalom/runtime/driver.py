@@ -18,6 +18,7 @@ from slalom.core.actions import (
     Dispatch,
     DrainComplete,
     EndRequest,
+    EvictionDecided,
     LoadReplica,
     SetTimer,
     SleepReplica,
@@ -323,6 +324,8 @@ class Runtime:
                 self._interrupted = True
             case LoadReplica():
                 self._supervisor.load(action)
+            case EvictionDecided():
+                pass  # a record: those who watch steps read it
             case UnloadReplica():
                 self._supervisor.unload(action)
             case SleepReplica():

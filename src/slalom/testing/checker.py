@@ -15,6 +15,7 @@ from slalom.core.actions import (
     Dispatch,
     DrainComplete,
     EndRequest,
+    EvictionDecided,
     LoadReplica,
     Outcome,
     Reason,
@@ -106,7 +107,8 @@ class Checker:
                 self._witness.take_event(event, self._now_ns)
         self._witness.take_time(self._now_ns)
         for action in entry.actions:
-            self._judge(action)
+            if not isinstance(action, EvictionDecided):  # a record
+                self._judge(action)
         self._settle()
 
     def finish(self) -> None:
@@ -122,8 +124,6 @@ class Checker:
             self._require(settled, "every load, sleep, wake and unload ends", replica)
         if self._drain_ns >= 0:
             self._require(self._drained, "a drain completes", self)
-
-    # -- actions --------------------------------------------------------------------------
 
     @singledispatchmethod
     def _judge(self, action: Any) -> None:

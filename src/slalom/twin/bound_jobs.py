@@ -102,7 +102,8 @@ def jobs_of(scenario: Scenario, pauses_max: int = PAUSES_MAX) -> list[ModelJobs]
             spared = 0 if engine.writes_all else min(pauses, job.tokens)
             jobs.append(replace(job, starts=1 + pauses, spared=spared))
         rates = [model.load.bytes_per_s, *(links.get(name, 1) for name in model.load.links)]
-        load_s = model.load.fixed_ns / SECOND + model.spec.bytes_needed / min(rates) - _GRAIN_S
+        load_s = model.load.fixed_ns / SECOND - _GRAIN_S
+        load_s += model.load.weights(model.spec) / min(rates)
         jobs.sort(key=lambda job: (job.start_s, job.id))
         found.append(ModelJobs(engine, max(load_s, 0.0), tuple(jobs)))
     return found

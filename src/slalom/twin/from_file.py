@@ -121,6 +121,7 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
         seconds_to_ns(section.load.fixed_seconds),
         section.load.bytes_per_second,
         links=section.load.links,
+        weight_bytes=section.load.weights,
     )
     return TwinModel(
         spec=ModelSpec(
@@ -131,7 +132,7 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
             replicas=section.replicas,
             pinned=section.pinned,
             step_cost=_known_cost(section, laws),
-            load_ns=load.load_ns(section.bytes),
+            load_ns=load.load_ns(section.load.weights or section.bytes),
             **_rest(section),
         ),
         **laws,

@@ -114,7 +114,7 @@ class Processes:
         if law.reports:
             self.tell(LoadProgress(*name, 0.0), f"load {action.replica_id} 0", action.epoch, now_ns)
         per_s_max = law.bytes_per_s // self._faults.load_factor(*name, now_ns)
-        needed = process.model.spec.bytes_needed
+        needed = law.weights(process.model.spec)
         self._links.add(name, needed, now_ns, links=law.links, per_s_max=max(per_s_max, 1))
         self._look_later()
 
@@ -152,7 +152,7 @@ class Processes:
         if part == parts:
             self._loaded(process, now_ns)
             return
-        load_ns = law.load_ns(process.model.spec.bytes_needed)
+        load_ns = law.load_ns(law.weights(process.model.spec))
         load_ns *= self._faults.load_factor(replica_id, epoch, now_ns)
         part_ns = load_ns * (part + 1) // parts - load_ns * part // parts
         self._agenda.at(now_ns + part_ns, LoadAdvances(replica_id, epoch, part + 1))

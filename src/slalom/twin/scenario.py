@@ -32,9 +32,15 @@ class LoadLaw:
     #: all its own. The fixed part comes after the bytes. Such a load reports no progress but 0
     #: and 1.
     links: tuple[str, ...] = ()
+    #: Weights; 0 for all the bytes of a replica.
+    weight_bytes: int = 0
+
+    def weights(self, spec: ModelSpec) -> int:
+        """Bytes that one load moves."""
+        return self.weight_bytes or spec.bytes_needed
 
     def load_ns(self, byte_count: int) -> int:
-        """Time of one load."""
+        """Time of one load of so many bytes that nobody else disturbs."""
         return self.fixed_ns + byte_count * SECOND // self.bytes_per_s
 
 

@@ -14,6 +14,7 @@ from slalom.core.actions import (
     Dispatch,
     DrainComplete,
     EndRequest,
+    EvictionDecided,
     LoadReplica,
     SetTimer,
     SleepReplica,
@@ -113,6 +114,7 @@ class TwinWorld:
             EndRequest: self._end_request,
             LoadReplica: self._load_replica,
             UnloadReplica: self._unload_replica,
+            EvictionDecided: _take_note,
             SleepReplica: self._processes.sleep,
             WakeReplica: self._processes.wake,
             SetTimer: self._set_timer,
@@ -315,3 +317,7 @@ def _said_of(arrival: Arrival, action: Dispatch) -> tuple[Prefix | None, int]:
     if action.priority:
         return prefix, action.priority
     return prefix, request.sla.first_deadline_ns(request.arrived_ns, default_ns=_NO_DEADLINE_NS)
+
+
+def _take_note(action: EvictionDecided, now_ns: int) -> None:
+    """A record for people: nothing happens."""

@@ -1,0 +1,139 @@
+"""The seam of keepers: residency policies that learn from traffic, weigh a need, and say why.
+
+Owns what a keeper is told, the need it weighs its candidates against, and the selection it answers
+with. Implementations live in `slalom.policies`; `residency` asks and books the bytes. A keeper
+keeps what it learned and nothing else, so that a journal replays. A simple `Residency` policy
+becomes one through `Plain`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from slalom.core.actions import Candidate
+from slalom.core.planning import Observation
+from slalom.core.policy import ReplicaView, Residency
+from slalom.core.request import DeviceSpec, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What memory is wanted for."""
+
+    #: The model to bring up; None where the budget is overrun and no model asks.
+    spec: ModelSpec | None
+    #: Bytes to free, > 0.
+    shortfall_bytes: int
+    #: When the need arose.
+    since_ns: int = 0
+    #: What bringing it up is expected to take, ns; 0 where nobody knows.
+    takes_ns: int = 0
+    #: Requests that wait for it.
+    waiting_count: int = 0
+    #: Its patience is over: busy replicas, and those of models that are waited for, are offered.
+    urgent: bool = False
+    #: It has waited for as long as any need may: who holds it back now is overruled.
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A keeper's answer."""
+
+    #: Those that give way; none if the need is to wait.
+    victims: Sequence[ReplicaView] = ()
+    #: What it thought of the candidates it looked at.
+    scores: tuple[Candidate, ...] = ()
+    #: Ask again then, if nothing has happened before; -1 for no need.
+    look_ns: int = -1
+
+
+#: Nobody gives way.
+NOBODY = Selection()
+
+
+class Keeper(Protocol):
+    """Chooses what gives way, for one scheduler."""
+
+    #: Whether it may hold a need back that could be met: younger needs are then looked at too.
+    holds: bool
+    #: Whether it says which sleepers are worth their host memory; else recency decides.
+    weighs_sleepers: bool
+
+    def observe(self, seen: Observation, now_ns: int) -> None:
+        """Learn from an arrival, a start, told tokens, or an attempt's end."""
+        ...
+
+    def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
+        """Replicas whose bytes cover the need.
+
+        Args:
+            candidates: Those the core allows to go, least recently used first; idle ones come
+                before busy ones, and busy ones will be drained.
+            need: What they give way to.
+            now_ns: Now.
+        """
+        ...
+
+    def least_worth_first(
+        self, sleepers: Sequence[ReplicaView], now_ns: int
+    ) -> Sequence[ReplicaView]:
+        """Sleepers in the order in which they are to give up their host memory."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A keeper's options: what stands in the `residency` slot."""
+
+    def begin(self, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> Keeper:
+        """A keeper that has seen nothing yet."""
+        ...
+
+
+class Plain:
+    """A policy that looks at its candidates and nothing else, as a keeper.
+
+    Args:
+        policy: The policy.
+    """
+
+    holds = False
+    weighs_sleepers = False
+
+    def __init__(self, policy: Residency) -> None:
+        self._policy = policy
+
+    def __repr__(self) -> str:
+        return f"Plain({self._policy!r})"
+
+    def observe(self, seen: Observation, now_ns: int) -> None:
+        """Nothing to learn."""
+
+    def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
+        """As the policy says."""
+        victims = self._policy.victims(candidates, need.shortfall_bytes, now_ns)
+        return Selection(victims) if victims else NOBODY
+
+    def least_worth_first(
+        self,
+        sleepers: Sequence[ReplicaView],
+        now_ns: int,
+    ) -> Sequence[ReplicaView]:
+        """The least recently used first."""
+        return sorted(sleepers, key=lambda one: (one.last_used_ns, one.id))
+
+
+def first_that_suffice(
+    candidates: Iterable[ReplicaView], shortfall_bytes: int
+) -> Sequence[ReplicaView]:
+    """The shortest run of candidates whose bytes cover a shortfall; empty if all do not."""
+    chosen: list[ReplicaView] = []
+    freed = 0
+    for one in candidates:
+        if one.freed_bytes:
+            chosen.append(one)
+            freed += one.freed_bytes
+        if freed >= shortfall_bytes:
+            return chosen
+    return ()

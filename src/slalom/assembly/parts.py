@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 
 from slalom.assembly.launchers import launcher_for
+from slalom.assembly.model_costs import ModelCosts
+from slalom.assembly.recorder import Recorder
 from slalom.assembly.step_costs import CostStore
 from slalom.clock import MonotonicClock
 from slalom.config.footprint import model_specs
@@ -35,6 +37,8 @@ class Parts:
     gateway: Gateway
     #: What is known of step times; None where nothing plans with them.
     costs: CostStore | None = None
+    #: Remembers what models cost; None where nothing is to be remembered.
+    recorder: Recorder | None = None
 
 
 def assemble(config: Config) -> Parts:
@@ -53,7 +57,8 @@ def assemble(config: Config) -> Parts:
         tokens_max = model.max_tokens_default or server.default_max_tokens
         launchers[model.id], capabilities[model.id] = launcher_for(model, tokens_max=tokens_max)
     chosen = policies(config.scheduler)
-    specs = model_specs(config)
+    model_costs = ModelCosts(config)
+    specs = model_costs.tell(model_specs(config))
     costs = CostStore(config.models) if isinstance(chosen.admission, Planning) else None
     scheduler = Scheduler(
         costs.tell(specs) if costs else specs,
@@ -69,7 +74,11 @@ def assemble(config: Config) -> Parts:
         journal=_journal(config, scheduler),
         params=RuntimeParams(in_flight_max=server.max_inflight),
     )
-    return Parts(config, scheduler, runtime, Gateway(runtime, params), costs)
+    recorder = None
+    if model_costs.store is not None:
+        recorder = Recorder(model_costs, runtime, scheduler)
+        runtime.on_step.append(recorder)
+    return Parts(config, scheduler, runtime, Gateway(runtime, params), costs, recorder)
 
 
 def _journal(config: Config, scheduler: Scheduler) -> JournalWriter | None:

@@ -84,6 +84,8 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
         await parts.runtime.close()
         keeping.cancel()
         save_learned(parts)
+        if parts.recorder is not None:
+            await parts.recorder.close()
 
 
 async def _ended(ending: asyncio.Event, failed: asyncio.Event) -> bool:
@@ -102,10 +104,13 @@ def save_learned(parts: Parts) -> None:
 
 
 async def _keep_learned(parts: Parts) -> None:
-    """The same now and then, in case the end is a sudden one."""
-    while parts.costs is not None:
+    """The same now and then, in case the end is a sudden one; and the memory that was seen."""
+    while parts.costs is not None or parts.recorder is not None:
         await asyncio.sleep(_KEEP_EVERY_S)
-        await asyncio.to_thread(parts.costs.save, parts.scheduler.snapshot().learned)
+        if parts.costs is not None:
+            await asyncio.to_thread(parts.costs.save, parts.scheduler.snapshot().learned)
+        if parts.recorder is not None:
+            parts.recorder.flush()
 
 
 async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:

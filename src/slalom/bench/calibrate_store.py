@@ -14,7 +14,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
+from slalom.config.engine_sections import (
+    CommandEngine,
+    EngineChoice,
+    LlamaCppEngine,
+    ModelSection,
+)
 from slalom.errors import ConfigError
 from slalom.models.sources import resolve
 from slalom.twin.step_time import StepProfile, load_profile, save_profile
@@ -54,11 +59,17 @@ def key_of(model: ModelSection) -> ProfileKey:
     engine = model.engine
     flags = engine.model_dump(mode="json", exclude={"source", "env"})
     text = json.dumps(flags, sort_keys=True)
+    name = engine_name(engine)
     if isinstance(engine, LlamaCppEngine):
-        name = f"llama.cpp (xllamacpp {_version('xllamacpp')})"
         return ProfileKey(name, device_name(), text, _file_sha256(resolve(engine.source).path))
-    name = "command" if isinstance(engine, CommandEngine) else f"remote {engine.base_url}"
     return ProfileKey(name, device_name(), text, "")
+
+
+def engine_name(engine: EngineChoice) -> str:
+    """The kind of an engine, with its version where that is known before it runs."""
+    if isinstance(engine, LlamaCppEngine):
+        return f"llama.cpp (xllamacpp {_version('xllamacpp')})"
+    return "command" if isinstance(engine, CommandEngine) else f"remote {engine.base_url}"
 
 
 def device_name() -> str:

@@ -49,7 +49,7 @@ async def running_server(folder: Path, config: Mapping[str, Any]) -> AsyncIterat
 
     Args:
         folder: For its configuration, journal and log; made if it is not there.
-        config: As in the file; host, port, journal and log level are set here.
+        config: As in the file; host, port, journal, measurements and log level are set here.
 
     Raises:
         DemoError: It did not start.
@@ -98,6 +98,8 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
         **config,
         "server": server,
         "journal": {"dir": "journal"},
+        # Nothing that another server measured may tip a comparison.
+        "measurements": {"file": "models.sqlite"},
         "log": {"level": "warning"},
     }
 

@@ -14,7 +14,7 @@ from slalom.config.engine_sections import LlamaCppEngine, ModelSection, RemoteEn
 from slalom.config.fields import AUTO
 from slalom.config.origins import Origins
 from slalom.config.schema import Config
-from slalom.config.sections import JournalSection, KeySection
+from slalom.config.sections import JournalSection, KeySection, MeasurementsSection
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -35,7 +35,11 @@ def anchor(config: Config, origins: Origins) -> Config:
     journal = config.journal
     if journal.dir not in {AUTO, "none"} and origins.from_file(("journal", "dir")):
         journal = journal.model_copy(update={"dir": str(base / Path(journal.dir).expanduser())})
-    return config.model_copy(update={"models": models, "keys": keys, "journal": journal})
+    kept = config.measurements
+    if kept.file not in {AUTO, "none"} and origins.from_file(("measurements", "file")):
+        kept = kept.model_copy(update={"file": str(base / Path(kept.file).expanduser())})
+    changed = {"models": models, "keys": keys, "journal": journal, "measurements": kept}
+    return config.model_copy(update=changed)
 
 
 def is_path(source: str) -> bool:
@@ -71,9 +75,23 @@ def journal_dir(journal: JournalSection, environ: Mapping[str, str] | None = Non
         return None
     if journal.dir != AUTO:
         return Path(journal.dir).expanduser()
+    return state_dir(environ) / "journal"
+
+
+def measurements_file(section: MeasurementsSection) -> Path | None:
+    """The file of what models were measured to cost, or None where nothing is remembered."""
+    if section.file == "none":
+        return None
+    return (
+        state_dir() / "models.sqlite" if section.file == AUTO else Path(section.file).expanduser()
+    )
+
+
+def state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Slalom's folder for what it remembers across starts; it may not exist."""
     env = os.environ if environ is None else environ
     state = env.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
-    return Path(state) / "slalom" / "journal"
+    return Path(state) / "slalom"
 
 
 def available_bytes() -> int:

@@ -18,6 +18,7 @@ from slalom.config.sections import (
     JournalSection,
     KeySection,
     LogSection,
+    MeasurementsSection,
     RuleSection,
     ServerSection,
     TaskSection,
@@ -64,6 +65,9 @@ class Config(Section):
         (), description="How tasks are recognised, before the built-in rules."
     )
     journal: JournalSection = Field(default_factory=JournalSection, description="The journal.")
+    measurements: MeasurementsSection = Field(
+        default_factory=MeasurementsSection, description="What models were measured to cost."
+    )
     log: LogSection = Field(default_factory=LogSection, description="The log on stderr.")
 
     def task_names(self) -> list[str]:

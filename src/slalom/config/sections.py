@@ -230,6 +230,22 @@ class JournalSection(Section):
     keep_files: int = Field(8, ge=1, le=10_000, description="Closed files kept; older ones go.")
 
 
+class MeasurementsSection(Section):
+    """What models were measured to cost: load and wake times, memory, first tokens."""
+
+    file: str = Field(
+        AUTO,
+        min_length=1,
+        description="SQLite file that remembers it across starts; auto is slalom/models.sqlite in "
+        "the user's state folder, none remembers nothing and books what is estimated.",
+    )
+    memory: bool = Field(
+        default=True,
+        description="Whether a model whose memory is auto is booked with what was measured of it, "
+        "once it was, instead of what its file lets expect.",
+    )
+
+
 class LogSection(Section):
     """The log on stderr. It never holds prompts or generated text."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from slalom.core.events import FailureKind
 from slalom.engines.gauges import parse_gauges
+from slalom.engines.memory_use import MemoryUse
 from slalom.engines.process import EngineProcess, describe_end
 from slalom.engines.protocol import Call, Capabilities, EngineMetrics
 from slalom.engines.upstream import Upstream
@@ -108,6 +109,10 @@ class HttpEngine:
     async def memory_bytes(self) -> int:
         """Resident memory of the process tree; 0 where somebody else runs it."""
         return 0 if self.process is None else await self.process.memory_bytes()
+
+    async def memory_use(self) -> MemoryUse | None:
+        """What that memory is made of; None where somebody else runs it."""
+        return None if self.process is None else await self.process.memory_use()
 
     async def sleep(self, level: int) -> None:
         """Give memory back but stay alive.

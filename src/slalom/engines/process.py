@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from slalom.engines.memory_use import MemoryUse, memory_use
+
 #: What is kept of a process's output: lines, characters of a line, bytes of an unended line.
 TAIL_LINES = 40
 LINE_CHARACTERS_MAX = 240
@@ -126,6 +128,14 @@ class EngineProcess:
         if self.returncode is not None:
             return 0
         return await asyncio.to_thread(_tree_rss_bytes, self.pid)
+
+    async def memory_use(self) -> MemoryUse | None:
+        """What that memory is made of; None where the kernel does not tell, or it has ended."""
+        if self.returncode is not None:
+            return None
+        return await asyncio.to_thread(
+            lambda: memory_use([self.pid, *(one.pid for one in _descendants(self.pid))])
+        )
 
     async def stop(self, grace_s: float) -> None:
         """End the whole group: SIGTERM, after `grace_s` SIGKILL. Idempotent, never raises."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from slalom.engines.memory_use import MemoryUse
+
 #: Told how far a load is, 0.0 to 1.0. Must not block.
 OnProgress = Callable[[float], None]
 
@@ -114,6 +116,10 @@ class Engine(Protocol):
 
     async def memory_bytes(self) -> int:
         """Measured resident memory of all its processes; 0 where it cannot be measured."""
+        ...
+
+    async def memory_use(self) -> MemoryUse | None:
+        """What that memory is made of, for people; None where nothing tells."""
         ...
 
     async def sleep(self, level: int) -> None:

@@ -39,7 +39,7 @@ from slalom.core.planning import Estimator
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import ModelSnapshot, Snapshot
-from slalom.engines.protocol import Capabilities, Launcher
+from slalom.engines.protocol import Capabilities, Engine, Launcher
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
 from slalom.runtime.forecast import Forecast
@@ -146,6 +146,10 @@ class Runtime:
     def now_ns(self) -> int:
         """The scheduler's time."""
         return self._clock.now_ns()
+
+    def engine(self, replica_id: str, epoch: int) -> Engine | None:
+        """The engine of a ready replica, to be looked at; None in any other life."""
+        return self._supervisor.engine(replica_id, epoch)
 
     def snapshot(self) -> Snapshot:
         """What there is to see, as of the last step."""

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from slalom.core.events import FailureKind
+from slalom.engines.memory_use import MemoryUse
 from slalom.engines.protocol import Call, EngineMetrics
 from slalom.engines.upstream_connection import UpstreamReply
 from slalom.errors import EngineError
@@ -147,6 +148,12 @@ class FakeEngine:
         if self._closed.done():
             return 0
         return self.script.memory_bytes // _SLEEP_SHARE.get(self._sleep_level, 1)
+
+    async def memory_use(self) -> MemoryUse | None:
+        """Half of it weights, half its own; None when ended."""
+        total = await self.memory_bytes()
+        half = total // 2
+        return MemoryUse(half, total - half, 0, total) if total else None
 
     async def sleep(self, level: int) -> None:
         """Give memory back.

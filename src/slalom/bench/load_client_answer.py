@@ -1,7 +1,7 @@
 """What a load client reads of one answer: first token, tokens, errors, as bytes arrive.
 
-Owns the reading of server-sent events and of error bodies. Keeps no text of any answer. Used by
-`load_client` only.
+Owns the reading of server-sent events and of error bodies. Keeps no text of an answer unless asked
+to. Used by `load_client` and by the typing simulator, whose typists read what is suggested.
 """
 
 from collections.abc import Mapping
@@ -32,10 +32,17 @@ class Answer:
         retry_after_ns: When a server that refuses says to come again; 0 if it does not say.
         may_return: Whether it leaves open that the same request succeeds later.
         replaced: Whether it says that a newer request took this one's place: no whole answer.
+        headers: Of the answer; empty before its head.
+
+    Args:
+        status: Of the answer; 0 before its head.
+        keep_text: Whether `text` is wanted.
     """
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, *, keep_text: bool = False) -> None:
         self.status = status
+        self.headers: Mapping[str, str] = {}
+        self._kept: list[str] | None = [] if keep_text else None
         self.first_token_ns = NEVER
         self.error_code = ""
         self.complete = False
@@ -53,6 +60,11 @@ class Answer:
         return self._pieces if self._usage_tokens is None else self._usage_tokens
 
     @property
+    def text(self) -> str:
+        """What the answer says so far, where that is kept; of one choice."""
+        return "".join(self._kept or ())
+
+    @property
     def refused(self) -> bool:
         """Whether the server declined before it had answered anything."""
         return self._refused and self.first_token_ns == NEVER
@@ -60,6 +72,7 @@ class Answer:
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the head of the answer."""
         self.status = status
+        self.headers = headers
         after = headers.get("retry-after", "")
         self.retry_after_ns = int(after) * SECOND if after.isascii() and after.isdigit() else 0
         self.may_return = headers.get("x-should-retry") != "false"
@@ -97,8 +110,11 @@ class Answer:
             usage = document.get("usage")
             if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
                 self._usage_tokens = usage["completion_tokens"]
-            if any(_text(choice) for choice in document.get("choices") or ()):
+            texts = [_text(choice) for choice in document.get("choices") or ()]
+            if any(texts):
                 self._pieces += 1
+                if self._kept is not None:
+                    self._kept += texts
                 if self.first_token_ns == NEVER:
                     self.first_token_ns = now_ns
 

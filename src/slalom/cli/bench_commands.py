@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slalom.cli import typing_command
 from slalom.cli.output import print_table, stderr
 from slalom.cli.shape import KeyOption, examples, group
 from slalom.cli.trace_span import FromOption, ToOption, TraceOption, load, span_of
@@ -31,9 +32,11 @@ bench_app = group(
     examples(
         "slalom bench run --url http://127.0.0.1:8080 mine.yaml",
         "slalom bench compare mine.yaml --target a=http://… --target b=http://…",
+        "slalom bench type --quick --no-litellm",
         note="The same files are played in virtual time by `slalom twin run`.",
     ),
 )
+typing_command.register(bench_app)
 
 ScenarioArgument = Annotated[
     Path, typer.Argument(metavar="SCENARIO", help="Scenario file.", dir_okay=False)

@@ -4,10 +4,11 @@ Owns the shape of an error on the wire and the ASGI messages of an answer that i
 Streams are `asgi_sink`'s. Called by everything in the gateway that answers.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
+from starlette.responses import Response
 
 from slalom.gateway.error_table import Failure
 
@@ -69,6 +70,13 @@ async def send_body(
     ]
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": body})
+
+
+def json_response(
+    document: object, headers: Mapping[str, str] | None = None, *, status: int = 200
+) -> Response:
+    """A document as a side route answers it."""
+    return Response(_encode(document), status, headers=headers, media_type="application/json")
 
 
 async def send_json(

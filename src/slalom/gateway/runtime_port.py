@@ -10,7 +10,7 @@ from typing import Protocol
 from slalom.core.actions import EndRequest
 from slalom.core.request import Request
 from slalom.core.snapshot import Snapshot
-from slalom.engines.protocol import Capabilities
+from slalom.engines.protocol import Capabilities, Engine
 from slalom.runtime.forecast import Forecast
 from slalom.runtime.sink import MakeCall, Served, Sink
 
@@ -45,4 +45,8 @@ class RuntimePort(Protocol):
 
     def capabilities(self, model_id: str) -> Capabilities:
         """What the engines of a model can do."""
+        ...
+
+    def engine(self, model_id: str) -> Engine | None:
+        """A ready engine of a model, for questions that need no place; None where none runs."""
         ...

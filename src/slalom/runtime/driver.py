@@ -159,6 +159,15 @@ class Runtime:
         """What the model's engine can do, as far as known before it runs."""
         return self._capabilities.get(model_id, Capabilities())
 
+    def engine(self, model_id: str) -> Engine | None:
+        """A ready engine of a model, for questions that need no place; None where none runs."""
+        model = self._scheduler.model_snapshot(model_id)
+        for replica in model.replicas if model is not None else ():
+            engine = self._supervisor.engine(replica.id, replica.epoch)
+            if engine is not None and replica.state == "ready":
+                return engine
+        return None
+
     def estimate(self, request: Request) -> Forecast:
         """What is to be expected if a request came now; changes nothing."""
         self._advance(told=True)

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from slalom.gateway import estimates
 from slalom.gateway.params import GatewayParams
-from slalom.gateway.protocols import openai
+from slalom.gateway.protocols import anthropic, openai
 from slalom.gateway.protocols.frame import WireProtocol
 
 #: One row per protocol; of two with the same path the first has it, unless the other claims a
 #: request.
-PROTOCOLS: tuple[Callable[[GatewayParams], WireProtocol], ...] = (openai.protocol,)
+PROTOCOLS: tuple[Callable[[GatewayParams], WireProtocol], ...] = (
+    openai.protocol,
+    anthropic.protocol,
+)
 
 
 @dataclass(frozen=True, slots=True)

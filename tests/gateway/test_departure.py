@@ -88,7 +88,7 @@ async def test_refusals_at_the_door_leave_no_half_records() -> None:
             self.snapshot = inner.snapshot
             self.now_ns = inner.now_ns
             self.estimate = inner.estimate
-            self.engine = inner.engine
+            self.engine_of = inner.engine_of
             self._problem = problem
 
         async def serve(self, *_args: Any, **_kwargs: Any) -> Any:

@@ -47,6 +47,6 @@ class RuntimePort(Protocol):
         """What the engines of a model can do."""
         ...
 
-    def engine(self, model_id: str) -> Engine | None:
+    def engine_of(self, model_id: str) -> Engine | None:
         """A ready engine of a model, for questions that need no place; None where none runs."""
         ...

@@ -40,7 +40,7 @@ async def count_chat(runtime: RuntimePort, model_id: str, body: Mapping[str, Any
         model_id: The model.
         body: A checked chat in the internal form.
     """
-    engine = runtime.engine(model_id)
+    engine = runtime.engine_of(model_id)
     if engine is not None:
         try:
             async with asyncio.timeout(_PATIENCE_S):

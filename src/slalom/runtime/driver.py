@@ -159,7 +159,7 @@ class Runtime:
         """What the model's engine can do, as far as known before it runs."""
         return self._capabilities.get(model_id, Capabilities())
 
-    def engine(self, model_id: str) -> Engine | None:
+    def engine_of(self, model_id: str) -> Engine | None:
         """A ready engine of a model, for questions that need no place; None where none runs."""
         model = self._scheduler.model_snapshot(model_id)
         for replica in model.replicas if model is not None else ():

@@ -41,7 +41,7 @@ from slalom.policies.pathological import (
     PlanNothing,
     RejectAll,
 )
-from slalom.policies.residency import Lru
+from slalom.policies.residency.simple import Lru
 from slalom.policies.routing import MostFree, Pack
 from slalom.policies.saber import Saber
 from slalom.policies.velocity import Velocity

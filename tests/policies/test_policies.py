@@ -14,7 +14,7 @@ from slalom.policies import pathological
 from slalom.policies.admission import DropLate, OpenAdmission
 from slalom.policies.ordering import Edf, Fcfs
 from slalom.policies.registry import DEFAULT_KINDS, POLICIES, build, policies, policy_class
-from slalom.policies.residency import Lru
+from slalom.policies.residency.simple import Lru
 from slalom.policies.routing import MostFree, Pack
 from slalom.units import MS, SECOND
 

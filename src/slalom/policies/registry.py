@@ -16,7 +16,10 @@ from slalom.policies.class_priority import ClassPriority
 from slalom.policies.edf_drop import EdfDrop
 from slalom.policies.niyama import Niyama
 from slalom.policies.ordering import Edf, Fcfs
-from slalom.policies.residency import Lru
+from slalom.policies.residency.cace import Cace
+from slalom.policies.residency.counting import Gdsf, Lfu
+from slalom.policies.residency.penalty import Penalty
+from slalom.policies.residency.simple import Exclusive, Fifo, Lemonade, Lru, Ollama
 from slalom.policies.routing import MostFree, Pack
 from slalom.policies.saber import Saber
 from slalom.policies.static import Static
@@ -40,7 +43,17 @@ POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
             "plan-and-trim": PlanAndTrim,
         },
         "ordering": {"fcfs": Fcfs, "edf": Edf},
-        "residency": {"lru": Lru},
+        "residency": {
+            "lru": Lru,
+            "lfu": Lfu,
+            "fifo": Fifo,
+            "gdsf": Gdsf,
+            "lemonade": Lemonade,
+            "ollama": Ollama,
+            "exclusive": Exclusive,
+            "cace": Cace,
+            "penalty": Penalty,
+        },
         "routing": {"most-free": MostFree, "pack": Pack},
     }
 )

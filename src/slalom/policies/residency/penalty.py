@@ -1,0 +1,180 @@
+"""`penalty`: what an eviction will cost those who come, against what waiting costs those who wait.
+
+Owns Slalom's own residency policy: the expected penalty of a set of victims, the cheapest set that
+frees enough, and whether the need is worth it yet. Called by the core through the registry.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from slalom.core.actions import Candidate
+from slalom.core.keeping import NOBODY, Keeper, Need, Selection
+from slalom.core.planning import Observation
+from slalom.core.policy import ReplicaView
+from slalom.core.request import DeviceSpec, ModelSpec
+from slalom.policies.residency.ranking import cheapest
+from slalom.policies.residency.usage import Traffic
+from slalom.units import MS, SECOND, seconds_to_ns
+
+#: What a load is taken for where nobody knows.
+_LOAD_NS = 10 * SECOND
+#: A need that is held back is looked at again no sooner and no later than this.
+_LOOK_LEAST_NS, _LOOK_MOST_NS = 100 * MS, 2 * SECOND
+
+
+class Demand(Protocol):
+    """What is expected of one model's requests."""
+
+    @property
+    def slack_ns(self) -> float:
+        """How late its answers may begin."""
+        ...
+
+    @property
+    def service_ns(self) -> float:
+        """How long one runs."""
+        ...
+
+    def chance_within(self, span_ns: float, now_ns: int) -> float:
+        """Probability of a request within a span."""
+        ...
+
+    def expected_within(self, span_ns: float, now_ns: int) -> float:
+        """Requests within a span."""
+        ...
+
+
+class Forecast(Protocol):
+    """What is expected of all models' requests."""
+
+    def observe(self, seen: Observation, now_ns: int) -> None:
+        """Learn."""
+        ...
+
+    def of(self, model_id: str) -> Demand:
+        """Of one model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """`penalty`: the cheapest set of victims, as soon as waiting costs more than their loss.
+
+    The loss of a victim: of the requests that are expected while it is away - until the newcomer
+    is up, has done its work, and the victim is back - each counts one if it would miss its
+    objective by that, and each second of delay counts too. Whoever is not expected so soon, but
+    later, pays for coming back. A need is held back until what its own requests have lost by
+    waiting has reached that sum, and never longer than `scheduler.swap_hold_ms`. The formulas are
+    ours.
+    """
+
+    #: Seconds of delay that weigh as much as one missed objective.
+    delay_s: float = field(default=10.0, metadata={"gt": 0, "le": 86_400})
+    #: How far ahead a next use still counts, s.
+    horizon_s: float = field(default=300.0, metadata={"gt": 0, "le": 86_400})
+    #: Time after which an arrival counts for a third in a model's rate, s.
+    memory_s: float = field(default=120.0, metadata={"gt": 0, "le": 86_400})
+    #: Whether a need that costs more than it gains is held back.
+    hold: bool = True
+
+    def begin(self, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> Keeper:
+        """A keeper that has seen nothing yet."""
+        memory_ns = seconds_to_ns(self.memory_s)
+        return PenaltyKeeper(self, Traffic(memory_ns, memory_ns))
+
+
+class PenaltyKeeper:
+    """Weighs victims against a need.
+
+    Args:
+        options: The weights.
+        forecast: What is expected of each model.
+    """
+
+    weighs_sleepers = True
+
+    def __init__(self, options: Penalty, forecast: Forecast) -> None:
+        self._options = options
+        self._forecast = forecast
+        self._delay_ns = seconds_to_ns(options.delay_s)
+        self._horizon_ns = seconds_to_ns(options.horizon_s)
+        self.holds = options.hold
+
+    def __repr__(self) -> str:
+        return f"PenaltyKeeper({self._forecast!r})"
+
+    def observe(self, seen: Observation, now_ns: int) -> None:
+        """Learn what is asked for."""
+        self._forecast.observe(seen, now_ns)
+
+    def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
+        """The cheapest set, if the need is worth it."""
+        offered = list(candidates)
+        away_ns = self._away_ns(need)
+        scores = {one.id: self._loss(one, away_ns, now_ns) for one in offered}
+        costs = {name: candidate.score for name, candidate in scores.items()}
+        victims = cheapest(offered, costs, need.shortfall_bytes)
+        if not victims:
+            return NOBODY
+        penalty = sum(costs[one.id] for one in victims)
+        held_ns = self._hold_ns(need, penalty, now_ns)
+        if held_ns > 0:
+            return Selection(look_ns=now_ns + held_ns)
+        ranked = sorted(scores.values(), key=lambda one: (one.score, one.replica_id))
+        return Selection(victims, tuple(ranked))
+
+    def least_worth_first(
+        self, sleepers: Sequence[ReplicaView], now_ns: int
+    ) -> Sequence[ReplicaView]:
+        """By what a load would take longer than a wake, the chance that it is wanted, its bytes."""
+
+        def worth(one: ReplicaView) -> float:
+            saved_ns = max(_known(one.load_ns) - one.wake_ns, 0)
+            expected = self._forecast.of(one.model_id).chance_within(self._horizon_ns, now_ns)
+            host_bytes = max(one.host_bytes or one.spec.host_bytes, 1)
+            return saved_ns * (expected + one.waiting_count) / host_bytes
+
+        return sorted(sleepers, key=lambda one: (worth(one), one.last_used_ns, one.id))
+
+    def _away_ns(self, need: Need) -> float:
+        """How long the newcomer takes to come up and do its work."""
+        if need.spec is None:
+            return 0.0
+        return _known(need.takes_ns) + self._forecast.of(need.spec.id).service_ns
+
+    def _loss(self, one: ReplicaView, away_ns: float, now_ns: int) -> Candidate:
+        """What the requests for a victim lose."""
+        demand = self._forecast.of(one.model_id)
+        back_ns = _known(one.wake_ns if one.sleeps else one.load_ns)
+        absent_ns = away_ns + back_ns
+        soon = demand.expected_within(absent_ns, now_ns) + one.waiting_count
+        later = max(demand.chance_within(self._horizon_ns, now_ns) - min(soon, 1.0), 0.0)
+        missing = soon * _missed(demand, 0.5 * absent_ns) + later * _missed(demand, back_ns)
+        delay_ns = soon * 0.5 * absent_ns + later * back_ns
+        busy = float(one.running_count) * _missed(demand, demand.service_ns)
+        parts = (("missed", missing), ("delay", delay_ns / self._delay_ns), ("busy", busy))
+        return Candidate(one.id, sum(value for _, value in parts), parts)
+
+    def _hold_ns(self, need: Need, penalty: float, now_ns: int) -> int:
+        """How much longer the need waits: until it has lost by that what its victims would."""
+        if not self.holds or need.overdue or need.spec is None:
+            return 0
+        waiting = max(need.waiting_count, 1)
+        demand = self._forecast.of(need.spec.id)
+        waited_ns = now_ns - need.since_ns
+        lost = waiting * (1.0 + 0.5 * waited_ns / self._delay_ns)
+        if lost >= penalty:
+            return 0
+        more_per_ns = waiting / self._delay_ns + demand.expected_within(SECOND, now_ns) / SECOND
+        wait_ns = (penalty - lost) / more_per_ns
+        return int(min(max(wait_ns, _LOOK_LEAST_NS), _LOOK_MOST_NS))
+
+
+def _missed(demand: Demand, delay_ns: float) -> float:
+    """Share of its requests that so much delay makes late."""
+    return min(delay_ns / max(demand.slack_ns, 1.0), 1.0)
+
+
+def _known(takes_ns: int) -> int:
+    return takes_ns or _LOAD_NS

@@ -6,10 +6,12 @@ Owns the wiring only; each part's meaning is its own room's. Called by `serving`
 import time
 from dataclasses import dataclass
 
+from slalom.assembly.batches import desk_for, runner_for
 from slalom.assembly.launchers import launcher_for
 from slalom.assembly.model_costs import ModelCosts
 from slalom.assembly.recorder import Recorder
 from slalom.assembly.step_costs import CostStore
+from slalom.batches.runner import Runner
 from slalom.clock import MonotonicClock
 from slalom.config.footprint import model_specs
 from slalom.config.params import device_specs, policies, scheduler_params, task_table
@@ -20,6 +22,7 @@ from slalom.core.planning import Planning
 from slalom.core.scheduler import Scheduler
 from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
+from slalom.gateway.batches.routes import protocol
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel, TaskRule
 from slalom.journal.codec import header_for
 from slalom.journal.files import JournalParams, JournalWriter
@@ -39,6 +42,8 @@ class Parts:
     costs: CostStore | None = None
     #: Remembers what models cost; None where nothing is to be remembered.
     recorder: Recorder | None = None
+    #: Works on batches; None where there are to be none.
+    batches: Runner | None = None
 
 
 def assemble(config: Config) -> Parts:
@@ -78,7 +83,13 @@ def assemble(config: Config) -> Parts:
     if model_costs.store is not None:
         recorder = Recorder(model_costs, runtime, scheduler)
         runtime.on_step.append(recorder)
-    return Parts(config, scheduler, runtime, Gateway(runtime, params), costs, recorder)
+    desk = desk_for(config)
+    gateway = Gateway(runtime, params, () if desk is None else (protocol(desk),))
+    batches = None
+    if desk is not None:
+        spare = config.batches.spare_places
+        batches = runner_for(desk, gateway, specs, device_specs(config), spare)
+    return Parts(config, scheduler, runtime, gateway, costs, recorder, batches)
 
 
 def _journal(config: Config, scheduler: Scheduler) -> JournalWriter | None:

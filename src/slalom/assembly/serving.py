@@ -71,6 +71,8 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
     try:
         await server.start()
         parts.runtime.start()
+        if parts.batches is not None:
+            parts.batches.start()
         signals.install()
         if on_ready is not None:
             on_ready(server.url, parts)
@@ -81,6 +83,8 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
     finally:
         signals.remove()
         await server.stop(0.0)
+        if parts.batches is not None:
+            await parts.batches.close()
         await parts.runtime.close()
         keeping.cancel()
         save_learned(parts)
@@ -119,6 +123,9 @@ async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:
     inflight = parts.gateway.inflight
     _log.info("draining: %d requests have up to %g s to finish", inflight, seconds)
     parts.gateway.start_draining()
+    if parts.batches is not None:
+        # Its lines under way would hold up the end; the next start begins them anew.
+        await parts.batches.stop()
     draining = asyncio.ensure_future(parts.runtime.drain(seconds))
     hurried = asyncio.ensure_future(signals.hurry.wait())
     await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)

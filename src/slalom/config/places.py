@@ -14,7 +14,7 @@ from slalom.config.engine_sections import LlamaCppEngine, ModelSection, RemoteEn
 from slalom.config.fields import AUTO
 from slalom.config.origins import Origins
 from slalom.config.schema import Config
-from slalom.config.sections import JournalSection, KeySection, MeasurementsSection
+from slalom.config.sections import BatchesSection, JournalSection, KeySection, MeasurementsSection
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -38,7 +38,11 @@ def anchor(config: Config, origins: Origins) -> Config:
     kept = config.measurements
     if kept.file not in {AUTO, "none"} and origins.from_file(("measurements", "file")):
         kept = kept.model_copy(update={"file": str(base / Path(kept.file).expanduser())})
+    batches = config.batches
+    if batches.dir not in {AUTO, "none"} and origins.from_file(("batches", "dir")):
+        batches = batches.model_copy(update={"dir": str(base / Path(batches.dir).expanduser())})
     changed = {"models": models, "keys": keys, "journal": journal, "measurements": kept}
+    changed["batches"] = batches
     return config.model_copy(update=changed)
 
 
@@ -76,6 +80,13 @@ def journal_dir(journal: JournalSection, environ: Mapping[str, str] | None = Non
     if journal.dir != AUTO:
         return Path(journal.dir).expanduser()
     return state_dir(environ) / "journal"
+
+
+def batches_dir(batches: BatchesSection, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The folder of files and batches, or None where there are none."""
+    if batches.dir == "none":
+        return None
+    return state_dir(environ) / "batches" if batches.dir == AUTO else Path(batches.dir).expanduser()
 
 
 def measurements_file(section: MeasurementsSection) -> Path | None:

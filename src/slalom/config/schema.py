@@ -14,6 +14,7 @@ from slalom.config.fields import Section
 from slalom.config.nearest import nearest
 from slalom.config.scheduler_section import SchedulerSection
 from slalom.config.sections import (
+    BatchesSection,
     DeviceSection,
     JournalSection,
     KeySection,
@@ -65,6 +66,9 @@ class Config(Section):
         (), description="How tasks are recognised, before the built-in rules."
     )
     journal: JournalSection = Field(default_factory=JournalSection, description="The journal.")
+    batches: BatchesSection = Field(
+        default_factory=BatchesSection, description="Files and batches of requests."
+    )
     measurements: MeasurementsSection = Field(
         default_factory=MeasurementsSection, description="What models were measured to cost."
     )

@@ -246,6 +246,47 @@ class MeasurementsSection(Section):
     )
 
 
+class BatchesSection(Section):
+    """Files and batches of requests, which are answered when there is room."""
+
+    dir: str = Field(
+        AUTO,
+        min_length=1,
+        description="Folder of files and batches; auto is slalom/batches in the user's state "
+        "folder, none offers no batches.",
+    )
+    max_file_mib: int = Field(200, ge=1, le=1 << 20, description="Largest file taken, MiB.")
+    max_lines: int = Field(50_000, ge=1, le=1_000_000, description="Most lines of one batch.")
+    max_files_per_key: int = Field(
+        1000, ge=1, le=1_000_000, description="Most files of one key, those of results included."
+    )
+    max_unfinished_per_key: int = Field(
+        100, ge=1, le=10_000, description="Most batches of one key that have not ended."
+    )
+    max_total_mib: int = Field(
+        10_240,
+        ge=1,
+        le=1 << 30,
+        description="Most that all files take together, MiB; at this bound batches wait.",
+    )
+    min_free_mib: int = Field(
+        256,
+        ge=0,
+        le=1 << 30,
+        description="Space on the disk that is left free, MiB; at this bound batches wait.",
+    )
+    keep_days: int = Field(
+        30, ge=1, le=3650, description="Files and ended batches are deleted after so many days."
+    )
+    spare_places: int = Field(
+        1,
+        ge=0,
+        le=1024,
+        description="Places of a model that batches leave free for the next request; of its last "
+        "place they never do.",
+    )
+
+
 class LogSection(Section):
     """The log on stderr. It never holds prompts or generated text."""
 

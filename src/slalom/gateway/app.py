@@ -4,9 +4,12 @@ Owns the choice of the route, the request id of cold answers, and the draining s
 middleware lies on the hot path. Built by the assembly, served by `server`.
 """
 
+from collections.abc import Sequence
+
 from slalom.gateway.cold_routes import ColdRoutes
 from slalom.gateway.inference import Inference
 from slalom.gateway.params import GatewayParams
+from slalom.gateway.protocols.frame import WireProtocol
 from slalom.gateway.protocols.registry import Protocols
 from slalom.gateway.records import Records
 from slalom.gateway.replies import Message, Receive, Scope, Send
@@ -21,17 +24,23 @@ class Gateway:
     Args:
         runtime: Serves the requests; its `on_end` gets two observers.
         params: What the gateway is told.
+        documents: Protocols that only have documents, besides those of the registry.
 
     Raises:
         ConfigError: The parameters contradict each other.
     """
 
-    def __init__(self, runtime: RuntimePort, params: GatewayParams) -> None:
+    def __init__(
+        self,
+        runtime: RuntimePort,
+        params: GatewayParams,
+        documents: Sequence[WireProtocol] = (),
+    ) -> None:
         protocols = Protocols(params)
         self._shared = Shared(runtime, params, protocols.headers)
         self._routes = protocols.routes
         self._inference = Inference(self._shared)
-        self._cold = ColdRoutes(self._shared, protocols.all).starlette()
+        self._cold = ColdRoutes(self._shared, (*protocols.all, *documents)).starlette()
 
     def __repr__(self) -> str:
         return f"<Gateway inside={self.inflight} draining={self._shared.draining}>"
@@ -40,6 +49,11 @@ class Gateway:
     def inflight(self) -> int:
         """Inference requests inside, waiting and running."""
         return len(self._shared.inside)
+
+    @property
+    def shared(self) -> Shared:
+        """What its routes share; for what answers requests from inside this process."""
+        return self._shared
 
     @property
     def params(self) -> GatewayParams:

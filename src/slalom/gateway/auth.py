@@ -7,7 +7,9 @@ address off loopback needs keys. Secrets are neither kept nor shown. Pure apart 
 import hashlib
 import hmac
 import ipaddress
+import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 from slalom.errors import ConfigError, SlalomError
 from slalom.gateway.params import KeyEntry
@@ -24,6 +26,8 @@ class Keys:
 
     def __init__(self, entries: Sequence[KeyEntry]) -> None:
         self._entries = tuple(entries)
+        #: By the key's name.
+        self._stand_ins: dict[str, bytes] = {}
         self._admin_exists = any(entry.admin for entry in entries)
 
     def __bool__(self) -> bool:
@@ -59,6 +63,27 @@ class Keys:
         if found is None:
             raise AccessError("The API key is not one of this server's keys.")
         return found
+
+    def stand_in(self, name: str) -> bytes:
+        """A secret for requests made inside this process on behalf of a key, never shown.
+
+        They have the key's name, task and ceiling, and may not administrate. Empty where no keys
+        are configured.
+
+        Raises:
+            AccessError: There is no such key any more.
+        """
+        if not self._entries and not name:
+            return b""
+        secret = self._stand_ins.get(name)
+        if secret is None:
+            of_key = next((entry for entry in self._entries if entry.name == name), None)
+            if of_key is None:
+                raise AccessError(f"There is no key {name!r} on this server any more.")
+            secret = self._stand_ins[name] = secrets.token_urlsafe(32).encode()
+            digest = hashlib.sha256(secret).digest()
+            self._entries += (replace(of_key, sha256=digest, admin=False),)
+        return secret
 
     def admin(self, authorization: bytes | None, x_api_key: bytes | None) -> KeyEntry:
         """The admin key of a request.

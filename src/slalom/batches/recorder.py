@@ -1,0 +1,98 @@
+"""The recorder: brings results to the disk, many at a time, and keeps them while it cannot.
+
+Owns the queue of results that are not committed, and the word whether more may be made: on a full
+disk it holds what there is and tries again. Called by the runner, which starts no line meanwhile.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from slalom.batches.desk import Desk, Stored
+from slalom.batches.objects import Result, StorageError
+
+_log = logging.getLogger(__name__)
+
+#: Results that wait for the disk before no more lines are started.
+WAITING_MAX = 256
+#: Time between tries while nothing can be written, seconds.
+_AGAIN_S = 5.0
+#: Called when a result is committed.
+Committed = Callable[[], None]
+
+
+class Recorder:
+    """Commits results.
+
+    Args:
+        desk: Where they go.
+        on_room: Called when more may be made again.
+        again_s: Time between tries while nothing can be written, seconds.
+    """
+
+    def __init__(self, desk: Desk, on_room: Callable[[], None], again_s: float = _AGAIN_S) -> None:
+        self._desk = desk
+        self._on_room = on_room
+        self._again_s = again_s
+        self._waiting: list[tuple[Result, Committed]] = []
+        self._something = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        #: Why nothing more can be written; empty while it can.
+        self.blocked = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether there is room for results."""
+        return not self.blocked and len(self._waiting) < WAITING_MAX
+
+    def put(self, result: Result, committed: Committed) -> None:
+        """Take a result; it is kept until it is committed."""
+        self._waiting.append((result, committed))
+        self._idle.clear()
+        self._something.set()
+
+    async def flushed(self) -> None:
+        """Wait until every result is committed."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Commit what comes, for ever."""
+        while True:
+            if not self.blocked:
+                await self._something.wait()
+            await self.commit()
+            if self.blocked:
+                await asyncio.sleep(self._again_s)
+
+    async def commit(self) -> None:
+        """One try to commit what waits."""
+        self._something.clear()
+        taken = self._waiting[:]
+        try:
+            if taken:
+                await self._desk.ask(
+                    lambda stored: stored.ledger.record([result for result, _ in taken])
+                )
+                del self._waiting[: len(taken)]
+                for _, committed in taken:
+                    committed()
+            if not self._waiting:
+                self._idle.set()
+            await self._desk.ask(_check_disk)
+        except StorageError as problem:
+            if not self.blocked:
+                _log.warning("batches wait, with %d results kept: %s", len(self._waiting), problem)
+            self.blocked = str(problem)
+            return
+        if self.blocked:
+            self.blocked = ""
+            _log.info("batches go on")
+            self._on_room()
+
+
+def _check_disk(stored: Stored) -> None:
+    unfinished_bytes = sum(
+        batch.output_bytes + batch.error_bytes for batch in stored.ledger.unfinished()
+    )
+    stored.files.check_disk(unfinished_bytes=unfinished_bytes)

@@ -12,6 +12,7 @@ from slalom.assembly.model_costs import ModelCosts
 from slalom.assembly.parts import assemble
 from slalom.assembly.recorder import Recorder
 from slalom.config import Config
+from slalom.config.footprint import llama_cpp_estimate
 from slalom.core.actions import (
     Dispatch,
     LoadReplica,
@@ -30,8 +31,15 @@ from slalom.core.events import (
 )
 from slalom.core.journal import Entry
 from slalom.engines.memory_use import MemoryUse
-from slalom.models.measurements import Measurement, Quantity, Tier
+from slalom.models.measurements import (
+    Measurement,
+    Quantity,
+    Tier,
+    booked_bytes,
+    first_figure,
+)
 from slalom.models.page_cache import read_in
+from slalom.models.sources import resolve
 from slalom.units import MIB, MS
 
 
@@ -58,13 +66,24 @@ def test_measured_memory_replaces_the_estimate(tmp_path: Path) -> None:
     config = _config(tmp_path)
     estimated = _spec(config).bytes_needed
     _measure(config, Quantity.MEMORY, Tier.RESIDENT, 33 * MIB, 35 * MIB, 34 * MIB)
-    assert _spec(config).bytes_needed == 35 * MIB != estimated
+    engine: Any = config.models[0].engine
+    work = llama_cpp_estimate(engine, resolve(engine.source).metadata).compute
+    assert _spec(config).bytes_needed == 35 * MIB + work < estimated
+    _measure(config, Quantity.MEMORY_FULL, Tier.RESIDENT, 40 * MIB)
+    assert _spec(config).bytes_needed == 40 * MIB
+
+
+def test_a_light_replica_is_not_expected_to_grow_beyond_the_estimate() -> None:
+    light = {(Quantity.MEMORY, Tier.RESIDENT): first_figure(80, 0.0)}
+    assert booked_bytes(light, estimated=100, work=30) == 100
+    assert booked_bytes(light, estimated=70, work=30) == 80
+    assert booked_bytes({}, estimated=100, work=30) == 0
 
 
 def test_a_written_size_and_the_switch_win_over_what_was_measured(tmp_path: Path) -> None:
     config = _config(tmp_path)
     estimated = _spec(config).bytes_needed
-    _measure(config, Quantity.MEMORY, Tier.RESIDENT, 35 * MIB)
+    _measure(config, Quantity.MEMORY_FULL, Tier.RESIDENT, 35 * MIB)
     assert _spec(_config(tmp_path, memory="77MiB")).bytes_needed == 77 * MIB
     off = config.measurements.model_copy(update={"memory": False})
     assert _spec(config.model_copy(update={"measurements": off})).bytes_needed == estimated

@@ -7,8 +7,11 @@ import click
 import pytest
 from typer.testing import CliRunner
 
+from slalom.assembly.model_costs import ModelCosts
 from slalom.cli import app
 from slalom.cli.model_commands import read_count
+from slalom.config.load import load
+from slalom.models.measurements import Measurement, Quantity, Tier
 from slalom.models.sources import bundled
 from tests.cli.stub_server import StubServer
 
@@ -29,7 +32,7 @@ def unused_port_config(tmp_path: Path) -> str:
 
 
 def test_ls_shows_the_state_of_a_running_server(stub: StubServer) -> None:
-    header, row = run("ls", "--url", stub.url).splitlines()
+    header, row = run("ls", "--url", stub.url).splitlines()  # of another machine, perhaps
     assert header.split() == ["model", "state", "memory", "waiting", "running", "other", "names"]
     assert row.split("  ")[0] == "slalom-mini"
     assert "loading 42%" in row
@@ -68,6 +71,69 @@ def test_ls_shows_every_kind_of_engine_and_files_that_are_not_there(tmp_path: Pa
     assert rows["b"]["source"] == "run it"
     assert (rows["c"]["source"], rows["c"]["memory"]) == ("http://x.org", 0)
     assert "?" in run("ls", "-c", str(file))
+
+
+def test_ls_shows_what_was_measured_here(stub: StubServer, tmp_path: Path) -> None:
+    idle, served = unused_port_config(tmp_path), tmp_path / "here.yaml"
+    served.write_text(f"server: {{port: {stub.port}}}", encoding="utf-8")
+    (before,) = json.loads(run("ls", "--json", "-c", str(served)))
+    assert before["memory"] == 5 << 20
+    assert before["estimated"] > 1 << 20
+    assert before["file"] == bundled()[0].metadata.file_bytes
+    assert (before["measured"], before["load"], before["measured_figures"]) == (None, {}, [])
+    costs = ModelCosts(load(Path(idle))[0])
+    for quantity, tier, value in (
+        (Quantity.LOAD, Tier.DISK, 1_230_000_000),
+        (Quantity.FIRST_TOKEN, Tier.PAGE_CACHE, 4_500_000),
+        (Quantity.MEMORY_FULL, Tier.RESIDENT, 77 << 20),
+    ):
+        costs.keep("slalom-mini", [Measurement(quantity, tier, value, 0.0)])
+    (after,) = json.loads(run("ls", "--json", "-c", str(served)))
+    assert (after["memory"], after["measured"]) == (5 << 20, 77 << 20)
+    assert (after["load"], after["first token"]) == (
+        {"disk": 1_230_000_000},
+        {"page_cache": 4_500_000},
+    )
+    mini, small = json.loads(run("ls", "--json", "-c", idle))
+    assert mini["memory"] == 77 << 20
+    assert small["memory"] == small["estimated"]
+    table = run("ls", "-c", idle)
+    assert "disk 1.23 s" in table
+    assert "1970-01-01T00:00:00Z" not in table.splitlines()[2]
+
+
+def test_profile_measures_and_the_next_ls_shows_it(tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "server: {port: 9}\n"
+        "models:\n"
+        "- {id: mini, aliases: [m], engine: {kind: llama-cpp, source: 'bundled:slalom-mini',"
+        " context_tokens: 256, places: 1}}\n",
+        encoding="utf-8",
+    )
+    arguments = ("profile", "m", "-c", str(file), "--repeats", "1")
+    (row,) = json.loads(run(*arguments, "--json"))
+    seen = {(one["quantity"], one["tier"]): one for one in row["measured"]}
+    assert {("load", "page_cache"), ("first_token", "page_cache")} <= set(seen)
+    assert seen["memory_full", "resident"]["high"] > 1 << 20
+    (listed,) = json.loads(run("ls", "--json", "-c", str(file)))
+    assert listed["memory"] == listed["measured"] < listed["estimated"]
+    table = run(*arguments)
+    assert seen["load", "page_cache"]["count"] == 1
+    assert " 2" in next(line for line in table.splitlines() if "load" in line)
+    (anew,) = json.loads(run(*arguments, "--json", "--forget"))
+    assert all(one["count"] <= 1 for one in anew["measured"] if one["quantity"] == "load")
+
+
+def test_profile_refuses_what_it_cannot_measure(tmp_path: Path) -> None:
+    file = tmp_path / "far.yaml"
+    file.write_text(
+        "models: [{id: far, engine: {kind: remote, base_url: 'http://x.org'}}]", encoding="utf-8"
+    )
+    for name, said in (("far", "remote engine"), ("near", "configured are: far")):
+        result = RUNNER.invoke(app, ["models", "profile", name, "-c", str(file)])
+        assert result.exit_code == 1
+        assert said in result.stderr
 
 
 def test_inspect_shows_metadata_and_memory() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from slalom.bench.calibrate_store import device_name, engine_name
 from slalom.config.engine_sections import LlamaCppEngine, ModelSection, RemoteEngine
 from slalom.config.fields import AUTO
+from slalom.config.footprint import llama_cpp_estimate
 from slalom.config.places import measurements_file
 from slalom.config.schema import Config
 from slalom.core.request import ModelSpec
@@ -25,8 +26,8 @@ from slalom.models.measurements import (
     Quantity,
     Subject,
     Tier,
+    booked_bytes,
     expected_ns,
-    memory_bytes,
 )
 from slalom.models.sources import resolve
 from slalom.models.store import MetadataStore
@@ -104,15 +105,10 @@ class ModelCosts:
             load_ns=spec.load_ns or expected_ns(known, Quantity.LOAD, _LOAD_FROM),
             wake_ns=spec.wake_ns or self._wake_ns(known, spec.sleep_level),
         )
-        seen_bytes = memory_bytes(known)
-        if not (self._memory and section.memory == AUTO and seen_bytes):
+        if not self._memory or section.memory != AUTO:
             return told
-        host_bytes = seen_bytes if spec.host_bytes and section.sleep_memory == AUTO else None
-        return replace(
-            told,
-            bytes_needed=seen_bytes,
-            host_bytes=spec.host_bytes if host_bytes is None else host_bytes,
-        )
+        needed = booked_bytes(known, estimated=spec.bytes_needed, work=_work_bytes(section))
+        return replace(told, bytes_needed=needed or spec.bytes_needed)
 
     @staticmethod
     def _wake_ns(known: Known, level: int) -> int:
@@ -148,6 +144,13 @@ def measured(model: ModelSection) -> Measured | None:
 def sleep_tier(level: int) -> Tier:
     """Where the weights of a model that sleeps at this level are."""
     return _SLEEP_TIERS[level]
+
+
+def _work_bytes(section: ModelSection) -> int:
+    """What a replica may grow by as its context fills."""
+    if not isinstance(section.engine, LlamaCppEngine):
+        return 0
+    return llama_cpp_estimate(section.engine, resolve(section.engine.source).metadata).compute
 
 
 def _identity(files: tuple[Path, ...]) -> str:

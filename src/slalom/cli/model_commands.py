@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.text import Text
 
+from slalom.cli import model_profile_command
+from slalom.cli.model_facts import shown_times
 from slalom.cli.output import bytes_progress, print_facts, print_json, print_table, stderr
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples, group
 from slalom.units import format_bytes
@@ -18,6 +20,7 @@ models_app = group(
     "List, inspect, make and download models.",
     examples(
         "slalom models ls                        what is served, and its state",
+        "slalom models profile                   measure load times and memory",
         "slalom models inspect slalom-mini       what is in the file, and its memory",
         "slalom models synth big.gguf -p 500M    a large model with random weights",
         "slalom models pull hf:OWNER/REPO         download one",
@@ -43,7 +46,13 @@ def ls(
     key: KeyOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the models: state and load from the running server, else what is configured."""
+    """List the models: state and load from the running server, else what is configured.
+
+    With the size of the file, the memory that is estimated and the most that was measured, and
+    what loads, wakes and the first token after them took on this machine, by where the weights
+    came from. Not for a server of another machine (--url), whose measurements are there.
+    """
+    from slalom.cli.model_facts import COLUMNS, NUMBERS, facts_of
     from slalom.cli.server_client import RefusedError, ServerClient, ServerError
     from slalom.cli.spare_server import configured_url
     from slalom.config.load import load
@@ -61,15 +70,21 @@ def ls(
         rows = [_configured(model) for model in loaded.models]
     else:
         rows = [_served(card) for card in cards]
+    if url is None:
+        facts = facts_of(loaded)
+        rows = [row | facts.get(str(row["model"]), dict.fromkeys(COLUMNS)) for row in rows]
+        for row in rows:
+            booked = row.pop("booked", None)
+            row["memory"] = booked if row["memory"] is None else row["memory"]
     if json:
         print_json(rows)
         return
-    columns = list(rows[0]) if rows else ["model"]
+    columns = [name for name in rows[0] if name != "measured_figures"] if rows else ["model"]
     print_table(
         columns,
         ([_cell(row[column]) for column in columns] for row in rows),
-        right=("memory", "waiting", "running", "places"),
-        fold=("model", "source", "other names"),
+        right=("memory", "waiting", "running", "places", *NUMBERS),
+        fold=("model", "source", "other names", "load", "first token"),
     )
 
 
@@ -90,13 +105,6 @@ def _served(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _configured(model: Any) -> dict[str, Any]:
-    from slalom.config.footprint import bytes_needed
-    from slalom.errors import SlalomError
-
-    try:
-        memory = bytes_needed(model)
-    except SlalomError:
-        memory = None
     engine = model.engine
     sources = {"llama-cpp": "source", "command": "cmd", "remote": "base_url"}
     source = getattr(engine, sources[engine.kind])
@@ -104,7 +112,8 @@ def _configured(model: Any) -> dict[str, Any]:
         "model": model.id,
         "engine": engine.kind,
         "source": source if isinstance(source, str) else " ".join(source),
-        "memory": memory,
+        #: What a server would book; only the facts of this machine say.
+        "memory": None,
         "places": engine.places,
         "other names": [*model.aliases, *model.tasks],
     }
@@ -113,6 +122,8 @@ def _configured(model: Any) -> dict[str, Any]:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return shown_times(value)
     if value is None:
         return "?"
     return format_bytes(value) if isinstance(value, int) and value > 1 << 16 else str(value)
@@ -308,3 +319,6 @@ def pull(
         local = fetch(source, on_progress=tell)
     metadata = local.metadata
     _print_file(local.path, metadata.parameter_count, metadata.file_bytes, json=json)
+
+
+model_profile_command.register(models_app)

@@ -27,12 +27,19 @@ class Quantity(StrEnum):
     FIRST_TOKEN = "first_token"  # noqa: S105 - no password
     #: Resident memory of a replica that has worked, all its processes.
     MEMORY = "memory"
-    #: Of that: the model's files, mapped and resident.
+    #: The same with every place's context full: the most it can take.
+    MEMORY_FULL = "memory_full"
+    #: Of memory: the model's files, mapped and resident.
     WEIGHTS = "weights"
-    #: Of that: what belongs to the process alone: KV cache, work buffers, heap.
+    #: Of memory: what belongs to the process alone: KV cache, work buffers, heap.
     PRIVATE = "private"
-    #: Of that: the mapped program and its libraries.
+    #: Of memory: the mapped program and its libraries.
     PROGRAM = "program"
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is nanoseconds, not bytes."""
+        return self in {Quantity.LOAD, Quantity.WAKE, Quantity.FIRST_TOKEN}
 
 
 class Tier(StrEnum):
@@ -137,8 +144,26 @@ def expected_ns(known: Known, quantity: Quantity, tiers: Iterable[Tier]) -> int:
 
 def memory_bytes(known: Known) -> int:
     """The most that a replica was seen to take, bytes; 0 where none was measured."""
-    seen = known.get((Quantity.MEMORY, Tier.RESIDENT))
-    return seen.high if seen else 0
+    seen = (known.get((name, Tier.RESIDENT)) for name in (Quantity.MEMORY, Quantity.MEMORY_FULL))
+    return max((figure.high for figure in seen if figure), default=0)
+
+
+def booked_bytes(known: Known, *, estimated: int, work: int) -> int:
+    """What the ledger is to book for a replica, bytes; 0 where nothing was measured.
+
+    What a replica took while all its places were full is all it can take. One that was only seen
+    at lighter work may still grow by the buffers it has not touched, though no further than was
+    estimated.
+
+    Args:
+        known: What is remembered.
+        estimated: Bytes of one replica at its fullest, from its file.
+        work: Of that: buffers that grow with the context in use.
+    """
+    seen = memory_bytes(known)
+    if not seen or (Quantity.MEMORY_FULL, Tier.RESIDENT) in known:
+        return seen
+    return max(seen, min(estimated, seen + work))
 
 
 def last_measured_s(known: Known) -> float:

@@ -35,9 +35,9 @@ def register(models_app: typer.Typer) -> None:
         "profile",
         short_help="Measure load times and memory.",
         epilog=examples(
-            "slalom models profile                       every configured model, one by one",
-            "slalom models profile slalom-mini           one of them",
-            "slalom models profile slalom-mini --json    the figures as JSON",
+            "slalom models profile                     every configured model",
+            "slalom models profile slalom-mini         one of them",
+            "slalom models profile slalom-mini --json  the figures as JSON",
             note="Each model is loaded alone, several times: from disk (its file is dropped from "
             "the page cache first) and from the page cache. What a server measures while it "
             "works goes to the same store.",
@@ -48,7 +48,7 @@ def register(models_app: typer.Typer) -> None:
 def profile(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Ids of configured models; all of them."),
+        typer.Argument(metavar="MODEL", help="Ids of configured models; all of them."),
     ] = None,
     *,
     config: ConfigOption = None,

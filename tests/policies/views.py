@@ -66,6 +66,11 @@ class View:
     spec: ModelSpec = field(default_factory=lambda: ModelSpec("a", "gpu", 1, 100))
     room: int = 1 << 30
     beside: int = 0
+    #: What a load or a wake takes, ns.
+    wake_ns: int = 0
+
+    def ready_at_ns(self, now_ns: int) -> int:
+        return now_ns if self.replicas else now_ns + self.wake_ns
 
     @property
     def waiting_count(self) -> int:

@@ -26,7 +26,10 @@ def touch(state: State, model: Model) -> None:
         return
     device = model.device
     has_place = model.most_free() is not None
-    may_run = has_place or (state.planner is not None and model.has_ready())
+    is_ready = has_place or model.has_ready()
+    may_run = has_place or (state.planner is not None and is_ready)
+    if not is_ready and state.foreseer is not None:
+        state.unready[model.spec.id] = model
     if may_run and model.offered != head.key:
         model.offered = head.key
         heapq.heappush(device.runnable, (head.key, model.spec.id))
@@ -44,6 +47,8 @@ def want_replica(state: State, model: Model) -> None:
             if model.bytes_needed == 0:
                 device.wanting.move_to_end(model.spec.id, last=False)
             model.wanted_ns = state.now_ns
+            state.dirty[device.spec.id] = device
+        elif model.held_until_ns > state.now_ns:  # there is more to weigh now
             state.dirty[device.spec.id] = device
     elif model.may_grow() and model.spec.id not in device.growing:
         device.growing[model.spec.id] = model

@@ -6,6 +6,7 @@ Called by `dispatching` and by `timing`.
 """
 
 import heapq
+from dataclasses import replace
 
 from slalom.core.actions import Outcome
 from slalom.core.ending import abort, end, touch, want_replica
@@ -36,6 +37,19 @@ def plan_for(step: Step, device: Device, model: Model, planner: Planner) -> None
         device.held.pop(model.spec.id, None)
     elif model.most_free() is None:
         want_replica(step.state, model)
+
+
+def foresee(step: Step) -> None:
+    """Ask about every model that was touched and is not loaded, before memory is given out.
+
+    So that nothing is loaded for requests that would be late all the same.
+    """
+    state = step.state
+    while state.unready and state.foreseer is not None:
+        _, model = state.unready.popitem()
+        if model.waiting_count and not model.has_ready():
+            plan = state.foreseer.foresee(model, state.now_ns)
+            _apply(step, model, replace(plan, starts=(), pauses=()))
 
 
 def ask_due_planners(step: Step) -> None:

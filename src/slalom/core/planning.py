@@ -157,6 +157,15 @@ class PlanView(Protocol):
         """Attempts of other models that run on the same device."""
         ...
 
+    @property
+    def wake_ns(self) -> int:
+        """What bringing a replica up again takes once it gave way, ns; 0 where nobody knows."""
+        ...
+
+    def ready_at_ns(self, now_ns: int) -> int:
+        """When a replica is ready, or would be if its load or wake began now, ns."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
@@ -251,6 +260,25 @@ class Planning(Protocol):
 
     def begin(self, models: Sequence[ModelSpec]) -> Planner:
         """A planner that has seen nothing yet."""
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A planner that also looks at models that are not loaded."""
+
+    def foresee(self, model: PlanView, now_ns: int) -> Plan:
+        """What to do for a model with waiting requests and no ready replica.
+
+        There is nothing to start or to pause: only refusals, demotions and the look count.
+        """
+        ...
+
+    def pays(self, model: PlanView, victims: Sequence[PlanView], now_ns: int) -> bool:
+        """Whether these models should give way to one that is waited for.
+
+        Asked again and again while the answer is no. Must become yes in bounded time.
+        """
         ...
 
 

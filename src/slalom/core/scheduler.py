@@ -14,7 +14,8 @@ from slalom.core.events import Event
 from slalom.core.keeping import Keeper, Keeping, Plain
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
-from slalom.core.planning import Estimator, Expectation, Planning
+from slalom.core.planned import foresee
+from slalom.core.planning import Estimator, Expectation, Foreseeing, Planning
 from slalom.core.policy import Ordering, Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
@@ -23,6 +24,7 @@ from slalom.core.state import State
 from slalom.core.step import Step
 from slalom.core.timing import arm, complete_drain, fire_due
 from slalom.core.transitions import TRANSITIONS
+from slalom.core.weighing import Weighed
 from slalom.errors import ConfigError, InvariantError
 from slalom.units import format_bytes
 
@@ -51,6 +53,7 @@ class Scheduler:
         self._deciding = policies
         if isinstance(policies.admission, Planning):
             planner = self.state.planner = policies.admission.begin(tuple(models))
+            self.state.foreseer = planner if isinstance(planner, Foreseeing) else None
             if isinstance(planner, Ordering):
                 self._deciding = replace(policies, ordering=planner)
         self._keeper: Keeper
@@ -59,6 +62,8 @@ class Scheduler:
             self.state.keeper = self._keeper
         else:
             self._keeper = Plain(policies.residency)
+        if self.state.foreseer is not None:
+            self._keeper = Weighed(self._keeper, self.state.foreseer, self.state.models)
 
     def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
         """Apply events in order, reconcile once, and return what to do.
@@ -83,10 +88,11 @@ class Scheduler:
         if state.drain_deadline_ns >= 0 and not state.requests:
             state.dirty.update(state.devices)
         while True:
+            foresee(step)
             if state.dirty:
                 reconcile_residency(step)
             dispatch_all(step)
-            if not state.dirty:
+            if not state.dirty and not state.unready:
                 break
         complete_drain(step)
         arm(step)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.keeping import Keeper
-from slalom.core.planning import Planner
+from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.snapshot import ReplicaState
@@ -140,6 +140,20 @@ class Model:
         """Attempts of other models that run on the same device."""
         return self.device.running - self.running_count()
 
+    def ready_at_ns(self, now_ns: int) -> int:
+        """When a replica is ready, or would be if its load or wake began now, ns."""
+        if self.has_ready():
+            return now_ns
+        begun = [
+            one.since_ns + (self.load_ns if one.state is ReplicaState.LOADING else self.wake_ns)
+            for one in self.replicas.values()
+            if one.state in _COMING_STATES
+        ]
+        if begun:
+            return max(min(begun), now_ns)
+        asleep = self.in_state(ReplicaState.ASLEEP, ReplicaState.SLEEPING)
+        return now_ns + (self.wake_ns if asleep else self.load_ns)
+
     def in_state(self, *states: ReplicaState) -> bool:
         """Whether any replica is in one of the states."""
         return any(replica.state in states for replica in self.replicas.values())
@@ -178,6 +192,8 @@ _TIMED_STATES = (
     ReplicaState.WAKING,
     ReplicaState.UNLOADING,
 )
+#: States that end in a replica's being ready.
+_COMING_STATES = (ReplicaState.LOADING, ReplicaState.WAKING)
 #: States in which bytes of a device come free.
 _LEAVING_STATES = (ReplicaState.DRAINING, ReplicaState.SLEEPING, ReplicaState.UNLOADING)
 
@@ -312,6 +328,9 @@ class State:
         self.newest: dict[tuple[str, str, str], str] = {}
         #: What plans, or None where heads are admitted one by one.
         self.planner: Planner | None = None
+        #: The same planner if it looks at models that are not loaded, and those to show it.
+        self.foreseer: Foreseeing | None = None
+        self.unready: dict[str, Model] = {}
         #: What learns whom to keep in memory, or None where candidates alone decide.
         self.keeper: Keeper | None = None
         #: Heap of (time, model id) at which planners want to be asked; stale ones are dropped.

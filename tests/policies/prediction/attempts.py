@@ -52,10 +52,15 @@ class Place:
     waiting_count: int = 0
     room: int = 1
     device: str = "gpu"
+    wake_ns: int = 0
     spec: ModelSpec = field(init=False)
 
     def __post_init__(self) -> None:
         self.spec = ModelSpec(self.id, self.device, 1, self.places, step_cost=self.step_cost)
+
+    def ready_at_ns(self, now_ns: int) -> int:
+        """It is ready."""
+        return now_ns
 
     def waiting(self, limit: int) -> Sequence[WaitingView]:
         """Nothing waits."""

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slalom.core.planning import Expectation, Plan, Refuse, Start
+from slalom.core.request import Request
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.units import MS, SECOND
 
 #: Those that were not let in are tried again after this, if nothing happened before.
-_LOOK_NS = 100 * MS
+LOOK_NS = 100 * MS
 #: The same, if there was no time to try them all.
 _SOON_NS = 20 * MS
 #: One of so many places may be taken by those that are late.
@@ -47,6 +48,25 @@ def unit_of(pace: Pace, running: int) -> float:
     return pace.steps_ns[count] / count
 
 
+def due_ns(request: Request) -> int:
+    """When the first objective of a request breaks; its arrival if it has none."""
+    return request.sla.first_deadline_ns(request.arrived_ns, default_ns=0)
+
+
+def absent(job: Job, wait_ns: int) -> Refuse:
+    """The refusal of one that would be late because its model is not loaded.
+
+    Args:
+        job: Which.
+        wait_ns: Until the model is ready at the earliest.
+    """
+    detail = (
+        f"its model is not loaded and would be ready in {wait_ns / SECOND:.2f} s at the earliest, "
+        "which is too late; keep the model loaded, or allow for the time that a load takes"
+    )
+    return Refuse(job.request.id, retry_after_ns=max(wait_ns, SECOND), detail=detail)
+
+
 class Draft:
     """One plan while it is made."""
 
@@ -65,7 +85,7 @@ class Draft:
         self._left_out = 0
         #: Late ones that wait on, or may do so unseen behind others.
         self._unserved = False
-        self._look_ns = _LOOK_NS
+        self._look_ns = LOOK_NS
         #: Who was let in and waits, and where.
         self.promised: dict[str, str] = {}
         #: Requests that this plan has found to be late.
@@ -137,8 +157,7 @@ class Draft:
 
     def _waited_ns(self, job: Job) -> int:
         """Time since it was due."""
-        request = job.request
-        return self._now_ns - request.sla.first_deadline_ns(request.arrived_ns, default_ns=0)
+        return self._now_ns - due_ns(job.request)
 
     def _retry_ns(self) -> int:
         """Until half of what runs has ended."""
@@ -216,7 +235,7 @@ class Draft:
         """Start what runs from now on, if it is its turn to be read; when to look again, or 0."""
         now_ns, ahead_ns = self._now_ns, self._manners.read_ahead_ns
         read_ns = max(site.track.read_until_ns, float(now_ns))
-        waits = now_ns + _LOOK_NS if site.held else 0
+        waits = now_ns + LOOK_NS if site.held else 0
         for job in site.held:
             self.promised[job.request.id] = site.replica_id
         for job in site.running:

@@ -28,6 +28,9 @@ class PlanAndTrim:
     late: Literal["auto", "demote", "refuse"] = "auto"
     #: How long after it was due a demoted request that nobody has begun still waits, ms.
     late_patience_ms: int = 2_000
+    #: The longest that a model which is asked for is kept out because those that would give way to
+    #: it are worth more, ms; 0 to bring it up as soon as somebody waits for it.
+    hold_ms: int = 30_000
     #: Whether a request waits where the chances of others would lose more than its own.
     weigh_chances: bool = True
     #: Loose requests that may wait, or be paused, at a time for tighter ones; 0 for none.

@@ -20,11 +20,21 @@ from slalom.core.planning import (
 )
 from slalom.core.request import ModelSpec, Request
 from slalom.policies.prediction.predictor import Predictor, PredictorOptions
-from slalom.policies.trim.draft import Draft, Manners, expectation, is_lost, unit_of
+from slalom.policies.trim.draft import (
+    LOOK_NS,
+    Draft,
+    Manners,
+    absent,
+    due_ns,
+    expectation,
+    is_lost,
+    unit_of,
+)
 from slalom.policies.trim.fitting import Rules, Site
 from slalom.policies.trim.floors import Floors
-from slalom.policies.trim.jobs import Job
+from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
+from slalom.policies.trim.presence import Presence
 from slalom.policies.trim.track import Track
 from slalom.policies.trim.trust import odds
 from slalom.units import MS, SECOND
@@ -38,6 +48,7 @@ _LATE_MAX = 4
 _MARGIN_START = 1.01
 #: No request is ordered as if due later than this after its arrival.
 _AGEING_NS = 60 * SECOND
+_NOTHING = Plan()
 
 
 class Trimmer:
@@ -76,6 +87,7 @@ class Trimmer:
         )
         self._refusing = replace(self._manners, late="refuse")
         self._floors = Floors(options.floor)
+        self._presence = Presence((model.id for model in models), options.hold_ms * MS)
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
         #: model -> request -> job, of those that waited in the last plan.
@@ -102,6 +114,8 @@ class Trimmer:
         self._predictor.observe(seen, model, now_ns)
         attempt = seen.attempt
         if attempt is None:
+            if model.spec.id not in self._alone:
+                self._presence.arrived(seen.request, model, now_ns)
             return
         pace = self._pace(model.spec)
         track = self._tracks.get(attempt.replica_id)
@@ -138,10 +152,8 @@ class Trimmer:
         name = model.spec.id
         pace = self._pace(model.spec)
         sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
-        manners = self._manners
-        if self._options.late == "auto" and name not in self._alone:
-            manners = self._refusing
-        draft = Draft(manners, pace, sites, max(model.room, 0), now_ns)
+        self._presence.is_there(name)
+        draft = Draft(self._manners_for(name), pace, sites, max(model.room, 0), now_ns)
         waiting = self._waiting(model, pace)
         if self._options.fallback_window and not self._predictor.healthy(name):
             draft.fill_blindly(waiting, self._options.fallback_window)
@@ -152,6 +164,47 @@ class Trimmer:
         plan = draft.plan()
         self._promised[name] = draft.promised
         return plan
+
+    def _manners_for(self, name: str) -> Manners:
+        shares = self._options.late == "auto" and name not in self._alone
+        return self._refusing if shares else self._manners
+
+    def foresee(self, model: PlanView, now_ns: int) -> Plan:
+        """Refuse what would be late even if the model were brought up now.
+
+        The last of them waits on if nobody else does: someone has to want the model. While the
+        model is kept out for others, that is for a while only.
+        """
+        manners = self._manners_for(model.spec.id)
+        if manners.late != "refuse":
+            return _NOTHING
+        ready_ns = model.ready_at_ns(now_ns)
+        waiting = self._waiting(model, self._pace(model.spec))
+        lost = [job for job in waiting if job.latest_ns < ready_ns and job.client_first_ns < 0]
+        looks = [job.latest_ns - ready_ns + now_ns for job in waiting if job.latest_ns >= ready_ns]
+        if len(lost) == len(waiting):
+            wants = max(lost, key=lambda job: (job.request.arrived_ns, job.request.id))
+            until_ns = due_ns(wants.request) + manners.late_patience_ns
+            if not self._presence.is_kept_out(model.spec.id):
+                lost.remove(wants)
+            elif now_ns <= until_ns:
+                lost.remove(wants)
+                looks.append(until_ns)
+        for job in lost:
+            self._floors.ended(job.request.task, good=False)
+        refusals = [absent(job, ready_ns - now_ns) for job in lost]
+        look_ns = min(looks, default=NEVER)
+        return Plan(
+            refusals=refusals,
+            look_ns=-1 if look_ns == NEVER else max(round(look_ns), now_ns + LOOK_NS),
+        )
+
+    def pays(self, model: PlanView, victims: Sequence[PlanView], now_ns: int) -> bool:
+        """Whether a model that is waited for is worth more than those that would give way."""
+        if not self._options.hold_ms:
+            return True
+        waiting = self._waiting(model, self._pace(model.spec))
+        return self._presence.pays(model, waiting, victims, now_ns)
 
     def estimate(self, request: Request, model: PlanView, now_ns: int) -> Expectation | None:
         """What is to be expected if a request came now: the plan with it, which is then dropped."""

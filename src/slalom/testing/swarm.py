@@ -21,6 +21,7 @@ from slalom.policies.admission import DropLate, OpenAdmission
 from slalom.policies.ordering import Edf
 from slalom.policies.registry import POLICIES, build
 from slalom.policies.saber import Saber
+from slalom.policies.trim.plan_and_trim import PlanAndTrim
 from slalom.testing.checker import Checker
 from slalom.testing.scripted_planner import EveryLever
 from slalom.testing.swarm_naps import with_naps
@@ -191,6 +192,7 @@ _EXTREMES: dict[str, tuple[type[Any], ...]] = {
 _VARIANTS: dict[str, tuple[Any, ...]] = {
     "drop-late": (DropLate(grace_ms=500),),
     "edf": (Edf(ageing_ms=3_000),),
+    "plan-and-trim": (PlanAndTrim(hold_ms=500), PlanAndTrim(late="refuse", hold_ms=0)),
     "saber": (Saber(published_program=True), Saber(law="fit", expected_length=True)),
 }
 

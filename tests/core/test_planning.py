@@ -174,6 +174,18 @@ def test_a_look_asks_again_by_a_timer_and_a_later_one_replaces_it() -> None:
     assert dispatched(story.tell(after_ns=1)) == ["r1", "r2"]
 
 
+def test_a_planner_is_asked_when_a_prompt_is_read_if_it_wants_to_be() -> None:
+    script = Script()
+    story = planned(script)
+    arrive(story, "r1", after_ns=10)
+    script.plans = [Plan(), Plan(look_when_read=True)]
+    arrive(story, "r2", after_ns=10)
+    assert dispatched(story.tell(FirstToken("r1", 1), after_ns=10)) == []
+    arrive(story, "r3", after_ns=10)
+    assert dispatched(story.tell(Progress("r1", 1, 9), after_ns=10)) == []
+    assert dispatched(story.tell(FirstToken("r1", 1), after_ns=10)) == ["r2"]
+
+
 @pytest.mark.parametrize("look_ns", [-1, 0, 5])
 def test_a_look_that_is_past_is_none(look_ns: int) -> None:
     script = Script()

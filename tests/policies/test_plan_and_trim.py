@@ -270,6 +270,23 @@ def test_progress_is_followed_between_reports() -> None:
     assert names(plan(planner, [newcomer], [run], after_ms=540)) == ["second"]
 
 
+def test_what_writes_on_beyond_what_was_thought_is_still_there() -> None:
+    # Predicted to write 10, it may write 90: at 400 ms it has about 36, and some are to come.
+    planner = trimmer(displace_max=0, defer_max=0)
+    first = replace(asked("first", tokens=90, e2e_ms=500), predicted_tokens=10)
+    (run,) = started(planner, first)
+    run = told(planner, run, 1, 11)
+    newcomer = asked("second", tokens=40, e2e_ms=9_000, after_ms=400)
+    assert names(plan(planner, [newcomer], [run], after_ms=400)) == []
+    assert names(plan(trimmer(), [newcomer], after_ms=400)) == ["second"], "it is at fault"
+
+
+def test_whoever_waits_is_looked_at_when_a_prompt_is_read() -> None:
+    queue = [asked(name, prompt=200, tokens=5, e2e_ms=5_000) for name in "ab"]
+    assert plan(trimmer(READS), queue, spec=READS).look_when_read
+    assert not plan(trimmer(READS), queue[:1], spec=READS).look_when_read
+
+
 def test_a_first_token_that_came_too_late_protects_nobody() -> None:
     planner = trimmer(displace_max=0, defer_max=0)
     (run,) = started(planner, asked("first", tokens=50, ttft_ms=20, e2e_ms=551))

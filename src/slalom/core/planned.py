@@ -85,6 +85,7 @@ def _apply(step: Step, model: Model, plan: Plan) -> None:
         _pause(step, model, request_id)
     for start in plan.starts:
         _start(step, model, start)
+    model.look_when_read = plan.look_when_read
     _look_later(state, model, plan.look_ns)
 
 

@@ -217,6 +217,8 @@ class Plan:
     pauses: Sequence[str] = ()
     #: Ask again then, if nothing has happened before; -1 for no need.
     look_ns: int = -1
+    #: Ask again as soon as one of its attempts has its first token: its prompt is read.
+    look_when_read: bool = False
 
 
 class Moment(StrEnum):

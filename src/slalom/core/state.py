@@ -29,6 +29,7 @@ class Model:
         "last_wake_ns",
         "learned_bytes",
         "look_ns",
+        "look_when_read",
         "offered",
         "queue",
         "replicas",
@@ -68,6 +69,8 @@ class Model:
         self.offered: Key | None = None
         #: When its planner wants to be asked again, or -1.
         self.look_ns = -1
+        #: Whether it wants to be asked as soon as a prompt is read.
+        self.look_when_read = False
 
     @property
     def waiting_count(self) -> int:

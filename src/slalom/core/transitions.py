@@ -153,6 +153,8 @@ def on_first_token(step: Step, event: FirstToken) -> None:
     if record.first_token_ns < 0:
         record.first_token_ns = step.state.now_ns
     tell(step.state, Moment.TOLD, record, attempt)
+    if attempt.replica.model.look_when_read:
+        touch(step.state, attempt.replica.model)
 
 
 def on_progress(step: Step, event: Progress) -> None:

@@ -229,7 +229,8 @@ class Draft:
             waits = self._start(site, site.places - len(before), starts)
             if waits:
                 look_ns = min(look_ns, waits) if look_ns >= 0 else waits
-        return Plan(starts, self._refusals, self._demotions, pauses, look_ns)
+        waits = look_ns >= 0
+        return Plan(starts, self._refusals, self._demotions, pauses, look_ns, look_when_read=waits)
 
     def _start(self, site: Site, free: int, starts: list[Start]) -> int:
         """Start what runs from now on, if it is its turn to be read; when to look again, or 0."""

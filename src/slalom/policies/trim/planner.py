@@ -265,6 +265,10 @@ class Trimmer:
         if track is None:
             track = Track(now_ns)
         track.advance(pace, now_ns)
+        for job in track.overdue():
+            written = job.produced + job.left + track.clock - job.end_clock
+            left, job.odds = self._outlook(model, job.request, int(written))
+            track.goes_on(job, left)
         active = [job for job in track.jobs.values() if job.attempt and not job.attempt.leaving]
         places = min(replica.free_places, max(model.room, 0)) + len(active)
         site = Site(replica.id, track, pace, places, self._rules, now_ns)

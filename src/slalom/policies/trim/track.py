@@ -78,6 +78,16 @@ class Track:
         job.end_clock = self.clock + left
         job.odds = steepness
 
+    def overdue(self) -> list[Job]:
+        """Those that have written more by now than they were thought to, as far as is known."""
+        clock = self.clock
+        return [job for job in self.jobs.values() if job.end_clock < clock and not job.prompt]
+
+    def goes_on(self, job: Job, left: float) -> None:
+        """A job has not ended where it was thought to: so many tokens are still to come."""
+        job.set_left(job.produced + job.left + self.clock - job.end_clock, left)
+        job.end_clock = self.clock + left
+
     def over(self, attempt: ActiveView, pace: Pace, now_ns: int) -> Job | None:
         """An attempt has given its place back; its job, if it is known."""
         self.advance(pace, now_ns)

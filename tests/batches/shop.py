@@ -1,12 +1,11 @@
 """A server with files and batches over real HTTP, on a fake engine, and its official client."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import openai
@@ -28,7 +27,7 @@ from slalom.testing import FakeEngine, FakeLauncher
 from slalom.testing.patience import until
 from slalom.units import MIB
 
-CHAT = "/v1/chat/completions"
+CHAT: Final = "/v1/chat/completions"
 WAIT_S = 30.0
 
 
@@ -151,8 +150,3 @@ async def shop(
             await server.stop(1.0)
             await runner.close()
             await runtime.close()
-
-
-async def turn() -> None:
-    """One turn of the loop."""
-    await asyncio.sleep(0)

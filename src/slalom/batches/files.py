@@ -21,6 +21,16 @@ from slalom.units import MIB
 #: Purposes of files: what clients upload, and what batches write.
 UPLOADED, WRITTEN = "batch", "batch_output"
 
+#: Bytes of all files, and of the results of batches that have not ended.
+_TAKEN = """
+SELECT (SELECT coalesce(sum(bytes), 0) FROM files) + (
+    SELECT coalesce(sum(
+        json_extract(CAST(document AS TEXT), '$.output_bytes')
+        + json_extract(CAST(document AS TEXT), '$.error_bytes')
+    ), 0) FROM batches WHERE NOT ended
+)
+"""
+
 _decode = msgspec.json.Decoder(StoredFile).decode
 
 
@@ -61,17 +71,17 @@ class Files:
             )
         self.check_disk(more_bytes)
 
-    def check_disk(self, more_bytes: int = 0, *, unfinished_bytes: int = 0) -> None:
+    def check_disk(self, more_bytes: int = 0, *, incoming_bytes: int = 0) -> None:
         """Refuse to write more when that would fill the disk.
 
         Args:
             more_bytes: What is to be written.
-            unfinished_bytes: What lies there without a row.
+            incoming_bytes: Uploads under way, which lie there without a row.
 
         Raises:
             StorageError: The disk or the allowance of all keys is full.
         """
-        taken = self._one("SELECT coalesce(sum(bytes), 0) FROM files") + unfinished_bytes
+        taken = self._one(_TAKEN) + incoming_bytes
         if taken + more_bytes > self._params.total_bytes_max:
             raise StorageError(
                 f"All files together would take more than {self._params.total_bytes_max // MIB} "

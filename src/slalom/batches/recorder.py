@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from slalom.batches.desk import Desk, Stored
+from slalom.batches.desk import Desk
 from slalom.batches.objects import Result, StorageError
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Recorder:
                     committed()
             if not self._waiting:
                 self._idle.set()
-            await self._desk.ask(_check_disk)
+            await self._desk.ask(lambda stored: stored.files.check_disk())
         except StorageError as problem:
             if not self.blocked:
                 _log.warning("batches wait, with %d results kept: %s", len(self._waiting), problem)
@@ -89,10 +89,3 @@ class Recorder:
             self.blocked = ""
             _log.info("batches go on")
             self._on_room()
-
-
-def _check_disk(stored: Stored) -> None:
-    unfinished_bytes = sum(
-        batch.output_bytes + batch.error_bytes for batch in stored.ledger.unfinished()
-    )
-    stored.files.check_disk(unfinished_bytes=unfinished_bytes)

@@ -192,12 +192,11 @@ class _Writing:
         """
         if not data:
             return
+        incoming_bytes = self._desk.incoming_bytes
         self._counted_bytes += len(data)
         self._desk.incoming_bytes += len(data)
-        # What was written is gone from the free space already, but not yet among the files.
-        incoming_bytes = self._desk.incoming_bytes
         await self._desk.ask(
-            lambda stored: stored.files.check_disk(len(data), unfinished_bytes=incoming_bytes)
+            lambda stored: stored.files.check_disk(len(data), incoming_bytes=incoming_bytes)
         )
         await asyncio.to_thread(_write_all, self._descriptor, data)
 

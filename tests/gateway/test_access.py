@@ -54,7 +54,7 @@ async def test_keys_open_the_api_and_give_their_task() -> None:
 
 async def test_admin_routes_need_an_admin_key() -> None:
     async with house(params=params(USER, ADMIN)) as world:
-        for path in ("/admin/snapshot", "/admin/requests", "/admin/requests/x"):
+        for path in ("/admin/snapshot", "/admin/status", "/admin/requests", "/admin/requests/x"):
             assert (await world.get(path))[0] == 401
             assert (await world.get(path, bearer("user-secret")))[0] == 403
         status, document, _ = await world.get("/admin/snapshot", bearer("admin-secret"))

@@ -32,12 +32,15 @@ _CONTINUE_CHAT: dict[str, tuple[tuple[str, bool], ...] | None] = {
 _VLLM_SLEEP_LEVELS = (1, 2)
 
 
-def launcher_for(model: ModelSection, *, tokens_max: int) -> tuple[Launcher, Capabilities]:
+def launcher_for(
+    model: ModelSection, *, tokens_max: int, gpu: int | None = None
+) -> tuple[Launcher, Capabilities]:
     """The launcher of a model, and its engine's capabilities as far as known before it runs.
 
     Args:
         model: As configured.
         tokens_max: Answer limit where a request names none, tokens.
+        gpu: Index of the NVIDIA GPU that its device is; None for main memory.
 
     Raises:
         ConfigError: An option cannot be used, or a secret is not where it should be.
@@ -45,14 +48,14 @@ def launcher_for(model: ModelSection, *, tokens_max: int) -> tuple[Launcher, Cap
     """
     engine = model.engine
     if isinstance(engine, LlamaCppEngine):
-        return _llama_cpp(model.id, engine, tokens_max)
+        return _llama_cpp(model.id, engine, tokens_max, gpu)
     if isinstance(engine, CommandEngine):
-        return _command(model, engine)
+        return _command(model, engine, gpu)
     return _remote(model.id, engine)
 
 
 def _llama_cpp(
-    model_id: str, engine: LlamaCppEngine, tokens_max: int
+    model_id: str, engine: LlamaCppEngine, tokens_max: int, gpu: int | None
 ) -> tuple[Launcher, Capabilities]:
     local = resolve(engine.source)
     template = engine.chat_template
@@ -76,6 +79,7 @@ def _llama_cpp(
         prompt_cache_bytes=engine.prompt_cache,
         warm_up=engine.warm_up,
         memory_limit_bytes=engine.memory_limit,
+        gpu=gpu,
         load_timeout_s=engine.ready_timeout_seconds,
         extra=engine.extra,
     )
@@ -83,7 +87,9 @@ def _llama_cpp(
     return launcher, capabilities_of(options, local.metadata)
 
 
-def _command(model: ModelSection, engine: CommandEngine) -> tuple[Launcher, Capabilities]:
+def _command(
+    model: ModelSection, engine: CommandEngine, gpu: int | None
+) -> tuple[Launcher, Capabilities]:
     capabilities = Capabilities(
         embeddings=engine.embeddings,
         sleep_levels=_VLLM_SLEEP_LEVELS if engine.sleep == "vllm" else (),
@@ -100,6 +106,7 @@ def _command(model: ModelSection, engine: CommandEngine) -> tuple[Launcher, Capa
         ready_timeout_s=engine.ready_timeout_seconds,
         stop_cmd=engine.stop_cmd,
         bytes_expected=0 if model.memory == AUTO else int(model.memory),
+        gpu=gpu,
         capabilities=capabilities,
     )
     return CommandLauncher(options, model_name=model.id), capabilities

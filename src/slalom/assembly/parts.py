@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from slalom.assembly.batches import desk_for, runner_for
 from slalom.assembly.launchers import launcher_for
+from slalom.assembly.ledgers import ledger_watch
 from slalom.assembly.model_costs import ModelCosts
 from slalom.assembly.recorder import Recorder
 from slalom.assembly.step_costs import CostStore
@@ -27,6 +28,7 @@ from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel, TaskRule
 from slalom.journal.codec import header_for
 from slalom.journal.files import JournalParams, JournalWriter
 from slalom.runtime.driver import Runtime, RuntimeParams
+from slalom.runtime.ledger_watch import LedgerWatch
 from slalom.units import KIB, MIB, ms_to_ns, seconds_to_ns
 
 
@@ -42,6 +44,8 @@ class Parts:
     costs: CostStore | None = None
     #: Remembers what models cost; None where nothing is to be remembered.
     recorder: Recorder | None = None
+    #: Holds the ledgers against the devices.
+    ledgers: LedgerWatch | None = None
     #: Works on batches; None where there are to be none.
     batches: Runner | None = None
 
@@ -58,9 +62,12 @@ def assemble(config: Config) -> Parts:
     server = config.server
     check_exposure(server.host, has_keys=bool(config.keys), insecure=server.insecure)
     launchers, capabilities = {}, {}
+    gpus = {device.id: device.gpu for device in config.devices}
     for model in config.models:
         tokens_max = model.max_tokens_default or server.default_max_tokens
-        launchers[model.id], capabilities[model.id] = launcher_for(model, tokens_max=tokens_max)
+        launchers[model.id], capabilities[model.id] = launcher_for(
+            model, tokens_max=tokens_max, gpu=gpus[model.device]
+        )
     chosen = policies(config.scheduler)
     model_costs = ModelCosts(config)
     specs = model_costs.tell(model_specs(config))
@@ -89,7 +96,9 @@ def assemble(config: Config) -> Parts:
     if desk is not None:
         spare = config.batches.spare_places
         batches = runner_for(desk, gateway, specs, device_specs(config), spare)
-    return Parts(config, scheduler, runtime, gateway, costs, recorder, batches)
+    ledgers = ledger_watch(config, scheduler, runtime, specs)
+    gateway.show_ledgers(ledgers)
+    return Parts(config, scheduler, runtime, gateway, costs, recorder, ledgers, batches)
 
 
 def _journal(config: Config, scheduler: Scheduler) -> JournalWriter | None:

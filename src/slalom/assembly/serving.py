@@ -5,6 +5,7 @@ drains; a second one ends at once. Called by `slalom serve`, the demo and the be
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -67,7 +68,7 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
     )
     ending = asyncio.Event()
     signals = _Signals(ending)
-    keeping = asyncio.ensure_future(_keep_learned(parts))
+    keeping = asyncio.gather(_keep_learned(parts), _watch_ledgers(parts))
     try:
         await server.start()
         parts.runtime.start()
@@ -87,6 +88,8 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
             await parts.batches.close()
         await parts.runtime.close()
         keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
         save_learned(parts)
         if parts.recorder is not None:
             await parts.recorder.close()
@@ -115,6 +118,11 @@ async def _keep_learned(parts: Parts) -> None:
             await asyncio.to_thread(parts.costs.save, parts.scheduler.snapshot().learned)
         if parts.recorder is not None:
             parts.recorder.flush()
+
+
+async def _watch_ledgers(parts: Parts) -> None:
+    if parts.ledgers is not None:
+        await parts.ledgers.run()
 
 
 async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:

@@ -15,6 +15,7 @@ from slalom.config.sections import DeviceSection, TaskSection
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec
+from slalom.engines.gpu_memory import gpu_memory
 from slalom.errors import ConfigError
 from slalom.policies.registry import POLICIES, build
 from slalom.units import ms_to_ns, seconds_to_ns
@@ -78,10 +79,18 @@ def device_specs(config: Config, *, available: int | None = None) -> tuple[Devic
 def _budget(device: DeviceSection, available: int | None) -> int:
     if device.budget != AUTO:
         return int(device.budget)
+    if device.gpu is not None:
+        memory = gpu_memory(device.gpu)
+        if memory is None:
+            raise ConfigError(
+                f"devices: the budget of {device.id!r} is auto, but nvidia-smi tells nothing of "
+                f"GPU {device.gpu}; write its size, such as 20GiB"
+            )
+        return int(memory.free * device.auto_share)
     if device.id != HOST:
         raise ConfigError(
-            f"devices: the budget of {device.id!r} cannot be auto: only {HOST!r} is measured; "
-            "write its size, such as 20GiB"
+            f"devices: the budget of {device.id!r} cannot be auto: only {HOST!r} and devices with "
+            "a gpu are measured; write its size, such as 20GiB"
         )
     return int((available_bytes() if available is None else available) * device.auto_share)
 

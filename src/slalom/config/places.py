@@ -105,9 +105,14 @@ def state_dir(environ: Mapping[str, str] | None = None) -> Path:
     return Path(state) / "slalom"
 
 
-def available_bytes() -> int:
-    """Memory that new processes may take now: the machine's, or less if a cgroup limits us."""
-    free = int(psutil.virtual_memory().available)
+def available_bytes(mapped_bytes: int = 0) -> int:
+    """Memory that new processes may take now: the machine's, or less if a cgroup limits us.
+
+    Args:
+        mapped_bytes: Of files that our own processes have mapped and need: the kernel counts them
+            as available, because it could drop them.
+    """
+    free = int(psutil.virtual_memory().available) - mapped_bytes
     limit = _cgroup_room()
     return free if limit is None else max(0, min(free, limit))
 

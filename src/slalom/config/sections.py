@@ -139,10 +139,17 @@ class DeviceSection(Section):
     budget: AutoSize = Field(
         AUTO,
         description="Bytes that models may take together; auto is a share of the memory that is "
-        "available at start (host only).",
+        "available at start (host, and devices that name their gpu).",
     )
     auto_share: float = Field(
         0.8, gt=0, le=1, description="Share of the available memory that auto takes."
+    )
+    gpu: int | None = Field(
+        None,
+        ge=0,
+        le=1023,
+        description="Index of the NVIDIA GPU that it is, as nvidia-smi counts; its memory is then "
+        "measured. null for none.",
     )
     window: AutoCount = Field(
         0,

@@ -59,6 +59,8 @@ class CommandOptions:
     stop_cmd: str | Sequence[str] | None = None
     #: Memory it will hold when loaded, for the progress shown; 0 is not known.
     bytes_expected: int = 0
+    #: Index of the NVIDIA GPU whose memory its replicas are measured in; None for main memory.
+    gpu: int | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
     sleep_paths: SleepPaths = field(default_factory=SleepPaths)
 
@@ -153,7 +155,9 @@ class CommandLauncher:
         guard = [sys.executable, "-m", "slalom.engines.guarded_exec", str(os.getpid())]
         cwd = None if self.options.cwd is None else str(self.options.cwd)
         try:
-            return await EngineProcess.start([*guard, *argv], env=env, cwd=cwd)
+            return await EngineProcess.start(
+                [*guard, *argv], env=env, cwd=cwd, gpu=self.options.gpu
+            )
         except OSError as problem:
             raise EngineError(
                 f"{replica_id}: cannot start {argv[0]!r}: {problem.strerror}",

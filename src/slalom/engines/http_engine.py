@@ -107,8 +107,8 @@ class HttpEngine:
         return parse_gauges(body.decode("utf-8", "replace")) if status == 200 else None
 
     async def memory_bytes(self) -> int:
-        """Resident memory of the process tree; 0 where somebody else runs it."""
-        return 0 if self.process is None else await self.process.memory_bytes()
+        """Memory of the process tree on its device; 0 where somebody else runs it."""
+        return 0 if self.process is None else await self.process.device_bytes()
 
     async def memory_use(self) -> MemoryUse | None:
         """What that memory is made of; None where somebody else runs it."""

@@ -75,6 +75,8 @@ class LlamaCppOptions:
     warm_up: bool = False
     #: Hard limit of the process's private memory; mapped weights do not count. None is no limit.
     memory_limit_bytes: int | None = None
+    #: Index of the NVIDIA GPU whose memory its replicas are measured in; None for main memory.
+    gpu: int | None = None
     #: Longest load, seconds.
     load_timeout_s: float = 600.0
     #: Further attributes of xllamacpp's CommonParams, for experts.
@@ -138,6 +140,7 @@ class LlamaCppLauncher:
                 self._argv(),
                 env={**_ENVIRONMENT, "SLALOM_ENGINE_KEY": key},
                 on_line=lambda line: _take_address(line, address),
+                gpu=self.options.gpu,
             )
         except OSError as problem:
             raise EngineError(
@@ -167,7 +170,7 @@ class LlamaCppLauncher:
 
     def _argv(self) -> list[str]:
         options = asdict(self.options)
-        del options["model"], options["load_timeout_s"]
+        del options["model"], options["load_timeout_s"], options["gpu"]
         options["alias"] = self.model_name
         return [
             sys.executable,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from slalom.engines.gpu_memory import gpu_bytes_of
 from slalom.engines.memory_use import MemoryUse, memory_use
 
 #: What is kept of a process's output: lines, characters of a line, bytes of an unended line.
@@ -50,6 +51,8 @@ class EngineProcess:
         ]
         self._ended = asyncio.ensure_future(self._wait_ended())
         self._stopping: asyncio.Future[None] | None = None
+        #: Index of the NVIDIA GPU whose memory `device_bytes` is; None for main memory.
+        self.gpu: int | None = None
         #: True once `stop` was called: its end is then no surprise.
         self.stop_requested = False
 
@@ -64,6 +67,7 @@ class EngineProcess:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         on_line: Callable[[str], None] | None = None,
+        gpu: int | None = None,
     ) -> "EngineProcess":
         """Start a program, never through a shell, with a pipe as its standard input.
 
@@ -76,6 +80,7 @@ class EngineProcess:
             env: Variables on top of ours.
             cwd: Working directory; ours where not given.
             on_line: Given each line of standard output instead of keeping it.
+            gpu: Index of the NVIDIA GPU it runs on; None for main memory.
 
         Raises:
             OSError: The program cannot be started.
@@ -103,7 +108,9 @@ class EngineProcess:
             os.close(input_read)
             os.close(out.write_fd)
             os.close(err.write_fd)
-        return cls(process, input_write, [(out, on_line), (err, None)])
+        made = cls(process, input_write, [(out, on_line), (err, None)])
+        made.gpu = gpu
+        return made
 
     @property
     def pid(self) -> int:
@@ -129,13 +136,18 @@ class EngineProcess:
             return 0
         return await asyncio.to_thread(_tree_rss_bytes, self.pid)
 
+    async def device_bytes(self) -> int:
+        """What it and its descendants hold on their device; 0 where nothing tells."""
+        gpu = self.gpu
+        if gpu is None or self.returncode is not None:
+            return await self.memory_bytes()
+        return await asyncio.to_thread(lambda: gpu_bytes_of(gpu, set(_pids(self.pid))) or 0)
+
     async def memory_use(self) -> MemoryUse | None:
         """What that memory is made of; None where the kernel does not tell, or it has ended."""
         if self.returncode is not None:
             return None
-        return await asyncio.to_thread(
-            lambda: memory_use([self.pid, *(one.pid for one in _descendants(self.pid))])
-        )
+        return await asyncio.to_thread(lambda: memory_use(_pids(self.pid)))
 
     async def stop(self, grace_s: float) -> None:
         """End the whole group: SIGTERM, after `grace_s` SIGKILL. Idempotent, never raises."""
@@ -238,6 +250,10 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+
+
+def _pids(pid: int) -> list[int]:
+    return [pid, *(one.pid for one in _descendants(pid))]
 
 
 def _tree_rss_bytes(pid: int) -> int:

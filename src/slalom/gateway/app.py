@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from slalom.gateway.cold_routes import ColdRoutes
 from slalom.gateway.inference import Inference
+from slalom.gateway.ledger_metrics import Ledgers
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.protocols.frame import WireProtocol
 from slalom.gateway.protocols.registry import Protocols
@@ -64,6 +65,10 @@ class Gateway:
     def records(self) -> Records:
         """The last ended requests."""
         return self._shared.records
+
+    def show_ledgers(self, ledgers: Ledgers) -> None:
+        """Show these readings in `/metrics` and `/admin/status`."""
+        self._shared.ledgers = ledgers
 
     def start_draining(self) -> None:
         """Refuse new inference requests from now on; those inside go on."""

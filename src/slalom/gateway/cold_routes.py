@@ -17,6 +17,7 @@ from starlette.routing import Route
 from slalom.core.snapshot import ModelSnapshot
 from slalom.errors import RequestError, SlalomError
 from slalom.gateway.error_table import Failure, failure_of, failure_of_error
+from slalom.gateway.ledger_metrics import status_document
 from slalom.gateway.params import ServedModel
 from slalom.gateway.protocols.frame import WireProtocol
 from slalom.gateway.replies import error_body, error_headers
@@ -50,6 +51,7 @@ class ColdRoutes:
             Route("/ready", self.ready),
             Route("/metrics", self._for_callers(self.metrics)),
             Route("/admin/snapshot", self._for_admins(self.snapshot)),
+            Route("/admin/status", self._for_admins(self.status)),
             Route("/admin/requests", self._for_admins(self.requests)),
             Route("/admin/requests/{request_id:path}", self._for_admins(self.request)),
         ]
@@ -100,6 +102,10 @@ class ColdRoutes:
     async def snapshot(self, request: Request) -> Response:
         """The scheduler's state in full."""
         return _json(self._shared.runtime.snapshot())
+
+    async def status(self, request: Request) -> Response:
+        """The ledgers held against the devices, and what is wrong with them."""
+        return _json(status_document(self._shared.ledgers, self._shared.runtime.now_ns()))
 
     async def requests(self, request: Request) -> Response:
         """The last ended requests."""

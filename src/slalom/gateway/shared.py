@@ -12,6 +12,7 @@ from slalom.errors import ConfigError, OverloadedError
 from slalom.gateway.auth import Keys
 from slalom.gateway.catalogue import Catalogue
 from slalom.gateway.declared import HEADERS
+from slalom.gateway.ledger_metrics import LedgerCollector, Ledgers
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.records import Records
 from slalom.gateway.runtime_port import RuntimePort
@@ -49,6 +50,9 @@ class Shared:
         #: Bytes of their bodies.
         self.bytes_inside = 0
         self.telemetry = Telemetry(runtime.snapshot, lambda: len(self.inside))
+        #: The ledgers held against the devices; None where nothing watches them.
+        self.ledgers: Ledgers | None = None
+        self.telemetry.registry.register(LedgerCollector(lambda: self.ledgers))
         self.documents = Documents(params.supersede)
         self.watched_headers = frozenset(
             name.encode("latin-1")

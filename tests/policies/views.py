@@ -38,6 +38,7 @@ class Runs:
     heard_ns: int = AT_NS
     client_first_ns: int = -1
     leaving: bool = False
+    cached_tokens: int = -1
     pauses: int = 0
 
 
@@ -48,6 +49,7 @@ class Ready:
     id: str = "a#0"
     places: int = 100
     attempts: Sequence[Runs] = ()
+    ready_ns: int = 0
 
     @property
     def free_places(self) -> int:

@@ -77,6 +77,7 @@ class Attempt:
 
     __slots__ = (
         "aborting",
+        "cached_tokens",
         "first_ns",
         "heard_ns",
         "number",
@@ -93,6 +94,7 @@ class Attempt:
         self.replica = replica
         self.aborting = False
         self.output_tokens = 0
+        self.cached_tokens = -1
         self.resumed_tokens = record.produced_tokens
         self.started_ns = now_ns
         self.first_ns = -1

@@ -75,6 +75,8 @@ class AttemptFinished:
     output_tokens: int
     #: Prompt tokens as the engine counted them; -1 where it does not say.
     prompt_tokens: int = -1
+    #: Those among them that it had read before, where it says so; -1 where it does not.
+    cached_tokens: int = -1
 
 
 @dataclass(frozen=True, slots=True)

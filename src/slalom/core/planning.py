@@ -88,6 +88,11 @@ class ActiveView(Protocol):
         ...
 
     @property
+    def cached_tokens(self) -> int:
+        """Tokens of its prompt that its engine says it had read before; -1 where it does not."""
+        ...
+
+    @property
     def heard_ns(self) -> int:
         """When that was known."""
         ...
@@ -119,6 +124,11 @@ class RunningView(Protocol):
     @property
     def free_places(self) -> int:
         """Attempts it could take now."""
+        ...
+
+    @property
+    def ready_ns(self) -> int:
+        """Since when it has been ready; what it had read before that is gone."""
         ...
 
     def active(self) -> Collection[ActiveView]:

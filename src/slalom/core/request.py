@@ -74,6 +74,12 @@ class Request:
     supersedes: str = ""
     #: Whether its answer can be broken off and continued behind the tokens produced so far.
     resumable: bool = False
+    #: Name of the conversation or document that its prompt continues, opaque; empty for none.
+    prefix: str = ""
+    #: Tokens at its beginning that an earlier prompt had too: the latest one of its own name, or
+    #: of `prefix_from` where that says whose beginning it is.
+    prefix_tokens: int = 0
+    prefix_from: str = ""
 
     def __post_init__(self) -> None:
         """Reject impossible sizes at the door, so that no policy needs to.
@@ -81,7 +87,8 @@ class Request:
         Raises:
             RequestError: A size is negative.
         """
-        if self.prompt_tokens < 0 or self.max_tokens < 0 or self.predicted_tokens < 0:
+        least = min(self.prompt_tokens, self.max_tokens, self.predicted_tokens, self.prefix_tokens)
+        if least < 0:
             raise RequestError(
                 f"request {self.id}: token counts must not be negative "
                 f"(prompt {self.prompt_tokens}, max {self.max_tokens})",
@@ -148,11 +155,19 @@ class StepCost:
             ns += self.prompt_pair_ns * prompt_pairs
         return ns
 
-    def reading_ns(self, prompt_tokens: float, sequences: float = 0.0) -> float:
-        """What reading a whole prompt beside so many sequences adds to the steps, ns."""
-        paid = prompt_tokens - max(self.free_tokens - sequences, 0.0)
-        pairs_ns = self.prompt_pair_ns * prompt_tokens * prompt_tokens * 0.5
-        return (self.prompt_ns * paid if paid > 0.0 else 0.0) + pairs_ns
+    def reading_ns(
+        self, prompt_tokens: float, sequences: float = 0.0, cached_tokens: float = 0.0
+    ) -> float:
+        """What reading a whole prompt beside so many sequences adds to the steps, ns.
+
+        Args:
+            prompt_tokens: Of the prompt.
+            sequences: That run beside.
+            cached_tokens: At its beginning that the engine has read before.
+        """
+        paid = prompt_tokens - cached_tokens - max(self.free_tokens - sequences, 0.0)
+        pairs = (prompt_tokens * prompt_tokens - cached_tokens * cached_tokens) * 0.5
+        return (self.prompt_ns * paid if paid > 0.0 else 0.0) + self.prompt_pair_ns * pairs
 
     def scaled(self, factor: float) -> "StepCost":
         """The same shape, so many times as long."""

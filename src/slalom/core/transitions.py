@@ -171,6 +171,7 @@ def on_attempt_finished(step: Step, event: AttemptFinished) -> None:
     if attempt is None:
         return
     attempt.output_tokens = event.output_tokens
+    attempt.cached_tokens = event.cached_tokens
     record = _release(step, attempt, finished=True)
     if record is not None:
         end(step.state, record, Outcome.DONE, step.actions, attempt=attempt)

@@ -205,6 +205,8 @@ def _arrival(item: LoadItem, resumable: AbstractSet[str]) -> Arrival:
         predicted_tokens=item.predicted_tokens,
         supersedes=item.supersedes,
         resumable=item.model in resumable,
+        prefix=item.session,
+        prefix_tokens=item.shared_tokens,
     )
     return Arrival(
         request=request,

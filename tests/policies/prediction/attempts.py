@@ -25,6 +25,7 @@ class Try:
     first_ns: int = -1
     resumed_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = -1
     heard_ns: int = 0
     client_first_ns: int = -1
     leaving: bool = False

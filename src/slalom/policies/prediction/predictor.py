@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from slalom.core.planning import Learned, Moment, Observation, PlanView
 from slalom.core.request import ModelSpec, Request, StepCost
+from slalom.policies.prediction.heads import Heads
 from slalom.policies.prediction.lengths import Lengths
 from slalom.policies.prediction.margins import MARGIN_START, Margin
-from slalom.policies.prediction.replica_path import SPAN_NS
-from slalom.policies.prediction.step_cost import Lived, StepTimes
+from slalom.policies.prediction.replica_path import SPAN_NS, Lived
+from slalom.policies.prediction.step_cost import StepTimes
 from slalom.units import SECOND
 
 #: Step times that need a larger margin than the first are not to be planned with; those that need
@@ -96,6 +97,10 @@ class Predictor:
             self._end(own, one)
 
     # -- what is expected -----------------------------------------------------------------
+
+    def heads(self, model_id: str) -> Heads:
+        """What the replicas of a model have read before."""
+        return self._models[model_id].steps.heads
 
     def cost(self, model_id: str, beside: int = 0) -> StepCost:
         """What a step of a replica of this model takes.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from slalom.core.planning import ActiveView
 from slalom.core.request import Request, StepCost
+from slalom.policies.prediction.heads import NOTHING, Known
 from slalom.units import MS
 
 #: What one step lets us hear of comes within this.
@@ -22,7 +23,7 @@ _WEIGHT_MIN = 0.05
 #: Steps below which a span's edges blur it.
 _STEPS_SURE = 5.0
 #: Weight of a first token; its wait for the step before is only known on average.
-_FIRST_WEIGHT = 0.5
+FIRST_WEIGHT = 0.5
 #: A span that begins or ends while a prompt is half read weighs less: nobody says which half.
 _BLURRED = 0.05
 
@@ -60,6 +61,7 @@ class Run:
         "expected_tokens",
         "is_blurred",
         "is_decoding",
+        "known",
         "mark",
         "mark_ns",
         "mark_prompts",
@@ -79,6 +81,8 @@ class Run:
         self.resumed_tokens = attempt.resumed_tokens
         self.prompt_tokens = self.request.prompt_tokens + self.resumed_tokens
         self.started_ns = attempt.started_ns
+        #: What its replica should have had of its prompt.
+        self.known = NOTHING
         self.is_decoding = False
         self.told_tokens = 0
         self.mark = mark
@@ -93,6 +97,15 @@ class Run:
         #: Tokens it was thought to write when it started; 0 where nobody said.
         self.expected_tokens = 0.0
 
+    @property
+    def sureness(self) -> float:
+        """1 where it is certain how much of its prompt was to be read, down to 0."""
+        known = self.known
+        if not known.tokens:
+            return 1.0
+        unsure = 4.0 * known.share * (1.0 - known.share)
+        return max(1.0 - unsure * known.tokens / self.prompt_tokens, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -103,6 +116,30 @@ class Reading:
     at_ns: int
     #: The whole answer is there.
     is_end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """An attempt that ended with the whole answer."""
+
+    run: Run
+    took_ns: int
+
+    @property
+    def pace_ratio(self) -> float:
+        """Time it took over what the fit says, as it was all along; 0 where that is nothing."""
+        return self.took_ns / self.run.expected_ns if self.run.expected_ns > 0.0 else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """The same, had its length been as expected."""
+        run = self.run
+        written = run.told_tokens - 1
+        writing_ns = run.expected_ns - run.expected_first_ns
+        if run.expected_tokens and written > 0:
+            writing_ns *= max(run.expected_tokens - 1.0, 0.0) / written
+        expected_ns = run.expected_first_ns + writing_ns
+        return self.took_ns / expected_ns if expected_ns > 0.0 else 0.0
 
 
 @dataclass(slots=True)
@@ -173,11 +210,13 @@ class ReplicaPath:
         now_ns: int,
         *,
         expected_tokens: float = 0.0,
+        known: Known = NOTHING,
     ) -> list[Reading]:
         """An attempt was dispatched, and is thought to write so many tokens."""
         settled = self._advance(beside, cost, now_ns)
         run = Run(attempt, self._sums, reads_alone=not self._readers)
         run.expected_tokens = expected_tokens
+        run.known = known
         self._runs[attempt.request.id, attempt.number] = run
         run.mark_prompts = self._prompts
         self._readers[run] = None
@@ -250,8 +289,11 @@ class ReplicaPath:
         del self._readers[run]
         free = max(self._free_tokens - self._sequences, 0.0)
         paid, pairs = self._prompts
-        prompt = run.prompt_tokens
-        self._prompts = (paid + max(prompt - free, 0.0), pairs + prompt * prompt * 0.5)
+        prompt, cached = run.prompt_tokens, run.known.expected
+        self._prompts = (
+            paid + max(prompt - cached - free, 0.0),
+            pairs + (prompt * prompt - cached * cached) * 0.5,
+        )
         run.is_decoding = True
         self._sequences += 1
         self._context += prompt + run.told_tokens
@@ -260,7 +302,7 @@ class ReplicaPath:
         tokens = run.told_tokens - run.mark_tokens
         is_first = not run.is_decoding
         if is_first:
-            weight = _FIRST_WEIGHT if run.reads_alone else 0.0
+            weight = FIRST_WEIGHT * run.sureness if run.reads_alone else 0.0
         else:
             fresh = (now_ns - max(self._read_ns, run.mark_ns)) / SPAN_NS
             weight = min(max(fresh, _WEIGHT_MIN), 1.0) * min(tokens / _STEPS_SURE, 1.0)

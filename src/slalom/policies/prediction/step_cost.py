@@ -8,7 +8,7 @@ slow-down shows in what runs now, and holds for what does not. Called by `predic
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, inf, log
 from operator import mul
 
@@ -25,8 +25,17 @@ from slalom.policies.prediction.cost_terms import (
     terms_of,
     typical_terms,
 )
+from slalom.policies.prediction.heads import Heads
 from slalom.policies.prediction.least_squares import Sums, join, product, solve
-from slalom.policies.prediction.replica_path import SPAN_NS, Reading, ReplicaPath, Run, Span
+from slalom.policies.prediction.replica_path import (
+    FIRST_WEIGHT,
+    SPAN_NS,
+    Lived,
+    Reading,
+    ReplicaPath,
+    Run,
+    Span,
+)
 from slalom.units import MS
 
 #: What a span is about.
@@ -60,6 +69,9 @@ _KNOWN_WEIGHT = 2.0
 _AFTER_CHANGE = 0.25
 #: Memory of the noise of a kind, and of the error that is shown.
 _SPREAD_MEMORY, _SHOWN = 10.0, 10.0
+#: What was read before shows in the time to a first token if reading it takes so many steps; a
+#: share that far from a half is taken for all or nothing.
+_SHOWS_STEPS, _SHOWS_CLEARLY = 2.0, 0.2
 #: Observed and expected times are compared within this factor.
 _FACTOR_MAX = 8.0
 
@@ -73,30 +85,6 @@ class _Kind:
     rule: float = 0.0
     #: How far spans stray from that.
     spread: float = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Lived:
-    """An attempt that ended with the whole answer."""
-
-    run: Run
-    took_ns: int
-
-    @property
-    def pace_ratio(self) -> float:
-        """Time it took over what the fit says, as it was all along; 0 where that is nothing."""
-        return self.took_ns / self.run.expected_ns if self.run.expected_ns > 0.0 else 0.0
-
-    @property
-    def ratio(self) -> float:
-        """The same, had its length been as expected."""
-        run = self.run
-        written = run.told_tokens - 1
-        writing_ns = run.expected_ns - run.expected_first_ns
-        if run.expected_tokens and written > 0:
-            writing_ns *= max(run.expected_tokens - 1.0, 0.0) / written
-        expected_ns = run.expected_first_ns + writing_ns
-        return self.took_ns / expected_ns if expected_ns > 0.0 else 0.0
 
 
 class StepTimes:
@@ -127,6 +115,8 @@ class StepTimes:
         self._terms = terms
         self._kinds: dict[tuple[int, int], _Kind] = {}
         self._paths: dict[str, ReplicaPath] = {}
+        #: What its replicas have read before.
+        self.heads = Heads()
         #: How far the latest spans of known kinds strayed if they were odd, else 0; weights.
         self._latest: deque[tuple[float, float]] = deque()
         self._latest_weight = 0.0
@@ -152,22 +142,32 @@ class StepTimes:
     # -- what happens ---------------------------------------------------------------------
 
     def start(
-        self, attempt: ActiveView, beside: int, now_ns: int, *, expected_tokens: float = 0.0
+        self,
+        attempt: ActiveView,
+        beside: int,
+        now_ns: int,
+        *,
+        expected_tokens: float = 0.0,
     ) -> list[Lived]:
         """An attempt was dispatched; what ended before is settled now."""
         path = self._path(attempt.replica_id)
         others = self._beside(path, beside)
+        known = self.heads.begin(attempt)
         return self._read(
-            path.start(attempt, others, self.cost, now_ns, expected_tokens=expected_tokens)
+            path.start(
+                attempt, others, self.cost, now_ns, expected_tokens=expected_tokens, known=known
+            )
         )
 
     def told(self, attempt: ActiveView, beside: int, now_ns: int) -> list[Lived]:
         """An attempt has produced tokens."""
+        self.heads.told(attempt)
         path = self._path(attempt.replica_id)
         return self._read(path.told(attempt, self._beside(path, beside), self.cost, now_ns))
 
     def over(self, attempt: ActiveView, beside: int, now_ns: int, *, finished: bool) -> list[Lived]:
         """An attempt has given its place back."""
+        self.heads.over(attempt, finished=finished)
         path = self._path(attempt.replica_id)
         others = self._beside(path, beside)
         return self._read(path.over(attempt, others, self.cost, now_ns, finished=finished))
@@ -191,8 +191,11 @@ class StepTimes:
         for reading in readings:
             run = reading.run
             if reading.span is not None:
-                run.expected_ns += self._learn(reading.span)
-                if reading.span.is_first:
+                span = reading.span
+                if span.is_first and run.known.tokens and run.reads_alone:
+                    span = self._found(run, span)
+                run.expected_ns += self._learn(span)
+                if span.is_first:
                     run.expected_first_ns = run.expected_ns
                 self._settle(reading.at_ns)
             if reading.is_end and run.started_ns >= self._sure_ns:
@@ -212,17 +215,37 @@ class StepTimes:
             self._sure_ns = now_ns
             self._changes_settled = self.changes
 
+    def _found(self, run: Run, span: Span) -> Span:
+        """The span of a first token, with what was really read if that shows in its time."""
+        known, prompt = run.known, run.prompt_tokens
+        whole_ns = self.cost.reading_ns(prompt, span.sequences)
+        least_ns = self.cost.reading_ns(prompt, span.sequences, known.tokens)
+        step_ns = self.cost.of(span.sequences + 1.0, span.context_tokens, 0.0)
+        if whole_ns - least_ns < _SHOWS_STEPS * step_ns:
+            return span
+        expected_ns = self.cost.reading_ns(prompt, span.sequences, known.expected)
+        read_ns = span.took_ns - self._first_ns(span) + expected_ns
+        share = min(max((whole_ns - read_ns) / (whole_ns - least_ns), 0.0), 1.0)
+        self.heads.guessed(known, share)
+        if abs(share - 0.5) < _SHOWS_CLEARLY:
+            return replace(span, weight=0.0)
+        there = known.tokens if share > 0.5 else 0.0
+        more = known.expected - there
+        pairs = (known.expected * known.expected - there * there) * 0.5
+        return replace(
+            span,
+            prompt_tokens=max(span.prompt_tokens + more, 0.0),
+            prompt_pairs=max(span.prompt_pairs + pairs, 0.0),
+            weight=FIRST_WEIGHT,
+        )
+
     # -- the fit --------------------------------------------------------------------------
 
     def _learn(self, span: Span) -> float:
         """Take a span in; what it should have taken."""
-        row = self._row(span)
-        known_ns = 0.0
+        row, known_ns = self._row(span), 0.0
         if span.is_first:
-            # First tokens tell of prompts and waits; what a step takes is seen better later.
-            known_ns = _dot(row[:4], self._terms) + row[BESIDE] * self._terms[BESIDE]
-            waited = min(span.thought_steps, 1.0) * known_ns
-            row = (0.0, 0.0, 0.0, 0.0, row[4], row[5], 0.0, 1.0, waited)
+            row, known_ns = self._first_row(row, span)
         expected_ns = max(known_ns + _dot(row, self._terms), STEP_MIN_NS)
         if span.weight <= 0.0:
             return expected_ns
@@ -242,6 +265,17 @@ class StepTimes:
         kind.sums.add(normed, (took_ns - known_ns) / scale, share * span.weight, _MEMORY)
         self._is_stale = True
         return expected_ns
+
+    def _first_row(self, row: tuple[float, ...], span: Span) -> tuple[tuple[float, ...], float]:
+        """First tokens tell of prompts and waits; what a step takes is seen better later."""
+        known_ns = _dot(row[:4], self._terms) + row[BESIDE] * self._terms[BESIDE]
+        waited = min(span.thought_steps, 1.0) * known_ns
+        return (0.0, 0.0, 0.0, 0.0, row[4], row[5], 0.0, 1.0, waited), known_ns
+
+    def _first_ns(self, span: Span) -> float:
+        """What a first token should have taken."""
+        row, known_ns = self._first_row(self._row(span), span)
+        return known_ns + _dot(row, self._terms)
 
     def _row(self, span: Span) -> tuple[float, ...]:
         steps = span.steps

@@ -109,6 +109,7 @@ class Draft:
             if job.is_late or job.demoted:
                 late.append(job)
             elif (at := promised.get(job.request.id)) in kept:
+                job.settle(self._pace, at)
                 kept[at].append(job)
             else:
                 fresh.append(job)
@@ -145,8 +146,7 @@ class Draft:
         if not job.demoted:
             self.given_up.append(job)
         begun = job.client_first_ns >= 0
-        patience_ns = self._manners.late_patience_ns
-        if not begun and (self._manners.late == "refuse" or self._waited_ns(job) > patience_ns):
+        if not begun and self._is_out_of_patience(job):
             retry_ns = self._retry_ns()
             detail = self._why(job)
             self._refusals.append(Refuse(job.request.id, retry_after_ns=retry_ns, detail=detail))
@@ -154,6 +154,13 @@ class Draft:
         if not job.demoted:
             self._demotions.append(job.request.id)
         return False
+
+    def _is_out_of_patience(self, job: Job) -> bool:
+        manners = self._manners
+        if manners.late == "refuse":
+            return True
+        # Whoever is refused does not ask what would have followed: such a one is served late.
+        return not job.goes_on and self._waited_ns(job) > manners.late_patience_ns
 
     def _waited_ns(self, job: Job) -> int:
         """Time since it was due."""
@@ -194,13 +201,27 @@ class Draft:
             if any(_harder(job, one) for one in failed):
                 self._left_out += 1
                 continue
-            sites = sorted(self._sites, key=lambda site: (-len(site.running), site.replica_id))
+            sites = self._nearest_first(job)
             if any(site.insert(job) for site in sites):
                 continue
             if any(site.displace(job) for site in sites):
                 continue
             failed.append(job)
             self._left_out += 1
+
+    def _nearest_first(self, job: Job) -> Sequence[Site]:
+        """Where most of its prompt should be, then where most runs."""
+        if len(self._sites) == 1:
+            return self._sites
+        cached = job.cached
+        return sorted(
+            self._sites,
+            key=lambda site: (
+                -cached.get(site.replica_id, 0.0),
+                -len(site.running),
+                site.replica_id,
+            ),
+        )
 
     def _serve_late(self, late: Sequence[Job]) -> None:
         """Best effort: only where nobody who can be on time waits, and a few at a time."""
@@ -264,7 +285,7 @@ def _harder(job: Job, failed: Job) -> bool:
     """Whether a job that is no easier than one that failed."""
     return (
         job.left >= failed.left
-        and job.prompt >= failed.prompt
+        and job.reading_ns >= failed.reading_ns
         and job.first_due_ns <= failed.first_due_ns
         and job.end_due_ns <= failed.end_due_ns
         and job.tpot_ns <= failed.tpot_ns

@@ -111,6 +111,7 @@ class Site:
 
     def insert(self, job: Job) -> bool:
         """Let a job in, if nobody loses by it what it could not lose itself by waiting."""
+        job.settle(self._pace, self.replica_id)
         is_sharp = job.odds > _SHARP and self._factor < _UNDISTURBED
         if is_sharp or not self._rules.weigh_chances:
             return self._arrange(_in_line([*self.running, *self.held, job]))
@@ -142,6 +143,7 @@ class Site:
 
     def displace(self, job: Job) -> list[Job]:
         """Let a job in where costlier ones are; those that gave way. Empty: it is not let in."""
+        job.settle(self._pace, self.replica_id)
         rules = self._rules
         least = job.cost_ns / job.weight
         bar = least * rules.displace_factor
@@ -164,12 +166,14 @@ class Site:
 
     def try_anyway(self, job: Job) -> None:
         """Forecast a job beside all that was let in, whatever becomes of them."""
+        job.settle(self._pace, self.replica_id)
         jobs = _in_line([*self.running, *self.held, job])
         self._at_once(jobs)
         self._judge(jobs)
 
     def squeeze(self, job: Job) -> bool:
         """Let a job in that is late anyway, if nobody notices."""
+        job.settle(self._pace, self.replica_id)
         jobs = _in_line([*self.running, job])
         if self.held or len(jobs) > self.places or self._at_once(jobs):
             return False

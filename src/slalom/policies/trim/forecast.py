@@ -102,7 +102,7 @@ def one_by_one(
             following += 1
             held_tokens = job.context + job.produced
             again = job.attempt is not None
-            at_ns += pace.reading_ns(int(held_tokens), len(ends)) if again else job.reading_ns
+            at_ns += pace.again_ns(int(held_tokens), len(ends)) if again else job.reading_ns
             if job.client_first_ns < 0:
                 _begin(job, at_ns, pace, len(ends) + 1, late)
             context += held_tokens

@@ -4,12 +4,16 @@ Owns `Job` and the arithmetic of deadlines. A job is made from a waiting request
 forecasts write into it when it would begin and end. Called by `planner` and `track`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from slalom.core.planning import ActiveView, WaitingView
 from slalom.core.request import Request
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.trust import chance
 
 NEVER = float("inf")
+_NOWHERE: Mapping[str, float] = MappingProxyType({})
 
 
 class Job:
@@ -17,6 +21,7 @@ class Job:
 
     __slots__ = (
         "attempt",
+        "cached",
         "chance",
         "client_first_ns",
         "context",
@@ -27,6 +32,7 @@ class Job:
         "end_ns",
         "first_due_ns",
         "first_ns",
+        "goes_on",
         "is_late",
         "latest_ns",
         "left",
@@ -47,12 +53,16 @@ class Job:
         #: The attempt that runs; None for one that waits.
         self.attempt: ActiveView | None = None
         self.demoted = False
+        #: Whether more requests are likely to follow its answer.
+        self.goes_on = False
         self.pauses = 0
         self.weight = 1.0
         #: Tokens to read before it writes; 0 once they are read.
         self.prompt = request.prompt_tokens + produced
         #: What that takes from everybody; and when it must begin at the latest.
         self.reading_ns = 0.0
+        #: Tokens of it that each replica should have, where any does.
+        self.cached: Mapping[str, float] = _NOWHERE
         self.latest_ns = NEVER
         #: Tokens of its prompt, held as long as it runs, beside those that it has written.
         self.context = float(request.prompt_tokens)
@@ -85,13 +95,30 @@ class Job:
         job.pauses = attempt.pauses
         return job
 
-    def measure(self, pace: Pace) -> None:
-        """Find out what its prompt takes, and when it must begin at the latest."""
-        self.reading_ns = pace.reading_ns(self.prompt, 1)
+    def measure(self, pace: Pace, replica_id: str = "") -> None:
+        """Find out what its prompt takes, and when it must begin at the latest.
+
+        Args:
+            pace: Step times.
+            replica_id: Where; without one, where most of its prompt should be.
+        """
+        cached = self.cached
+        if not cached:
+            there = 0.0
+        elif replica_id:
+            there = cached.get(replica_id, 0.0)
+        else:
+            there = max(cached.values())
+        self.reading_ns = pace.reading_ns(self.prompt, 1, there)
         first_ns, end_ns = pace.alone_ns(self.reading_ns, self.prompt, self.left)
         self.latest_ns = min(self.first_due_ns - first_ns, self.end_due_ns - end_ns)
         if self.client_first_ns < 0 and end_ns - first_ns > self.tpot_ns:
             self.latest_ns = -1.0
+
+    def settle(self, pace: Pace, replica_id: str) -> None:
+        """Measure it as it would be on a replica, if that matters."""
+        if self.cached:
+            self.measure(pace, replica_id)
 
     def set_left(self, produced: float, left: float) -> None:
         """So many tokens are written, so many are still to come: when are they due?"""

@@ -14,11 +14,13 @@ class Pace:
         sequences_max: The most that run on one replica.
     """
 
-    __slots__ = ("context_ns", "cost", "steps_ns")
+    __slots__ = ("context_ns", "cost", "kept_share", "steps_ns")
 
     def __init__(self, cost: StepCost, sequences_max: int) -> None:
         self.cost = cost
         self.context_ns = cost.context_ns
+        #: Share of what a paused job has read that need not be read again.
+        self.kept_share = 0.0
         #: Step of n sequences without their context, ns; none run in no time at all.
         self.steps_ns = [cost.of(n, 0.0, 0.0) for n in range(sequences_max + 2)]
 
@@ -26,9 +28,13 @@ class Pace:
         """Time of one step, ns."""
         return self.steps_ns[sequences] + self.context_ns * context_tokens
 
-    def reading_ns(self, prompt_tokens: int, sequences: int) -> float:
-        """What reading a prompt takes from everybody, ns."""
-        return self.cost.reading_ns(prompt_tokens, sequences)
+    def reading_ns(self, prompt_tokens: int, sequences: int, cached_tokens: float) -> float:
+        """What reading a prompt takes from everybody, ns; some of it is there."""
+        return self.cost.reading_ns(prompt_tokens, sequences, cached_tokens)
+
+    def again_ns(self, tokens: int, sequences: int) -> float:
+        """What a job takes from everybody that goes on after a pause, ns."""
+        return self.cost.reading_ns(tokens, sequences, tokens * self.kept_share)
 
     def alone_ns(self, reading_ns: float, prompt: int, tokens: float) -> tuple[float, float]:
         """Until the first token, and until the last, of a request that has the engine alone.

@@ -4,7 +4,7 @@ Owns what one scheduler's planner knows: the token clock of each replica, what h
 about waiting requests, and who was let in and has to wait for others. Called by the core.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from slalom.policies.trim.floors import Floors
 from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.presence import Presence
+from slalom.policies.trim.sequels import Sequels
 from slalom.policies.trim.track import Track
 from slalom.policies.trim.trust import odds
 from slalom.units import MS, SECOND
@@ -88,6 +89,7 @@ class Trimmer:
         self._refusing = replace(self._manners, late="refuse")
         self._floors = Floors(options.floor)
         self._presence = Presence((model.id for model in models), options.hold_ms * MS)
+        self._sequels = Sequels()
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
         #: model -> request -> job, of those that waited in the last plan.
@@ -116,6 +118,7 @@ class Trimmer:
         if attempt is None:
             if model.spec.id not in self._alone:
                 self._presence.arrived(seen.request, model, now_ns)
+            self._sequels.asked(seen.request)
             return
         pace = self._pace(model.spec)
         track = self._tracks.get(attempt.replica_id)
@@ -125,7 +128,8 @@ class Trimmer:
             job = Job.running(attempt, 1.0)
             left, job.odds = self._outlook(model, seen.request, attempt.resumed_tokens)
             job.set_left(attempt.resumed_tokens, left)
-            job.measure(pace)
+            job.cached = self._cached(model, seen.request, attempt.resumed_tokens)
+            job.measure(pace, attempt.replica_id)
             job.weight = self._floors.weight(seen.request.task)
             track.start(attempt, job, pace, now_ns)
             self._promised[model.spec.id].pop(seen.request.id, None)
@@ -136,6 +140,7 @@ class Trimmer:
         else:
             track.over(attempt, pace, now_ns)
             if seen.finished:
+                self._sequels.answered(seen.request)
                 self._floors.ended(seen.request.task, good=_was_good(attempt, now_ns))
 
     def _pace(self, spec: ModelSpec) -> Pace:
@@ -151,6 +156,7 @@ class Trimmer:
         """What to do now."""
         name = model.spec.id
         pace = self._pace(model.spec)
+        pace.kept_share = self._predictor.heads(name).share
         sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
         self._presence.is_there(name)
         draft = Draft(self._manners_for(name), pace, sites, max(model.room, 0), now_ns)
@@ -212,6 +218,7 @@ class Trimmer:
         job = Job(request, 0, 1.0, -1)
         left, job.odds = self._outlook(model, request, 0)
         job.set_left(0, left)
+        job.cached = self._cached(model, request, 0)
         job.measure(pace)
         job.cost_ns = job.reading_ns + left * unit_of(pace, 1)
         waiting = {one.request.id: one for one in self._waiting(model, pace)}
@@ -242,15 +249,33 @@ class Trimmer:
                 left, steepness = self._outlook(model, view.request, view.produced_tokens)
                 job = Job.waiting(view, left)
                 job.odds = steepness
+                job.cached = self._cached(model, view.request, view.produced_tokens)
+                job.measure(pace)
+            elif view.request.prefix or view.produced_tokens:
+                job.cached = self._cached(model, view.request, view.produced_tokens)
                 job.measure(pace)
             job.weight = self._floors.weight(view.request.task)
             job.demoted = view.demoted
+            job.goes_on = self._sequels.expected(view.request)
             found[name] = job
             late += job.demoted
             if late >= _LATE_MAX:
                 break
         self._jobs[model.spec.id] = found
         return list(found.values())
+
+    def _cached(self, model: PlanView, request: Request, produced: int) -> Mapping[str, float]:
+        """Tokens of its prompt that replicas should have; none where none has any."""
+        if not (request.prefix_tokens or produced):
+            return {}
+        heads = self._predictor.heads(model.spec.id)
+        found = {}
+        for replica in model.ready():
+            heads.renew(replica.id, replica.ready_ns)
+            expected = heads.known(request, produced, replica.id).expected
+            if expected > 0.0:
+                found[replica.id] = expected
+        return found
 
     def _outlook(self, model: PlanView, request: Request, produced: int) -> tuple[float, float]:
         """Tokens that are to come, and how steep chances are that depend on them."""

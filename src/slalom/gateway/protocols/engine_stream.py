@@ -112,6 +112,8 @@ class Answer(msgspec.Struct):
     model: str | None = None
     choices: list[Choice] = []
     usage: Usage | None = None
+    #: Embeddings.
+    data: list[dict[str, Any]] | None = None
     #: An engine that failed in its stream says so here.
     error: Any = None
     #: llama.cpp's own clock and counts.

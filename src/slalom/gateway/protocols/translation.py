@@ -84,7 +84,7 @@ class Translated:
             EngineError: It cannot be read.
         """
         answer = read_answer(body)
-        if not answer.choices:
+        if not answer.choices and answer.data is None:
             raise EngineError("The engine's answer has nothing in it.", code="engine_error")
         return self._teller.whole(answer)
 

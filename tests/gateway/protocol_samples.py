@@ -1,0 +1,140 @@
+"""For each protocol a request of each kind, and how its official client reads the answers.
+
+A new row of `registry.PROTOCOLS` needs rows here: test_protocol_frame tells. A reader takes the
+bytes of a streamed or a whole answer, checks every document against the official SDK's models,
+and says what the client understood.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+from anthropic.types import ErrorResponse, Message, RawMessageStreamEvent
+
+from tests.gateway.engine_corpus import Meaning
+
+MESSAGES = [{"role": "user", "content": "one two three"}]
+
+
+class BrokenOffError(Exception):
+    """The answer ended with an error that the client understands."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One inference route of a protocol that answers with a text."""
+
+    #: A small valid body, without `stream`.
+    body: dict[str, Any]
+    #: What asks for a stream.
+    streams: dict[str, Any]
+    #: Reads a streamed answer; `BrokenOffError` for one that ends with an error.
+    read_stream: Callable[[bytes], Meaning]
+    read_whole: Callable[[bytes], Meaning]
+    #: Whether the protocol can tell tools and reasoning; what it cannot tell is not compared.
+    tools: bool = True
+    thoughts: bool = True
+
+
+def sse(data: bytes) -> Iterator[tuple[str, Any]]:
+    """Event name and document of each event; comments are skipped."""
+    for block in data.decode().split("\n\n"):
+        name, documents = "", []
+        for line in block.split("\n"):
+            field, _, value = line.partition(": ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                documents.append(value)
+        if documents:
+            yield name, json.loads("\n".join(documents))
+
+
+_EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(RawMessageStreamEvent)
+_ERROR: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ErrorResponse)
+_FINISH = {"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls"}
+
+
+def anthropic_stream(data: bytes) -> Meaning:
+    """As the SDK adds up the events of a message."""
+    blocks: list[dict[str, Any]] = []
+    open_block, finish, usage, over = -1, None, None, False
+    for name, document in sse(data):
+        assert name == document["type"]
+        assert not over
+        if name == "error":
+            _ERROR.validate_python(document)
+            raise BrokenOffError(document["error"]["message"])
+        if name == "ping":
+            continue
+        event = _EVENT.validate_python(document)
+        match event.type:
+            case "content_block_start":
+                assert open_block < 0
+                assert event.index == len(blocks)
+                open_block = event.index
+                blocks.append({**event.content_block.model_dump(), "json": ""})
+            case "content_block_delta":
+                assert event.index == open_block
+                _add(blocks[event.index], event.delta)
+            case "content_block_stop":
+                assert event.index == open_block
+                open_block = -1
+            case "message_delta":
+                finish, usage = event.delta.stop_reason, event.usage
+            case "message_stop":
+                over = True
+    assert over
+    assert open_block < 0
+    assert usage is not None
+    return _meaning(blocks, finish, usage)
+
+
+def _add(block: dict[str, Any], delta: Any) -> None:
+    match delta.type:
+        case "text_delta":
+            block["text"] += delta.text
+        case "thinking_delta":
+            block["thinking"] += delta.thinking
+        case "input_json_delta":
+            block["json"] += delta.partial_json
+
+
+def anthropic_whole(data: bytes) -> Meaning:
+    """As the SDK reads a message."""
+    message = Message.model_validate_json(data)
+    blocks = [block.model_dump() for block in message.content]
+    for block in blocks:
+        block["json"] = json.dumps(block.get("input"))
+    return _meaning(blocks, message.stop_reason, message.usage)
+
+
+def _meaning(blocks: list[dict[str, Any]], finish: str | None, usage: Any) -> Meaning:
+    return Meaning(
+        text="".join(block["text"] for block in blocks if block["type"] == "text"),
+        thought="".join(block["thinking"] for block in blocks if block["type"] == "thinking"),
+        tools=tuple(
+            (block["id"], block["name"], block["json"])
+            for block in blocks
+            if block["type"] == "tool_use"
+        ),
+        finish=_FINISH[str(finish)],
+        prompt_tokens=usage.input_tokens + usage.cache_read_input_tokens,
+        output_tokens=usage.output_tokens,
+    )
+
+
+#: By inference path. Routes without text (embeddings) have no row.
+SAMPLES: dict[str, Sample] = {
+    "/v1/messages": Sample(
+        {"model": "a", "max_tokens": 9, "messages": MESSAGES},
+        {"stream": True},
+        anthropic_stream,
+        anthropic_whole,
+    ),
+}
+
+#: Paths that are told in no other words than OpenAI's, or have no text.
+PLAIN = frozenset(("/v1/chat/completions", "/v1/completions", "/v1/embeddings"))

@@ -75,10 +75,23 @@ class Keeper(Protocol):
         """
         ...
 
-    def least_worth_first(
-        self, sleepers: Sequence[ReplicaView], now_ns: int
+    def drop(
+        self,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        newcomer: ReplicaView | None,
+        now_ns: int,
     ) -> Sequence[ReplicaView]:
-        """Sleepers in the order in which they are to give up their host memory."""
+        """Sleepers that end so that host memory has room; none if the newcomer is to end instead.
+
+        Asked only where `weighs_sleepers`.
+
+        Args:
+            sleepers: Those that may go.
+            shortfall_bytes: Bytes of host memory to free, > 0.
+            newcomer: The victim that would sleep there; None where a model needs the memory.
+            now_ns: Now.
+        """
         ...
 
 
@@ -115,13 +128,15 @@ class Plain:
         victims = self._policy.victims(candidates, need.shortfall_bytes, now_ns)
         return Selection(victims) if victims else NOBODY
 
-    def least_worth_first(
+    def drop(
         self,
         sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        newcomer: ReplicaView | None,
         now_ns: int,
     ) -> Sequence[ReplicaView]:
-        """The least recently used first."""
-        return sorted(sleepers, key=lambda one: (one.last_used_ns, one.id))
+        """All of them: recency decides elsewhere, and this is never asked."""
+        return sleepers
 
 
 def first_that_suffice(

@@ -5,8 +5,6 @@ that fails. Never chooses who must leave: `residency` does. Called by transition
 `residency`.
 """
 
-from collections.abc import Sequence
-
 from slalom.core.actions import SleepReplica, UnloadCause, UnloadReplica
 from slalom.core.books import close_for_work, move
 from slalom.core.ending import touch
@@ -76,55 +74,54 @@ def _fall_asleep(step: Step, replica: Replica) -> None:
 
 
 def _make_host_room(step: Step, host: Device, newcomer: Replica) -> bool:
-    """Whether host memory for a newcomer is coming free, be it by dropping sleepers.
-
-    Where the keeper weighs them, those that are worth less than the newcomer only.
-    """
+    """Whether host memory for a newcomer is coming free, be it by dropping sleepers."""
     shortfall = newcomer.model.spec.host_bytes - host.free_bytes - host.leaving_bytes()
-    guests = _droppable(step, host, urgent=False, beside=newcomer)
-    if newcomer in guests:
-        guests = guests[: guests.index(newcomer)]
+    if shortfall <= 0:
+        return True
+    guests = _to_drop(step, host, shortfall, urgent=False, newcomer=newcomer)
     if shortfall > sum(guest.host_bytes for guest in guests):
         return False
-    _drop(step, guests, shortfall)
+    for guest in guests:
+        unload(step, guest, UnloadCause.DROPPED)
     return True
 
 
 def drop_guests(step: Step, host: Device, shortfall_bytes: int, *, urgent: bool) -> int:
-    """End sleepers in host memory, least recently used first; the bytes that come free by it.
+    """End sleepers in host memory; the bytes that come free by it.
 
     Those whose model is waited for are spared, unless the need is urgent.
     """
-    return _drop(step, _droppable(step, host, urgent=urgent), shortfall_bytes)
-
-
-def _drop(step: Step, guests: Sequence[Replica], shortfall_bytes: int) -> int:
-    freed = 0
+    guests = _to_drop(step, host, shortfall_bytes, urgent=urgent)
+    freed = sum(guest.host_bytes for guest in guests)
     for guest in guests:
-        if freed >= shortfall_bytes:
-            break
-        freed += guest.host_bytes
         unload(step, guest, UnloadCause.DROPPED)
     return freed
 
 
-def _droppable(
-    step: Step, host: Device, *, urgent: bool, beside: Replica | None = None
+def _to_drop(
+    step: Step,
+    host: Device,
+    shortfall_bytes: int,
+    *,
+    urgent: bool,
+    newcomer: Replica | None = None,
 ) -> list[Replica]:
-    """Sleepers that may be dropped, in that order; a newcomer among them if it is weighed."""
+    """Sleepers that end for so many bytes: as the keeper says, or the least recently used."""
     found = [
         guest
         for guest in host.guests.values()
         if guest.state is ReplicaState.ASLEEP and (urgent or not guest.model.waiting_count)
     ]
-    if not step.keeper.weighs_sleepers:
-        found.sort(key=lambda one: (bool(one.model.waiting_count), one.last_used_ns, one.id))
-        return found
-    if beside is not None:
-        found.append(beside)
-    by_id = {guest.id: guest for guest in found}
-    ordered = step.keeper.least_worth_first(found, step.state.now_ns)
-    return [by_id[one.id] for one in ordered if one.id in by_id]
+    if step.keeper.weighs_sleepers:
+        by_id = {guest.id: guest for guest in found}
+        chosen = step.keeper.drop(found, shortfall_bytes, newcomer, step.state.now_ns)
+        return [by_id[one.id] for one in chosen]
+    found.sort(key=lambda guest: (bool(guest.model.waiting_count), guest.last_used_ns, guest.id))
+    freed, count = 0, 0
+    while freed < shortfall_bytes and count < len(found):
+        freed += found[count].host_bytes
+        count += 1
+    return found[:count]
 
 
 def on_replica_asleep(step: Step, event: ReplicaAsleep) -> None:

@@ -13,7 +13,7 @@ from slalom.core.keeping import NOBODY, Keeper, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
 from slalom.core.request import DeviceSpec, ModelSpec
-from slalom.policies.residency.ranking import cheapest
+from slalom.policies.residency.ranking import cheapest, host_bytes
 from slalom.policies.residency.usage import Traffic
 from slalom.units import MS, SECOND, seconds_to_ns
 
@@ -124,18 +124,26 @@ class PenaltyKeeper:
         ranked = sorted(scores.values(), key=lambda one: (one.score, one.replica_id))
         return Selection(victims, tuple(ranked))
 
-    def least_worth_first(
-        self, sleepers: Sequence[ReplicaView], now_ns: int
+    def drop(
+        self,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        newcomer: ReplicaView | None,
+        now_ns: int,
     ) -> Sequence[ReplicaView]:
-        """By what a load would take longer than a wake, the chance that it is wanted, its bytes."""
+        """The cheapest set, unless it is worth more than the newcomer's own sleep."""
+        costs = {one.id: self._worth_of_sleep(one, now_ns) for one in sleepers}
+        dropped = cheapest(sleepers, costs, shortfall_bytes, host_bytes)
+        cost = sum(costs[one.id] for one in dropped)
+        if newcomer is not None and cost > self._worth_of_sleep(newcomer, now_ns):
+            return ()
+        return dropped
 
-        def worth(one: ReplicaView) -> float:
-            saved_ns = max(_known(one.load_ns) - one.wake_ns, 0)
-            expected = self._forecast.of(one.model_id).chance_within(self._horizon_ns, now_ns)
-            host_bytes = max(one.host_bytes or one.spec.host_bytes, 1)
-            return saved_ns * (expected + one.waiting_count) / host_bytes
-
-        return sorted(sleepers, key=lambda one: (worth(one), one.last_used_ns, one.id))
+    def _worth_of_sleep(self, one: ReplicaView, now_ns: int) -> float:
+        """What a load would take longer than a wake, times the chance that it will be wanted."""
+        saved_ns = max(_known(one.load_ns) - one.wake_ns, 0)
+        expected = self._forecast.of(one.model_id).chance_within(self._horizon_ns, now_ns)
+        return saved_ns * (expected + one.waiting_count)
 
     def _away_ns(self, need: Need) -> float:
         """How long the newcomer takes to come up and do its work."""
@@ -163,7 +171,8 @@ class PenaltyKeeper:
         waiting = max(need.waiting_count, 1)
         demand = self._forecast.of(need.spec.id)
         waited_ns = now_ns - need.since_ns
-        lost = waiting * (1.0 + 0.5 * waited_ns / self._delay_ns)
+        in_time = waited_ns + _known(need.takes_ns) < demand.slack_ns
+        lost = waiting * (float(in_time) + 0.5 * waited_ns / self._delay_ns)
         if lost >= penalty:
             return 0
         more_per_ns = waiting / self._delay_ns + demand.expected_within(SECOND, now_ns) / SECOND

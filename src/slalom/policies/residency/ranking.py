@@ -4,41 +4,60 @@ Owns the two ways to pick a set that frees enough: along a ranking, and the chea
 Called by the residency policies.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from slalom.core.policy import ReplicaView
+
+#: Bytes that a candidate frees.
+Size = Callable[[ReplicaView], int]
 
 #: Up to so many candidates the cheapest set is found exactly; above it, nearly.
 _EXACT_MAX = 12
 
 
-def take(ranked: Iterable[ReplicaView], shortfall_bytes: int) -> list[ReplicaView]:
+def device_bytes(one: ReplicaView) -> int:
+    """Of its device."""
+    return one.freed_bytes
+
+
+def host_bytes(one: ReplicaView) -> int:
+    """Of host memory."""
+    return one.host_bytes
+
+
+def take(
+    ranked: Iterable[ReplicaView], shortfall_bytes: int, size: Size = device_bytes
+) -> list[ReplicaView]:
     """The shortest prefix that frees enough, without those it can spare; empty if none does.
 
     Args:
         ranked: Candidates, the first to go first.
         shortfall_bytes: Bytes to free.
+        size: What each frees.
     """
     chosen: list[ReplicaView] = []
     freed = 0
     for one in ranked:
-        if one.freed_bytes == 0:
+        if size(one) == 0:
             continue
         chosen.append(one)
-        freed += one.freed_bytes
+        freed += size(one)
         if freed >= shortfall_bytes:
             break
     else:
         return []
     for one in reversed(chosen[:-1]):
-        if freed - one.freed_bytes >= shortfall_bytes:
+        if freed - size(one) >= shortfall_bytes:
             chosen.remove(one)
-            freed -= one.freed_bytes
+            freed -= size(one)
     return chosen
 
 
 def cheapest(
-    candidates: Sequence[ReplicaView], costs: Mapping[str, float], shortfall_bytes: int
+    candidates: Sequence[ReplicaView],
+    costs: Mapping[str, float],
+    shortfall_bytes: int,
+    size: Size = device_bytes,
 ) -> list[ReplicaView]:
     """The set of least cost that frees enough; empty if all together do not.
 
@@ -49,27 +68,35 @@ def cheapest(
         candidates: Those that may go.
         costs: What the loss of each costs, not negative, by replica id.
         shortfall_bytes: Bytes to free, > 0.
+        size: What each frees.
     """
-    useful = [one for one in candidates if one.freed_bytes > 0]
-    if sum(one.freed_bytes for one in useful) < shortfall_bytes:
+    useful = [one for one in candidates if size(one) > 0]
+    if sum(size(one) for one in useful) < shortfall_bytes:
         return []
-    useful.sort(key=lambda one: (costs[one.id] / one.freed_bytes, one.id))
-    by_byte = take(_dearest_spared_first(useful, costs, shortfall_bytes), shortfall_bytes)
+    useful.sort(key=lambda one: (costs[one.id] / size(one), one.id))
+    by_byte = take(
+        _dearest_spared_first(useful, costs, shortfall_bytes, size), shortfall_bytes, size
+    )
     if len(useful) > _EXACT_MAX:
-        by_cost = take(sorted(useful, key=lambda one: (costs[one.id], one.id)), shortfall_bytes)
+        by_cost = take(
+            sorted(useful, key=lambda one: (costs[one.id], one.id)), shortfall_bytes, size
+        )
         return min(by_byte, by_cost, key=lambda chosen: sum(costs[one.id] for one in chosen))
-    return _exactly(useful, costs, shortfall_bytes, by_byte)
+    return _exactly(useful, costs, shortfall_bytes, by_byte, size)
 
 
 def _dearest_spared_first(
-    ranked: Sequence[ReplicaView], costs: Mapping[str, float], shortfall_bytes: int
+    ranked: Sequence[ReplicaView],
+    costs: Mapping[str, float],
+    shortfall_bytes: int,
+    size: Size,
 ) -> list[ReplicaView]:
     """The prefix that suffices, the cheapest of it first, so that `take` spares the dearest."""
     prefix: list[ReplicaView] = []
     freed = 0
     for one in ranked:
         prefix.append(one)
-        freed += one.freed_bytes
+        freed += size(one)
         if freed >= shortfall_bytes:
             break
     return sorted(prefix, key=lambda one: (costs[one.id], one.id))
@@ -80,12 +107,13 @@ def _exactly(
     costs: Mapping[str, float],
     shortfall_bytes: int,
     known: list[ReplicaView],
+    size: Size,
 ) -> list[ReplicaView]:
     """Branch and bound over all sets, beginning with one that is known to do."""
     best, least = known, sum(costs[one.id] for one in known)
     rest = [0] * (len(useful) + 1)
     for index in range(len(useful) - 1, -1, -1):
-        rest[index] = rest[index + 1] + useful[index].freed_bytes
+        rest[index] = rest[index + 1] + size(useful[index])
     #: (index of the next candidate, chosen so far, still to free, cost so far)
     stack: list[tuple[int, tuple[ReplicaView, ...], int, float]] = [(0, (), shortfall_bytes, 0.0)]
     while stack:
@@ -99,5 +127,5 @@ def _exactly(
             continue
         one = useful[index]
         stack.append((index + 1, chosen, missing, cost))
-        stack.append((index + 1, (*chosen, one), missing - one.freed_bytes, cost + costs[one.id]))
+        stack.append((index + 1, (*chosen, one), missing - size(one), cost + costs[one.id]))
     return best

@@ -11,7 +11,7 @@ from slalom.core.actions import Candidate
 from slalom.core.keeping import NOBODY, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
-from slalom.policies.residency.ranking import take
+from slalom.policies.residency.ranking import host_bytes, take
 from slalom.policies.residency.simple import tier
 
 #: Parts of a score, by name; the score is their sum.
@@ -65,12 +65,17 @@ class ScoringKeeper:
         self._scorer.went([scored[one.id] for one in victims])
         return Selection(victims, tuple(scored[one.id] for one in ranked))
 
-    def least_worth_first(
-        self, sleepers: Sequence[ReplicaView], now_ns: int
+    def drop(
+        self,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        newcomer: ReplicaView | None,
+        now_ns: int,
     ) -> Sequence[ReplicaView]:
         """By the same scores."""
         scored = self._scored(sleepers, now_ns)
-        return sorted(sleepers, key=lambda one: (scored[one.id].score, one.id))
+        ranked = sorted(sleepers, key=lambda one: (scored[one.id].score, one.id))
+        return take(ranked, shortfall_bytes, host_bytes)
 
     def _scored(self, replicas: Sequence[ReplicaView], now_ns: int) -> dict[str, Candidate]:
         parts = self._scorer.score(replicas, now_ns)

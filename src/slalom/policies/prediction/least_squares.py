@@ -5,6 +5,7 @@ of step times.
 """
 
 from collections.abc import Sequence
+from operator import add
 
 #: Times that coefficients are held or let go at most, and the gain below which they are not.
 _ROUNDS_MAX = 20
@@ -70,10 +71,15 @@ def join(parts: Sequence[Sums], weight_max: float) -> Sums:
     """The sum of several sums, none of which counts more than `weight_max`."""
     joined = Sums(parts[0].terms)
     for part in parts:
-        share = min(1.0, weight_max / part.weight) if part.weight > 0.0 else 0.0
+        if part.weight <= 0.0:
+            continue
+        share = min(1.0, weight_max / part.weight)
         joined.weight += part.weight * share
-        joined.matrix = [a + share * b for a, b in zip(joined.matrix, part.matrix, strict=True)]
-        joined.vector = [a + share * b for a, b in zip(joined.vector, part.vector, strict=True)]
+        matrix, vector = part.matrix, part.vector
+        if share < 1.0:
+            matrix, vector = [share * b for b in matrix], [share * b for b in vector]
+        joined.matrix = list(map(add, joined.matrix, matrix))
+        joined.vector = list(map(add, joined.vector, vector))
     return joined
 
 
@@ -141,12 +147,17 @@ def _dot(left: Sequence[float], right: Sequence[float]) -> float:
 
 def product(sums: Sums, left: Sequence[float], right: Sequence[float]) -> float:
     """`left` x matrix x `right`."""
-    total, at = 0.0, 0
-    for i in range(sums.terms):
-        for j in range(i, sums.terms):
-            value = sums.matrix[at]
-            at += 1
-            total += value * left[i] * right[j]
-            if i != j:
-                total += value * left[j] * right[i]
+    total, at, terms = 0.0, 0, sums.terms
+    matrix = sums.matrix
+    used = [j for j in range(terms) if left[j] or right[j]]
+    for i in range(terms):
+        if left[i] or right[i]:
+            for j in used:
+                if j == i:
+                    total += matrix[at] * left[i] * right[i]
+                elif j > i:
+                    value = matrix[at + j - i]
+                    total += value * left[i] * right[j]
+                    total += value * left[j] * right[i]
+        at += terms - i
     return total

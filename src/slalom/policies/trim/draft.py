@@ -113,9 +113,11 @@ class Draft:
                 kept[at].append(job)
             else:
                 fresh.append(job)
+        for site in self._sites:
+            site.begin()
         late = [job for job in late if not self._give_up(job)]
         for site in self._sites:
-            fresh += site.begin(site.running, kept[site.replica_id])
+            fresh += site.keep(kept[site.replica_id])
         fresh.sort(key=_cheapest_first)
         self._let_in(fresh)
         self._serve_late(late)
@@ -256,6 +258,8 @@ class Draft:
     def _start(self, site: Site, free: int, starts: list[Start]) -> int:
         """Start what runs from now on, if it is its turn to be read; when to look again, or 0."""
         now_ns, ahead_ns = self._now_ns, self._manners.read_ahead_ns
+        if site.running and site.running[-1].attempt is None:
+            site.settle()
         read_ns = max(site.track.read_until_ns, float(now_ns))
         waits = now_ns + LOOK_NS if site.held else 0
         for job in site.held:

@@ -8,17 +8,18 @@ The trimming is Moore and Hodgson's rule (1968: the costliest of those up to the
 on a shared server; that a newcomer may displace a costlier job is ours.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from operator import attrgetter
 
-from slalom.policies.trim.forecast import Line, all_at_once, one_by_one
-from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.forecast import Entry, Line, all_at_once, entries, one_by_one
+from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
 from slalom.units import MS
 
-#: How much shorter prompts overtake: by so many times what they are shorter.
-_SHORT_FIRST = 3.0
 #: Waiting is weighed as if it lasted so long.
 LATER_NS = 100.0 * MS
 #: Chances that others may lose without being asked.
@@ -28,6 +29,14 @@ _HARMLESS = 0.05
 _SHARP, _UNDISTURBED = 50.0, 1.02
 #: A newcomer with a smaller chance than this is no gain.
 _CHANCE_MIN = 0.05
+
+
+_turn = attrgetter("turn")
+#: Places of newcomers among those that could as well wait.
+_BEHIND = 1 << 20
+#: A job that may wait: whether it runs, what it has to spare (negative, ns), its turn to be read,
+#: its place in line, and the job.
+_Loose = tuple[bool, float, float, int, Job]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,11 @@ class Site:
     """
 
     __slots__ = (
+        "_costly",
+        "_ends",
         "_factor",
+        "_holders",
+        "_loose",
         "_now_ns",
         "_pace",
         "_rules",
@@ -88,57 +101,91 @@ class Site:
         #: Jobs that run from now on, and those that were let in and wait, next one first.
         self.running: list[Job] = []
         self.held: list[Job] = []
-        #: Jobs that are late anyway, by id.
-        self._tolerated: set[str] = set()
-        #: Chances of all that was let in, summed up.
-        self._value = 0.0
+        #: What ran when the plan began, in the order of the ends.
+        self._ends: list[Entry] = []
+        #: Those for whose sake the held ones wait, and those that are late anyway.
+        self._holders: AbstractSet[Job] = frozenset()
+        self._tolerated: AbstractSet[Job] = frozenset()
+        #: Chances of all that was let in, summed up; None until somebody asks.
+        self._value: float | None = None
+        #: Who may wait, loosest first, by the sequences of a step; who may give way, costliest
+        #: first: of all that was let in, until that changes.
+        self._loose: dict[int, list[_Loose]] = {}
+        self._costly: list[tuple[bool, float, str, Job]] | None = None
         #: Forecasts made so far.
         self.walks = 0
 
     def __repr__(self) -> str:
         return f"Site({self.replica_id}, running={len(self.running)}, held={len(self.held)})"
 
-    def begin(self, active: Sequence[Job], promised: Sequence[Job]) -> list[Job]:
-        """Take over what runs and what was let in before; those of the latter that must go."""
-        self.running, self.held = list(active), []
+    def take(self, active: Sequence[Job]) -> None:
+        """Take over what runs."""
+        self._ends = entries(active)
+        self._decide(list(active))
+
+    def _decide(
+        self, running: list[Job], held: Sequence[Job] = (), value: float | None = None
+    ) -> None:
+        """These are let in; their times are as just forecast."""
+        self.running, self.held, self._value = running, list(held), value
+        self._loose.clear()
+        self._costly = None
+
+    def begin(self) -> None:
+        """Find out what is late whatever happens: it must not keep others out."""
         late = self._at_once(self.running)
-        # What is late whatever happens must not keep others out.
-        self._tolerated = {job.request.id for job in late}
-        self._value = self._judge()
-        if not promised or self._arrange(_in_line([*active, *promised])):
+        if late:
+            self._tolerated = frozenset(late)
+            self._ends = entries(self.running, self._tolerated)
+        if self._weighs():
+            self._value = self._judge()
+
+    def keep(self, promised: Sequence[Job]) -> list[Job]:
+        """Take over what was let in before; those that must go."""
+        if not promised:
+            return []
+        jobs = _in_line([*self.running, *promised])
+        late = self._at_once(jobs) if len(jobs) <= self.places else None
+        if self._arrange(jobs, promised, late):
             return []
         return [job for job in promised if not self.insert(job)]
 
     def insert(self, job: Job) -> bool:
         """Let a job in, if nobody loses by it what it could not lose itself by waiting."""
         job.settle(self._pace, self.replica_id)
+        jobs = self._with(job)
+        late = self._at_once(jobs) if len(jobs) <= self.places else None
         is_sharp = job.odds > _SHARP and self._factor < _UNDISTURBED
         if is_sharp or not self._rules.weigh_chances:
-            return self._arrange(_in_line([*self.running, *self.held, job]))
-        if self.held or len(self.running) >= self.places:
-            if self._worthwhile(job, _in_line([*self.running, *self.held, job])):
+            return self._arrange(jobs, [job], late)
+        if late is not None:
+            if self._worthwhile(job, jobs):
                 return True
-            return self._arrange(_in_line([*self.running, *self.held, job]))
-        jobs = _in_line([*self.running, job])
-        if self._worthwhile(job, jobs):
-            return True
-        return self._defer(jobs, self._at_once(jobs), 0)
+            self.walks += 1
+            if not self.held:
+                return self._defer(jobs, [job], late, 0)
+        return self._arrange(jobs, [job], late)
+
+    def _weighs(self) -> bool:
+        """Whether chances will be weighed, most likely."""
+        return self._rules.weigh_chances and self._factor >= _UNDISTURBED
+
+    def _worth(self) -> float:
+        """Chances of all that was let in."""
+        if self._value is None:
+            self._value = self.settle()
+        return self._value
 
     def _worthwhile(self, job: Job, jobs: list[Job]) -> bool:
-        """Start all of these at once, if that is worth more than to let the newcomer wait."""
-        if len(jobs) > self.places:
-            return False
-        self._at_once(jobs)
+        """Start all of these at once, as just forecast, if that is worth more than waiting."""
         now_ns = float(self._now_ns)
-        worth = self._judge(jobs)
-        chance = job.chance
-        later = job.judge(now_ns, self._factor, LATER_NS)
-        job.chance = chance
-        if (
-            chance < _CHANCE_MIN and len(jobs) > 1
-        ) or worth < self._value + later * job.weight - _HARMLESS:
+        if job.judge(now_ns, self._factor) < _CHANCE_MIN and len(jobs) > 1:
             return False
-        self.running, self.held, self._value = jobs, [], worth
+        later = job.judge(now_ns, self._factor, LATER_NS)
+        worth = self._judge(jobs)
+        if worth < self._worth() + later * job.weight - _HARMLESS:
+            return False
+        self._decide(jobs, value=worth)
         return True
 
     def displace(self, job: Job) -> list[Job]:
@@ -147,22 +194,35 @@ class Site:
         rules = self._rules
         least = job.cost_ns / job.weight
         bar = least * rules.displace_factor
-        costly = [
-            one
-            for one in (*self.running, *self.held)
-            if (one.is_late or one.cost_ns / one.weight > (bar if one.attempt else least))
-            and self._may_wait(one, rules.pauses_max)
-        ]
-        costly.sort(key=lambda one: (not one.is_late, -one.cost_ns / one.weight, one.request.id))
         rest = [*self.running, *self.held]
-        for count, victim in enumerate(costly[: rules.displace_max], 1):
+        gone: list[Job] = []
+        for _, less, _, victim in self._costliest_first(rest):
+            is_costly = victim.is_late or -less > (bar if victim.attempt else least)
+            if not is_costly:
+                continue
+            if len(gone) >= rules.displace_max:
+                break
             rest.remove(victim)
-            in_line = _in_line([*rest, job])
-            if len(rest) < self.places and not self._at_once(in_line):
-                self.running, self.held = in_line, []
-                self._value = self._judge()
-                return costly[:count]
+            gone.append(victim)
+            if len(rest) < self.places:
+                jobs = self._in_line_with(job, rest)
+                if not self._at_once(jobs, first_only=True):
+                    self._ends = [entry for entry in self._ends if entry[-1] not in gone]
+                    self._decide(jobs)
+                    if self._weighs():
+                        self._value = self._judge()
+                    return gone
         return []
+
+    def _costliest_first(self, jobs: Sequence[Job]) -> list[tuple[bool, float, str, Job]]:
+        """Who may give way: what is late anyway, then the costliest; with the cost, negative."""
+        if self._costly is None:
+            self._costly = sorted(
+                (not job.is_late, -job.cost_ns / job.weight, job.request.id, job)
+                for job in jobs
+                if self._may_wait(job, self._rules.pauses_max)
+            )
+        return self._costly
 
     def try_anyway(self, job: Job) -> None:
         """Forecast a job beside all that was let in, whatever becomes of them."""
@@ -174,58 +234,103 @@ class Site:
     def squeeze(self, job: Job) -> bool:
         """Let a job in that is late anyway, if nobody notices."""
         job.settle(self._pace, self.replica_id)
-        jobs = _in_line([*self.running, job])
-        if self.held or len(jobs) > self.places or self._at_once(jobs):
+        if self.held or len(self.running) >= self.places:
             return False
-        if self._judge(jobs) < self._value - _HARMLESS:
+        jobs = self._with(job)
+        if self._at_once(jobs, first_only=True):
             return False
-        self.running = jobs
+        if self._judge(jobs) < self._worth() - _HARMLESS:
+            return False
+        self._decide(jobs, value=self._value)
         return True
 
-    def _arrange(self, jobs: list[Job]) -> bool:
-        """Find a way to run these jobs on time; at once if possible."""
-        over = len(jobs) - self.places
-        late = self._at_once(jobs) if over <= 0 else []
-        if over <= 0 and not late:
-            self.running, self.held = jobs, []
-            self._value = self._judge()
-            return True
-        return self._defer(jobs, late, max(over, 0))
+    def settle(self) -> float:
+        """Forecast what was decided: what was tried and dropped since has left its own times.
 
-    def _defer(self, jobs: list[Job], late: list[Job], over: int) -> bool:
+        Returns:
+            Chances of all that was let in, summed up.
+        """
+        ends, fresh = self._split(self.running)
+        if self.held:
+            line = Line(self.held, self._holders, self.places, self._tolerated)
+            one_by_one(self.track, self._pace, ends, fresh, line, self._now_ns)
+        else:
+            all_at_once(self.track, self._pace, ends, fresh, self._now_ns)
+        return self._judge()
+
+    def _arrange(self, jobs: list[Job], fresh: Sequence[Job], late: list[Job] | None) -> bool:
+        """Find a way to run these jobs on time; at once if possible.
+
+        Args:
+            jobs: In line.
+            fresh: Those of them that are not let in yet.
+            late: Those that would be late at once; None if places do not suffice for that.
+        """
+        if late is None:
+            return self._defer(jobs, fresh, [], len(jobs) - self.places)
+        if late:
+            return self._defer(jobs, fresh, late, 0)
+        self._decide(jobs)
+        if self._weighs():
+            self._value = self._judge()
+        return True
+
+    def _defer(self, jobs: list[Job], fresh: Sequence[Job], late: list[Job], over: int) -> bool:
         """Let the loosest wait: for those that are late, or for places."""
         if not (late or over) or self.places < 1:
             return False
-        tight = {job.request.id for job in late}
-        loose = self._loosest_first(jobs, tight)
+        tight = frozenset(late)
+        loose = self._loosest_first(fresh, tight)
         count = max(over, 1)
         most = min(len(loose), over + self._rules.defer_max)
         while count <= most:
             held = loose[:count][::-1]
-            out = {job.request.id for job in held}
-            running = [job for job in jobs if job.request.id not in out]
+            out = set(held)
+            running = [job for job in jobs if job not in out]
+            is_last = not tight or count * 2 > most
+            line = Line(held, tight, self.places, self._tolerated, is_last)
+            ends, fresh = self._split(running)
             self.walks += 1
-            line = Line(held, tight, self.places)
-            missed = one_by_one(self.track, self._pace, running, line, self._now_ns)
-            missed = [job for job in missed if job.request.id not in self._tolerated]
+            missed = one_by_one(self.track, self._pace, ends, fresh, line, self._now_ns)
             if not missed:
-                self.running, self.held = running, held
-                self._value = self._judge()
+                self._holders = tight
+                self._decide(running, held)
+                if held[0].attempt is not None:  # of those that end together they are the last now
+                    stay = [job for job in (*running, *held) if job.attempt is not None]
+                    self._ends = entries(stay, self._tolerated)
+                if self._weighs():
+                    self._value = self._judge()
                 return True
-            if not any(job.request.id in tight for job in missed):
+            if is_last or tight.isdisjoint(missed):
                 return False
             count *= 2
         return False
 
-    def _loosest_first(self, jobs: Sequence[Job], tight: Collection[str]) -> list[Job]:
-        """Jobs that may wait: those that do already, then those with most time to spare."""
-        step_ns = self._pace.steps_ns[min(len(jobs), self.places)]
-        spare = [
-            (job.attempt is not None, self._now_ns + job.left * step_ns - job.due_ns, index)
-            for index, job in enumerate(jobs)
-            if job.request.id not in tight and self._may_wait(job, self._rules.defer_pauses_max)
-        ]
-        return [jobs[index] for _, late_ns, index in sorted(spare) if late_ns < 0.0]
+    def _loosest_first(self, fresh: Sequence[Job], tight: AbstractSet[Job]) -> list[Job]:
+        """Jobs that may wait: those that do already, then those with most time to spare.
+
+        Args:
+            fresh: Who would be let in.
+            tight: For whose sake others would wait.
+        """
+        sequences = min(len(self.running) + len(self.held) + len(fresh), self.places)
+        step_ns = self._pace.steps_ns[sequences]
+        known = self._loose.get(sequences)
+        if known is None:
+            known = self._loose[sequences] = []
+            for place, job in enumerate((*self.running, *self.held)):
+                if self._may_wait(job, self._rules.defer_pauses_max):
+                    late_ns = self._now_ns + job.left * step_ns - job.due_ns
+                    if late_ns < 0.0:
+                        known.append((job.attempt is not None, late_ns, job.turn, place, job))
+            known.sort()
+        loose = known.copy()
+        for place, job in enumerate(fresh, _BEHIND):
+            late_ns = self._now_ns + job.left * step_ns - job.due_ns
+            if late_ns < 0.0:
+                loose.append((False, late_ns, job.turn, place, job))
+        loose.sort()
+        return [row[-1] for row in loose if row[-1] not in tight]
 
     @staticmethod
     def _may_wait(job: Job, pauses_max: int) -> bool:
@@ -235,28 +340,43 @@ class Site:
             return False
         return job.request.resumable and job.pauses < pauses_max
 
-    def _at_once(self, jobs: Sequence[Job]) -> list[Job]:
+    def _at_once(self, jobs: Sequence[Job], *, first_only: bool = False) -> list[Job]:
         self.walks += 1
-        late = all_at_once(self.track, self._pace, jobs, self._now_ns)
-        if self._tolerated:
-            return [job for job in late if job.request.id not in self._tolerated]
-        return late
+        ends, fresh = self._split(jobs)
+        return all_at_once(self.track, self._pace, ends, fresh, self._now_ns, first_only=first_only)
+
+    def _split(self, jobs: Sequence[Job]) -> tuple[list[Entry], Sequence[Job]]:
+        """Of jobs in line: what runs, in the order of the ends, and what would start."""
+        count = len(jobs)
+        while count and jobs[count - 1].attempt is None:
+            count -= 1
+        if count == len(self._ends):
+            return self._ends.copy(), jobs[count:]
+        chosen = set(jobs)
+        return [entry for entry in self._ends if entry[-1] in chosen], jobs[count:]
+
+    def _with(self, job: Job) -> list[Job]:
+        """All that was let in and one more, in line."""
+        return self._in_line_with(job, [*self.running, *self.held])
+
+    def _in_line_with(self, job: Job, rest: Sequence[Job]) -> list[Job]:
+        """All or some of what was let in, and one more."""
+        jobs = [*rest]
+        if self.held:
+            jobs.append(job)
+            return _in_line(jobs)
+        insort(jobs, job, key=_turn)
+        return jobs
 
     def _judge(self, jobs: Iterable[Job] | None = None) -> float:
         """Chances summed up: of these jobs, or of all that was let in."""
         now_ns, factor = float(self._now_ns), self._factor
         if jobs is None:
             jobs = (*self.running, *self.held)
-        return sum(job.judge(now_ns, factor) * job.weight for job in jobs)
+        return sum([job.judge(now_ns, factor) * job.weight for job in jobs])
 
 
 def _in_line(jobs: list[Job]) -> list[Job]:
     """The same jobs in the order in which they are read: newcomers last, the most urgent first."""
     jobs.sort(key=_turn)
     return jobs
-
-
-def _turn(job: Job) -> float:
-    if job.attempt is not None:
-        return -NEVER
-    return NEVER if job.is_late else job.latest_ns + _SHORT_FIRST * job.reading_ns

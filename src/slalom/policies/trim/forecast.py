@@ -1,43 +1,68 @@
 """When jobs would end if they ran side by side: walks along a replica's token clock.
 
 Owns the two walks. `all_at_once` is one pass over sorted ends; `one_by_one` lets jobs wait for
-others. Both write the expected times into the jobs and return those that would be late. The inner
-loop of every decision: kept plain and quick.
+others. Both write the expected times into the jobs and return those that would be late; where only
+that there is one matters, they stop there. The inner loop of every decision: kept plain and quick.
 """
 
-import heapq
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
-from slalom.policies.trim.jobs import Job
+from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track
 
+#: A job that runs in a walk: the clock's reading at its end, its rank among those that end with
+#: it, the tokens that come free then, when that is due, and the job.
+Entry = tuple[float, int, float, float, Job]
+#: Ranks of those that begin, and of those that begin later: behind those that run.
+_BEGINS, _FOLLOWS = 1 << 20, 1 << 21
 
-def all_at_once(track: Track, pace: Pace, jobs: Sequence[Job], now_ns: int) -> list[Job]:
+
+def entries(active: Iterable[Job], tolerated: AbstractSet[Job] = frozenset()) -> list[Entry]:
+    """What runs, in the order of the ends.
+
+    Args:
+        active: Jobs that run.
+        tolerated: Those of them that nobody minds to be late.
+    """
+    return sorted(_entry(job, job.end_clock, rank, tolerated) for rank, job in enumerate(active))
+
+
+def _entry(job: Job, end: float, rank: int, tolerated: AbstractSet[Job] = frozenset()) -> Entry:
+    due_ns = NEVER if job in tolerated else min(job.end_due_ns, job.first_ns + job.tpot_ns)
+    return (end, rank, job.freed, due_ns, job)
+
+
+def all_at_once(
+    track: Track,
+    pace: Pace,
+    ends: list[Entry],
+    fresh: Sequence[Job],
+    now_ns: int,
+    *,
+    first_only: bool = False,
+) -> list[Job]:
     """Those that miss an objective if all of these run from now on.
 
     Args:
         track: The replica's clock.
         pace: Its step times.
-        jobs: What runs on it and goes on, and what would start.
+        ends: What runs on it and goes on, in the order of the ends; used up.
+        fresh: What would start, in the order in which it is read.
         now_ns: Now.
+        first_only: Stop at the first that is late; times behind it are not forecast.
     """
-    at_ns = max(float(now_ns), track.read_until_ns)
-    clock, count, context = track.clock, len(jobs), track.context
+    clock, count = track.clock, len(ends) + len(fresh)
     late: list[Job] = []
-    ends: list[tuple[float, int, Job]] = []
-    for index, job in enumerate(jobs):
-        if job.attempt is None:
-            at_ns += job.reading_ns
-            _begin(job, at_ns, pace, count, late)
-            context += job.context + job.produced
-            ends.append((clock + job.left, index, job))
-        else:
-            ends.append((job.end_clock, index, job))
-    ends.sort()
+    at_ns = max(float(now_ns), track.read_until_ns)
+    at_ns, context = _all_begin(at_ns, track, pace, ends, fresh, late)
+    if late and first_only:
+        return late
     steps_ns, context_ns = pace.steps_ns, pace.context_ns
-    for end, _, job in ends:
+    for end, _, freed, due_ns, job in ends:
         tokens = end - clock
         if tokens > 0.0:
             half = 0.5 * count * tokens
@@ -45,91 +70,113 @@ def all_at_once(track: Track, pace: Pace, jobs: Sequence[Job], now_ns: int) -> l
             context += 2.0 * half
             clock = end
         count -= 1
-        context -= job.context + job.produced + job.left
+        context -= freed
         job.end_ns = at_ns
-        if at_ns > job.end_due_ns or at_ns - job.first_ns > job.tpot_ns:
+        if at_ns > due_ns:
             late.append(job)
+            if first_only:
+                break
     return late
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """Jobs that wait for others."""
 
     #: In the order in which they start: one for one that ends, and all that places allow once
     #: the holders have ended.
     jobs: Sequence[Job]
-    #: Requests for whose sake they wait, by id; none if they wait for places.
-    holders: Collection[str]
+    #: For whose sake they wait; none if they wait for places.
+    holders: AbstractSet[Job]
     #: The most that may run.
     places: int
+    #: Who may be late.
+    tolerated: AbstractSet[Job] = frozenset()
+    #: Whether any that is late ends the walk; else only a holder does.
+    first_only: bool = False
 
 
 def one_by_one(
-    track: Track, pace: Pace, running: Sequence[Job], line: Line, now_ns: int
+    track: Track, pace: Pace, ends: list[Entry], fresh: Sequence[Job], line: Line, now_ns: int
 ) -> list[Job]:
     """Those that miss an objective if some run from now on and others wait for them.
+
+    Once a holder is among them the walk ends: times behind that are not forecast.
 
     Args:
         track: The replica's clock.
         pace: Its step times.
-        running: What runs from now on.
+        ends: What runs and goes on, in the order of the ends; used up.
+        fresh: What would start now, in the order in which it is read.
         line: What waits.
         now_ns: Now.
     """
-    held, holders, places = line.jobs, line.holders, line.places
-    at_ns = max(float(now_ns), track.read_until_ns)
-    clock, context = track.clock, track.context
+    held, holders = line.jobs, line.holders
+    clock, window = track.clock, len(ends) + len(fresh)
     late: list[Job] = []
-    ends: list[tuple[float, int, Job]] = []
-    begun, window = clock, len(running)
-    context -= sum(job.context + job.produced for job in held if job.attempt is not None)
-    for index, job in enumerate(running):
-        if job.attempt is None:
-            at_ns += job.reading_ns
-            _begin(job, at_ns, pace, window, late)
-            context += job.context + job.produced
-            ends.append((clock + job.left, index, job))
-        else:
-            ends.append((job.end_clock, index, job))
-    heapq.heapify(ends)
-    waits, following = len(holders), 0
+    at_ns = max(float(now_ns), track.read_until_ns)
+    at_ns, context = _all_begin(at_ns, track, pace, ends, fresh, late)
+    context -= sum(job.held for job in held if job.attempt is not None)
+    if late and (line.first_only or not holders.isdisjoint(late)):
+        return late
+    waits, following, place = len(holders), 0, 0
     steps_ns, context_ns = pace.steps_ns, pace.context_ns
-    while ends or following < len(held):
-        limit = min(window, places) if waits and ends else max(places, 1)
-        while following < len(held) and len(ends) < limit:
+    narrow, wide, last = min(window, line.places), max(line.places, 1), len(held)
+    while place < len(ends) or following < last:
+        count = len(ends) - place
+        limit = narrow if waits and count else wide
+        while following < last and count < limit:
             job = held[following]
-            following += 1
-            held_tokens = job.context + job.produced
             again = job.attempt is not None
-            at_ns += pace.again_ns(int(held_tokens), len(ends)) if again else job.reading_ns
+            at_ns += pace.again_ns(int(job.held), count) if again else job.reading_ns
+            count += 1
             if job.client_first_ns < 0:
-                _begin(job, at_ns, pace, len(ends) + 1, late)
-            context += held_tokens
-            left = job.left if job.attempt is None else max(job.end_clock - begun, 1.0)
-            heapq.heappush(ends, (clock + left, window + following, job))
-        end, _, job = heapq.heappop(ends)
-        count = len(ends) + 1
+                _begin(job, at_ns, pace, count, late)
+            context += job.held
+            left = max(job.end_clock - track.clock, 1.0) if again else job.left
+            entry = _entry(job, clock + left, _FOLLOWS + following, line.tolerated)
+            insort(ends, entry, place)
+            following += 1
+        end, _, freed, due_ns, job = ends[place]
+        place += 1
         tokens = end - clock
         if tokens > 0.0:
             half = 0.5 * count * tokens
             at_ns += tokens * (steps_ns[count] + context_ns * (context + half))
             context += 2.0 * half
             clock = end
-        context -= job.context + job.produced + job.left
+        context -= freed
         job.end_ns = at_ns
-        if job.request.id in holders:
+        if job in holders:
             waits -= 1
-        if at_ns > job.end_due_ns or at_ns - job.first_ns > job.tpot_ns:
+        if at_ns > due_ns:
             late.append(job)
+            if line.first_only or job in holders:
+                break
     return late
+
+
+def _all_begin(
+    at_ns: float,
+    track: Track,
+    pace: Pace,
+    ends: list[Entry],
+    fresh: Sequence[Job],
+    late: list[Job],
+) -> tuple[float, float]:
+    """Some begin beside what runs; when they are read, and what all hold then, tokens."""
+    count, context = len(ends) + len(fresh), track.context
+    for rank, job in enumerate(fresh, _BEGINS):
+        at_ns += job.reading_ns
+        _begin(job, at_ns, pace, count, late)
+        context += job.held
+        insort(ends, _entry(job, track.clock + job.left, rank))
+    return at_ns, context
 
 
 def _begin(job: Job, read_ns: float, pace: Pace, count: int, late: list[Job]) -> None:
     """Its prompt is read: the first token follows with the step."""
-    first_ns = read_ns + pace.cost.request_ns + pace.steps_ns[count]
     if job.client_first_ns >= 0:
         return
-    job.first_ns = first_ns
+    job.first_ns = first_ns = read_ns + pace.cost.request_ns + pace.steps_ns[count]
     if first_ns > job.first_due_ns:
         late.append(job)

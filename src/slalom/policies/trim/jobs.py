@@ -14,6 +14,8 @@ from slalom.policies.trim.trust import chance
 
 NEVER = float("inf")
 _NOWHERE: Mapping[str, float] = MappingProxyType({})
+#: How much shorter prompts overtake: by so many times what they are shorter.
+_SHORT_FIRST = 3.0
 
 
 class Job:
@@ -27,12 +29,15 @@ class Job:
         "context",
         "cost_ns",
         "demoted",
+        "due_ns",
         "end_clock",
         "end_due_ns",
         "end_ns",
         "first_due_ns",
         "first_ns",
+        "freed",
         "goes_on",
+        "held",
         "is_late",
         "latest_ns",
         "left",
@@ -43,6 +48,7 @@ class Job:
         "reading_ns",
         "request",
         "tpot_ns",
+        "turn",
         "weight",
     )
 
@@ -64,6 +70,8 @@ class Job:
         #: Tokens of it that each replica should have, where any does.
         self.cached: Mapping[str, float] = _NOWHERE
         self.latest_ns = NEVER
+        #: By this the line is sorted in which prompts are read; what runs stands in front.
+        self.turn = NEVER
         #: Tokens of its prompt, held as long as it runs, beside those that it has written.
         self.context = float(request.prompt_tokens)
         self.client_first_ns = client_first_ns
@@ -92,6 +100,7 @@ class Job:
         produced, first_ns = attempt.resumed_tokens, attempt.client_first_ns
         job = cls(attempt.request, produced, left, first_ns)
         job.attempt = attempt
+        job.turn = -NEVER
         job.pauses = attempt.pauses
         return job
 
@@ -114,6 +123,8 @@ class Job:
         self.latest_ns = min(self.first_due_ns - first_ns, self.end_due_ns - end_ns)
         if self.client_first_ns < 0 and end_ns - first_ns > self.tpot_ns:
             self.latest_ns = -1.0
+        if self.attempt is None and not self.is_late:
+            self.turn = self.latest_ns + _SHORT_FIRST * self.reading_ns
 
     def settle(self, pace: Pace, replica_id: str) -> None:
         """Measure it as it would be on a replica, if that matters."""
@@ -124,6 +135,9 @@ class Job:
         """So many tokens are written, so many are still to come: when are they due?"""
         self.produced = produced
         self.left = left
+        #: Tokens it holds where it begins, or goes on; and at its end.
+        self.held = self.context + produced
+        self.freed = self.held + left
         sla, arrived_ns = self.request.sla, self.request.arrived_ns
         self.is_late = False
         self.first_due_ns = NEVER
@@ -135,16 +149,21 @@ class Job:
         if self.client_first_ns < 0:
             if sla.ttft_ns is not None:
                 self.first_due_ns = float(arrived_ns + sla.ttft_ns)
+            #: When its answer must be complete; of one that has not begun, at the earliest.
+            self.due_ns = min(self.end_due_ns, self.first_due_ns + self.tpot_ns)
             return
         if sla.ttft_ns is not None and self.client_first_ns > arrived_ns + sla.ttft_ns:
             self.excuse()
         elif self.client_first_ns + self.tpot_ns < self.end_due_ns:
             self.end_due_ns = self.client_first_ns + self.tpot_ns
+        self.due_ns = self.end_due_ns
 
     def excuse(self) -> None:
         """It cannot be on time any more: nothing is due."""
         self.is_late = True
-        self.first_due_ns = self.end_due_ns = self.tpot_ns = NEVER
+        self.first_due_ns = self.end_due_ns = self.tpot_ns = self.due_ns = NEVER
+        if self.attempt is None:
+            self.turn = NEVER
 
     def judge(self, now_ns: float, factor: float, later_ns: float = 0.0) -> float:
         """Its chance of being on time, if its times are as last forecast.
@@ -158,24 +177,17 @@ class Job:
             self.chance = 0.0
             return 0.0
         from_ns = now_ns + later_ns
-        end_due_ns = min(self.end_due_ns, self.first_ns + self.tpot_ns)
+        due_ns, span_due_ns = self.end_due_ns, self.first_ns + self.tpot_ns
+        due_ns = min(due_ns, span_due_ns)
         found = 1.0
-        if end_due_ns != NEVER:
-            takes_ns = (self.end_ns - now_ns) * factor
-            found = chance(end_due_ns - from_ns, takes_ns, self.odds)
-        if self.client_first_ns < 0 and self.first_due_ns != NEVER:
-            takes_ns = (self.first_ns - now_ns) * factor
-            found = min(found, chance(self.first_due_ns - from_ns, takes_ns, self.odds))
+        if due_ns != NEVER:
+            found = chance(due_ns - from_ns, (self.end_ns - now_ns) * factor, self.odds)
+        due_ns = self.first_due_ns
+        if due_ns != NEVER and self.client_first_ns < 0:
+            first = chance(due_ns - from_ns, (self.first_ns - now_ns) * factor, self.odds)
+            found = min(found, first)
         self.chance = found
         return found
-
-    @property
-    def due_ns(self) -> float:
-        """When its answer must be complete; of one that has not begun, at the earliest."""
-        if self.client_first_ns >= 0 or self.tpot_ns == NEVER:
-            return self.end_due_ns
-        begun_ns = self.first_due_ns
-        return min(self.end_due_ns, begun_ns + self.tpot_ns)
 
     def __repr__(self) -> str:
         return f"Job({self.request.id}, left={self.left:.0f}, late={self.is_late})"

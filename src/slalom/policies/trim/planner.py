@@ -226,11 +226,11 @@ class Trimmer:
         for replica in model.ready():
             site = self._site(replica, model, pace, now_ns)
             promised = self._promised[model.spec.id].items()
-            site.begin(
-                site.running,
-                [waiting[one] for one, at in promised if at == replica.id and one in waiting],
-            )
-            if not (site.insert(job) or site.displace(job)):
+            site.begin()
+            site.keep([waiting[one] for one, at in promised if at == replica.id and one in waiting])
+            if site.insert(job) or site.displace(job):
+                site.settle()
+            else:
                 site.try_anyway(job)
             found = expectation(job, site.replica_id, now_ns)
             if best is None or found.chance > best.chance:
@@ -294,16 +294,22 @@ class Trimmer:
             written = job.produced + job.left + track.clock - job.end_clock
             left, job.odds = self._outlook(model, job.request, int(written))
             track.goes_on(job, left)
-        active = [job for job in track.jobs.values() if job.attempt and not job.attempt.leaving]
-        places = min(replica.free_places, max(model.room, 0)) + len(active)
-        site = Site(replica.id, track, pace, places, self._rules, now_ns)
+        active = []
+        for job in track.jobs.values():
+            if job.attempt is None or job.attempt.leaving:
+                continue
+            if job.is_late:  # the last plan may have excused it
+                job.set_left(job.produced, job.left)
+            active.append(job)
+        unit_ns, clock = unit_of(pace, len(active)), track.clock
         for job in active:
-            job.set_left(job.produced, job.left)
-            left = max(job.end_clock - track.clock, 1.0)
-            job.cost_ns = left * unit_of(pace, len(active))
+            left = max(job.end_clock - clock, 1.0)
+            job.cost_ns = left * unit_ns
             if is_lost(job, pace, left, now_ns):
                 job.excuse()
-        site.running = active
+        places = min(replica.free_places, max(model.room, 0)) + len(active)
+        site = Site(replica.id, track, pace, places, self._rules, now_ns)
+        site.take(active)
         return site
 
 

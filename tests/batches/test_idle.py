@@ -25,9 +25,9 @@ def model(name: str = "a", *, waiting: int = 0, running: int = 0, ready: int = 1
     return ModelSnapshot(name, state, waiting, running, 1.0, -1, -1, "", replicas)
 
 
-def snapshot(*models: ModelSnapshot, now_ns: int = 0, free: int = 0, running: int = 0) -> Snapshot:
+def snapshot(*models: ModelSnapshot, free: int = 0, running: int = 0) -> Snapshot:
     device = DeviceSnapshot("host", 100, 100 - free, 0, running)
-    return Snapshot(now_ns, False, 0, 0, 0, models, (device,), ())
+    return Snapshot(0, False, 0, 0, 0, models, (device,), ())
 
 
 def idle(*, places: int = 4, window: int = 0, spare: int = 1, **more: Any) -> IdlePlaces:
@@ -49,70 +49,70 @@ def idle(*, places: int = 4, window: int = 0, spare: int = 1, **more: Any) -> Id
     ],
 )
 def test_only_free_places(running: int, ours: int, spare: int, room: int) -> None:
-    found = idle(spare=spare).rooms(snapshot(model(running=running)), {"a": ours})
+    found = idle(spare=spare).rooms(snapshot(model(running=running)), {"a": ours}, 0)
     assert found == {"a": room}
 
 
 def test_the_last_place_is_never_spared() -> None:
-    assert idle(places=1).rooms(snapshot(model()), {"a": 0}) == {"a": 1}
-    assert idle(places=4, spare=9).rooms(snapshot(model()), {"a": 0}) == {"a": 1}
+    assert idle(places=1).rooms(snapshot(model()), {"a": 0}, 0) == {"a": 1}
+    assert idle(places=4, spare=9).rooms(snapshot(model()), {"a": 0}, 0) == {"a": 1}
 
 
 def test_replicas_count_together() -> None:
-    assert idle().rooms(snapshot(model(ready=2)), {"a": 0}) == {"a": 7}
+    assert idle().rooms(snapshot(model(ready=2)), {"a": 0}, 0) == {"a": 7}
 
 
 def test_a_devices_window_is_shared() -> None:
     both = (model("a"), model("b"))
-    found = idle(window=3).rooms(snapshot(*both), {"a": 0, "b": 0})
+    found = idle(window=3).rooms(snapshot(*both), {"a": 0, "b": 0}, 0)
     assert sum(found.values()) == 2
-    assert idle(window=3).rooms(snapshot(*both, running=2), {"a": 0}) == {"a": 0}
+    assert idle(window=3).rooms(snapshot(*both, running=2), {"a": 0}, 0) == {"a": 0}
 
 
 def test_none_while_others_wait_and_after_a_while_ours_give_way() -> None:
     look = idle()
     busy = {"a": 3}
     now = model(waiting=2, running=4)
-    assert look.rooms(snapshot(now), busy) == {"a": 0}
-    assert look.rooms(snapshot(now, now_ns=PATIENCE_NS), busy) == {"a": -2}
-    assert look.rooms(snapshot(model(running=4), now_ns=PATIENCE_NS), busy) == {"a": 0}
-    again = snapshot(now, now_ns=PATIENCE_NS + 1)
-    assert look.rooms(again, busy) == {"a": 0}, "patience begins anew"
+    assert look.rooms(snapshot(now), busy, 0) == {"a": 0}
+    assert look.rooms(snapshot(now), busy, PATIENCE_NS) == {"a": -2}
+    assert look.rooms(snapshot(model(running=4)), busy, PATIENCE_NS) == {"a": 0}
+    again = snapshot(now)
+    assert look.rooms(again, busy, PATIENCE_NS + 1) == {"a": 0}, "patience begins anew"
 
 
 def test_who_waits_for_another_resident_model_stops_starts_but_takes_no_place() -> None:
     look = idle()
     both = (model("a", running=1), model("b", waiting=1, running=4))
-    assert look.rooms(snapshot(*both), {"a": 1}) == {"a": 0}
-    assert look.rooms(snapshot(*both, now_ns=PATIENCE_NS), {"a": 1}) == {"a": 0}
+    assert look.rooms(snapshot(*both), {"a": 1}, 0) == {"a": 0}
+    assert look.rooms(snapshot(*both), {"a": 1}, PATIENCE_NS) == {"a": 0}
 
 
 def test_a_model_that_needs_the_memory_makes_ours_give_way() -> None:
     look = idle()
     both = (model("a", running=2), model("b", waiting=1, ready=0))
-    assert look.rooms(snapshot(*both), {"a": 2}) == {"a": 0}
-    assert look.rooms(snapshot(*both, now_ns=PATIENCE_NS), {"a": 2}) == {"a": -1}
+    assert look.rooms(snapshot(*both), {"a": 2}, 0) == {"a": 0}
+    assert look.rooms(snapshot(*both), {"a": 2}, PATIENCE_NS) == {"a": -1}
 
 
 def test_what_waits_is_ours_where_ours_do_not_run() -> None:
-    found = idle().rooms(snapshot(model(waiting=1, ready=0)), {"a": 1})
+    found = idle().rooms(snapshot(model(waiting=1, ready=0)), {"a": 1}, 0)
     assert found == {"a": 0}, "our own line took itself for a client"
 
 
 def test_a_model_is_loaded_for_one_line_when_nobody_minds() -> None:
     cold = model("a", ready=0)
-    assert idle().rooms(snapshot(cold), {"a": 0}) == {"a": 1}
+    assert idle().rooms(snapshot(cold), {"a": 0}, 0) == {"a": 1}
     look = idle()
     used = model("b", running=1)
-    assert look.rooms(snapshot(cold, used), {"a": 0}) == {"a": 0}, "b would be evicted"
-    assert look.rooms(snapshot(cold, model("b"), now_ns=QUIET_NS - 1), {"a": 0}) == {"a": 0}
-    assert look.rooms(snapshot(cold, used, free=50), {"a": 0}) == {"a": 1}, "both fit"
+    assert look.rooms(snapshot(cold, used), {"a": 0}, 0) == {"a": 0}, "b would be evicted"
+    assert look.rooms(snapshot(cold, model("b")), {"a": 0}, QUIET_NS - 1) == {"a": 0}
+    assert look.rooms(snapshot(cold, used, free=50), {"a": 0}, 0) == {"a": 1}, "both fit"
     look = idle()
-    look.rooms(snapshot(cold, used), {"a": 0})
-    assert look.rooms(snapshot(cold, model("b"), now_ns=QUIET_NS), {"a": 0}) == {"a": 1}
+    look.rooms(snapshot(cold, used), {"a": 0}, 0)
+    assert look.rooms(snapshot(cold, model("b")), {"a": 0}, QUIET_NS) == {"a": 1}
 
 
 def test_a_model_that_is_gone_is_asked_line_by_line() -> None:
     look = idle()
-    assert look.rooms(snapshot(), {"gone": 0}) == {"gone": 1}
-    assert look.rooms(snapshot(), {"gone": 1}) == {"gone": 0}
+    assert look.rooms(snapshot(), {"gone": 0}, 0) == {"gone": 1}
+    assert look.rooms(snapshot(), {"gone": 1}, 0) == {"gone": 0}

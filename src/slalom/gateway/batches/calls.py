@@ -62,7 +62,8 @@ class InsideCalls:
 
     def rooms(self, ours: Mapping[str, int]) -> Mapping[str, int]:
         """How many lines may be started now."""
-        return self._idle.rooms(self._shared.runtime.snapshot(), ours)
+        runtime = self._shared.runtime
+        return self._idle.rooms(runtime.snapshot(), ours, runtime.now_ns())
 
     def accepting(self) -> bool:
         """Whether the server takes requests."""

@@ -41,15 +41,16 @@ class IdlePlaces:
     _waiting_since_ns: dict[str, int] = field(default_factory=dict)
     _used_ns: dict[str, int] = field(default_factory=dict)
 
-    def rooms(self, snapshot: Snapshot, ours: Mapping[str, int]) -> dict[str, int]:
+    def rooms(self, snapshot: Snapshot, ours: Mapping[str, int], now_ns: int) -> dict[str, int]:
         """How many lines may start, by model; below 0, how many are to give way.
 
         Args:
             snapshot: The scheduler's present state.
             ours: Lines under way, for every model of interest.
+            now_ns: The time; a snapshot's own is that of the scheduler's last decision.
         """
         models = {model.id: model for model in snapshot.models}
-        waiting, blocking = self._others(snapshot, models, ours)
+        waiting, blocking = self._others(models, ours, now_ns)
         left = self._left(snapshot, models, ours)
         rooms: dict[str, int] = {}
         for name, running in ours.items():
@@ -57,25 +58,21 @@ class IdlePlaces:
             if model is None or place is None:
                 rooms[name] = 1 - running  # it will be told that it is not there
             elif waiting[place.device]:
-                late = blocking[place.device] + self._late(snapshot.now_ns, model, running)
+                late = blocking[place.device] + self._late(now_ns, model, running)
                 rooms[name] = -min(running, late)
             else:
-                room = self._room(snapshot, model, place, running)
+                room = self._room(snapshot, model, running, now_ns)
                 rooms[name] = max(0, min(room, left.get(place.device, room)))
                 if place.device in left:
                     left[place.device] -= rooms[name]
         return rooms
 
     def _others(
-        self,
-        snapshot: Snapshot,
-        models: Mapping[str, ModelSnapshot],
-        ours: Mapping[str, int],
+        self, models: Mapping[str, ModelSnapshot], ours: Mapping[str, int], now_ns: int
     ) -> "tuple[Counter[str], Counter[str]]":
         """By device: others that wait, and those among them whose model needs its memory."""
         waiting: Counter[str] = Counter()
         blocking: Counter[str] = Counter()
-        now_ns = snapshot.now_ns
         for name, place in self.models.items():
             model = models.get(name)
             if model is None:
@@ -115,21 +112,20 @@ class IdlePlaces:
                 left[place.device] -= max(0, count - model.running)
         return left
 
-    def _room(
-        self, snapshot: Snapshot, model: ModelSnapshot, place: ModelPlace, running: int
-    ) -> int:
+    def _room(self, snapshot: Snapshot, model: ModelSnapshot, running: int, now_ns: int) -> int:
+        place = self.models[model.id]
         ready = [replica for replica in model.replicas if replica.state is ReplicaState.READY]
         if not ready:
             # One line asks for the model; the others come when it is there.
-            return 1 - running if self._may_load(snapshot, place) else 0
+            return 1 - running if self._may_load(snapshot, place, now_ns) else 0
         free = sum(max(0, place.places - replica.running) for replica in ready)
         spare = min(self.spare, place.places * len(ready) - 1)
         return free - spare - model.waiting
 
-    def _may_load(self, snapshot: Snapshot, place: ModelPlace) -> bool:
+    def _may_load(self, snapshot: Snapshot, place: ModelPlace, now_ns: int) -> bool:
         """Whether loading a model costs nobody theirs."""
         used_ns = self._used_ns.get(place.device)
-        if used_ns is None or snapshot.now_ns - used_ns >= QUIET_NS:
+        if used_ns is None or now_ns - used_ns >= QUIET_NS:
             return True
         return any(
             device.id == place.device

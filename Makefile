@@ -116,6 +116,10 @@ bench-gateway: setup bench-setup ## Latency and throughput added by the gateway,
 bench-handle: setup ## Cost of one scheduling decision
 	$(BIN)/python -m slalom.bench.handle --write docs/benchmarks/handle.md $(ARGS)
 
+.PHONY: bench-alternation
+bench-alternation: setup ## Two models in memory for one: request to first token, by phase (2 minutes)
+	$(BIN)/python -m slalom.bench.alternation --write docs/benchmarks/alternation.md $(ARGS)
+
 .PHONY: bench-sla
 bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the twin (about an hour)
 	$(BIN)/python -m slalom.bench.sla --write docs/benchmarks/sla.md $(ARGS)

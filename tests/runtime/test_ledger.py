@@ -15,7 +15,7 @@ from slalom.core.snapshot import (
     Snapshot,
 )
 from slalom.engines.memory_use import MemoryUse
-from slalom.runtime.ledger import AlarmKind
+from slalom.runtime.ledger import AlarmKind, Reading, shortage
 from slalom.runtime.ledger_watch import LedgerWatch
 from slalom.units import GIB, MIB
 
@@ -175,3 +175,30 @@ async def test_a_device_that_cannot_be_measured_has_no_foreign_memory() -> None:
     (reading,) = world.watch.readings
     assert (reading.available_bytes, reading.foreign_bytes) == (None, 0)
     assert world.foreign == []
+
+
+async def test_a_load_that_died_of_memory_is_told_who_holds_it() -> None:
+    far = ModelSpec("far", "gpu", GIB, 4)
+    world = _World(ModelSpec("a", "host", 4 * GIB, 4), far)
+    world.add(booked=4 * GIB, state=ReplicaState.LOADING)
+    world.available = 3 * GIB
+    await world.watch.read()
+    assert world.kinds == [AlarmKind.FOREIGN]
+    assert world.watch.readings[0].foreign_bytes == 3 * GIB, "the load may have taken its part"
+    text = await world.watch.explain("a")
+    assert world.watch.readings[0].foreign_bytes == 7 * GIB, "the dead load has taken nothing"
+    assert text == (
+        "a needs 4.0 GiB on device host; 3.0 GiB of its budget of 10.0 GiB are free; the device "
+        "has 3.0 GiB left; held by other processes 7.0 GiB"
+    )
+    assert world.foreign[-1] == ("host", 7 * GIB)
+
+
+def test_the_largest_holders_are_named() -> None:
+    reading = Reading("host", 10 * GIB, 0, 0, 0, None, 0, 0)
+    holders = [(f"m#{number}", number * MIB) for number in range(7)]
+    text = shortage(ModelSpec("a", "host", GIB, 1), reading, holders)
+    assert text.endswith(
+        "held by m#6 6.0 MiB, m#5 5.0 MiB, m#4 4.0 MiB, m#3 3.0 MiB, 2 others 3.0 MiB"
+    )
+    assert "left" not in text

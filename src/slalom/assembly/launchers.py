@@ -20,6 +20,7 @@ from slalom.engines.command import CommandLauncher, CommandOptions
 from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabilities_of
 from slalom.engines.protocol import Capabilities, FimTemplate, Launcher
 from slalom.engines.remote import RemoteLauncher, RemoteOptions
+from slalom.engines.shrinking import ShrinkingLauncher
 from slalom.models.sources import resolve
 
 #: What `continue_chat` of a configured engine means in a body.
@@ -84,7 +85,7 @@ def _llama_cpp(
         extra=engine.extra,
     )
     launcher = LlamaCppLauncher(options, model_name=model_id)
-    return launcher, capabilities_of(options, local.metadata)
+    return ShrinkingLauncher(launcher), capabilities_of(options, local.metadata)
 
 
 def _command(

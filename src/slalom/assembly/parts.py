@@ -98,6 +98,7 @@ def assemble(config: Config) -> Parts:
         batches = runner_for(desk, gateway, specs, device_specs(config), spare)
     ledgers = ledger_watch(config, scheduler, runtime, specs)
     gateway.show_ledgers(ledgers)
+    runtime.explain_memory_by(ledgers.explain)
     return Parts(config, scheduler, runtime, gateway, costs, recorder, ledgers, batches)
 
 

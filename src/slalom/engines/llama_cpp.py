@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,16 @@ class LlamaCppLauncher:
             capabilities=capabilities_of(self.options, metadata),
             process=process,
         )
+
+    def smaller(self) -> "tuple[LlamaCppLauncher, str] | None":
+        """The same with KV cache for one place's context, which all places share."""
+        options = self.options
+        if (options.kv_tokens or options.context_tokens * options.places) <= options.context_tokens:
+            return None
+        less = LlamaCppLauncher(
+            replace(options, kv_tokens=options.context_tokens), model_name=self.model_name
+        )
+        return less, f"a KV cache of {options.context_tokens} tokens for all places together"
 
     def _read_metadata(self) -> ModelMetadata:
         try:

@@ -45,7 +45,7 @@ from slalom.journal.files import JournalWriter
 from slalom.runtime.forecast import Forecast
 from slalom.runtime.serving import Serving
 from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, Waiting, assignment_of
-from slalom.runtime.supervisor import Supervisor, WatchParams
+from slalom.runtime.supervisor import ExplainMemory, Supervisor, WatchParams
 from slalom.runtime.ticket import Ticket
 from slalom.runtime.transcript import Transcript
 from slalom.units import SECOND, seconds_to_ns
@@ -142,6 +142,10 @@ class Runtime:
             self._journal = None
 
     # -- what others see --------------------------------------------------------------------
+
+    def explain_memory_by(self, explain: ExplainMemory) -> None:
+        """Ask this where a load dies of memory: its words end the error that clients get."""
+        self._supervisor.explain_memory = explain
 
     def now_ns(self) -> int:
         """The scheduler's time."""

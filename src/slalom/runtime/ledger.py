@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slalom.core.request import ModelSpec
 from slalom.core.snapshot import DeviceSnapshot, ReplicaSnapshot, ReplicaState, Snapshot
 from slalom.units import MIB, format_bytes
 
@@ -16,6 +17,8 @@ _WORKING = (ReplicaState.READY, ReplicaState.DRAINING)
 #: Smaller differences are noise of the machine: of the budget, and at least so many bytes.
 _NOISE_SHARE = 0.02
 _NOISE_BYTES = 64 * MIB
+#: Replicas that an error names.
+_HOLDERS_MAX = 4
 
 
 class AlarmKind(StrEnum):
@@ -72,6 +75,8 @@ def read_device(
     replicas: Iterable[tuple[ReplicaSnapshot, int]],
     available_bytes: int | None,
     now_ns: int,
+    *,
+    dead_bytes: int = 0,
 ) -> Reading:
     """Hold one ledger against its device.
 
@@ -81,8 +86,10 @@ def read_device(
         available_bytes: What new processes could take now without what ours have mapped; None
             where that cannot be measured.
         now_ns: The time of the measurement.
+        dead_bytes: Booked for loads that have just died: nothing is taken of it.
     """
-    measured = expected = slack = 0
+    measured = expected = 0
+    slack = dead_bytes
     for replica, needed in replicas:
         if replica.state in _WORKING and replica.measured_bytes:
             measured += replica.measured_bytes
@@ -112,6 +119,8 @@ def read_ledgers(
     needed: Mapping[str, int],
     available: Mapping[str, int | None],
     now_ns: int,
+    *,
+    dead: str = "",
 ) -> tuple[Reading, ...]:
     """Hold every ledger against its device.
 
@@ -121,14 +130,29 @@ def read_ledgers(
         needed: Bytes expected of each model.
         available: What the devices have left, bytes.
         now_ns: The time.
+        dead: Model whose load has just died, though its bytes are still booked.
     """
     by_device: dict[str, list[tuple[ReplicaSnapshot, int]]] = {}
+    dead_bytes: dict[str, int] = {}
     for model in snapshot.models:
-        of_device = by_device.setdefault(devices[model.id], [])
+        device = devices[model.id]
+        of_device = by_device.setdefault(device, [])
         of_device += [(replica, needed[model.id]) for replica in model.replicas]
+        if model.id == dead:
+            dead_bytes[device] = sum(
+                replica.booked_bytes
+                for replica in model.replicas
+                if replica.state is ReplicaState.LOADING
+            )
     return tuple(
-        read_device(device, by_device.get(device.id, ()), available.get(device.id), now_ns)
-        for device in snapshot.devices
+        read_device(
+            ledger,
+            by_device.get(ledger.id, ()),
+            available.get(ledger.id),
+            now_ns,
+            dead_bytes=dead_bytes.get(ledger.id, 0),
+        )
+        for ledger in snapshot.devices
     )
 
 
@@ -158,3 +182,31 @@ def alarms_of(reading: Reading) -> list[tuple[AlarmKind, int, str]]:
         )
         found.append((AlarmKind.OVERRUN, excess, text))
     return found
+
+
+def shortage(spec: ModelSpec, reading: Reading, holders: Iterable[tuple[str, int]]) -> str:
+    """What a model needs, what is free for it, and who holds the rest; for people.
+
+    Args:
+        spec: The model.
+        reading: Of its device.
+        holders: Other replicas on it, with the bytes that are booked for them.
+    """
+    held = sorted((count, name) for name, count in holders if count)
+    free = reading.budget_bytes - sum(count for count, _ in held) - reading.foreign_bytes
+    budget = format_bytes(reading.budget_bytes)
+    says = [
+        f"{spec.id} needs {format_bytes(spec.bytes_needed)} on device {reading.device}",
+        f"{format_bytes(max(free, 0))} of its budget of {budget} are free",
+    ]
+    if reading.available_bytes is not None:
+        says.append(f"the device has {format_bytes(max(reading.available_bytes, 0))} left")
+    named = [f"{name} {format_bytes(count)}" for count, name in held[::-1][:_HOLDERS_MAX]]
+    if len(held) > _HOLDERS_MAX:
+        rest = sum(count for count, _ in held[:-_HOLDERS_MAX])
+        named.append(f"{len(held) - _HOLDERS_MAX} others {format_bytes(rest)}")
+    if reading.foreign_bytes:
+        named.append(f"other processes {format_bytes(reading.foreign_bytes)}")
+    if named:
+        says.append(f"held by {', '.join(named)}")
+    return "; ".join(says)

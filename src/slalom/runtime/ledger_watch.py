@@ -17,7 +17,7 @@ from slalom.core.snapshot import ReplicaState, Snapshot
 from slalom.engines.gpu_memory import gpu_memory
 from slalom.engines.protocol import Engine
 from slalom.errors import EngineError
-from slalom.runtime.ledger import Alarm, AlarmKind, Reading, alarms_of, read_ledgers
+from slalom.runtime.ledger import Alarm, AlarmKind, Reading, alarms_of, read_ledgers, shortage
 
 _log = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ class LedgerWatch:
                 _log.exception("the ledgers could not be held against the devices")
             await asyncio.sleep(self.every_s)
 
-    async def read(self) -> None:
-        """Read every device once."""
+    async def read(self, *, dead: str = "") -> None:
+        """Read every device once; `dead` is a model whose load has just died."""
         mapped = await self._mapped()
         available = {
             device: await meter(mapped.get(device, 0)) for device, meter in self.meters.items()
@@ -99,9 +99,24 @@ class LedgerWatch:
             {spec.id: spec.bytes_needed for spec in self.specs},
             available,
             self.now_ns(),
+            dead=dead,
         )
         self._raise_alarms()
         self._tell_foreign()
+
+    async def explain(self, model_id: str) -> str:
+        """Read anew, and say what a model needs, what is free for it, and who holds the rest."""
+        await self.read(dead=model_id)
+        (spec,) = (spec for spec in self.specs if spec.id == model_id)
+        (reading,) = (one for one in self.readings if one.device == spec.device)
+        devices = {one.id: one.device for one in self.specs}
+        holders = [
+            (replica.id, replica.booked_bytes)
+            for model in self.snapshot().models
+            for replica in model.replicas
+            if devices[model.id] == spec.device and model.id != model_id
+        ]
+        return shortage(spec, reading, holders)
 
     async def _mapped(self) -> dict[str, int]:
         """Bytes of model files that our processes have mapped, by device."""

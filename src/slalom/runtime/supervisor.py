@@ -49,6 +49,12 @@ class WatchParams:
     stop_grace_s: float = 5.0
 
 
+#: Given a model's id, says for people who holds the memory that it did not get.
+ExplainMemory = Callable[[str], Awaitable[str]]
+#: Longest wait for that, s.
+_EXPLAIN_S = 15.0
+
+
 @dataclass(slots=True, eq=False)
 class _Life:
     """One life of a replica."""
@@ -90,6 +96,8 @@ class Supervisor:
         self._clock = clock
         self._params = params
         self._lives: dict[tuple[str, int], _Life] = {}
+        #: Asked where a load dies of memory; also looks anew at who holds it.
+        self.explain_memory: ExplainMemory | None = None
 
     def __repr__(self) -> str:
         return f"Supervisor(lives={len(self._lives)})"
@@ -203,13 +211,25 @@ class Supervisor:
         except asyncio.CancelledError:
             return None
         except SlalomError as error:
-            self._failed(life, _kind_of(error, FailureKind.START_FAILED), str(error))
+            kind = _kind_of(error, FailureKind.START_FAILED)
+            self._failed(life, kind, str(error) + await self._whose_memory(life, kind))
             return None
         if not life.unload_asked.is_set():
             measured = await engine.memory_bytes()
             life.engine = engine
             self._post(ReplicaReady(life.replica_id, life.epoch, measured))
         return engine
+
+    async def _whose_memory(self, life: _Life, kind: FailureKind) -> str:
+        """Who holds what a load did not get, as the end of an error; empty if nobody knows."""
+        if kind is not FailureKind.OUT_OF_MEMORY or self.explain_memory is None:
+            return ""
+        try:
+            async with asyncio.timeout(_EXPLAIN_S):
+                return "; " + await self.explain_memory(life.replica_id.rpartition("#")[0])
+        except Exception:  # noqa: BLE001 - the load's own failure is what must be told
+            _log.exception("replica %s: cannot say who holds its memory", life.replica_id)
+            return ""
 
     async def _watch(self, life: _Life, engine: Engine) -> None:
         """Watch until an unload is asked for or something is wrong."""

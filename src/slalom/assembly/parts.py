@@ -140,6 +140,7 @@ def gateway_params(config: Config) -> GatewayParams:
                 admin=key.admin,
                 task=key.task,
                 ceiling=key.ceiling,
+                single_line=key.single_line,
             )
             for key in config.keys
         ),
@@ -155,6 +156,7 @@ def gateway_params(config: Config) -> GatewayParams:
             )
             for rule in config.rules
         ),
+        completion_cache_bytes=int(config.completion_cache.bytes),
         default_task=server.default_task,
         default_max_tokens=server.default_max_tokens,
         body_bytes_max=server.max_body_mib * MIB,

@@ -121,6 +121,7 @@ def _task(base: TaskSpec, section: TaskSection) -> TaskSpec:
         predicted_tokens=(
             base.predicted_tokens if section.predicted_tokens is None else section.predicted_tokens
         ),
+        when_late=section.when_late or base.when_late,
     )
 
 

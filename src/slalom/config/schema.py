@@ -15,6 +15,7 @@ from slalom.config.nearest import nearest
 from slalom.config.scheduler_section import SchedulerSection
 from slalom.config.sections import (
     BatchesSection,
+    CompletionCacheSection,
     DeviceSection,
     JournalSection,
     KeySection,
@@ -64,6 +65,10 @@ class Config(Section):
     )
     rules: tuple[RuleSection, ...] = Field(
         (), description="How tasks are recognised, before the built-in rules."
+    )
+    completion_cache: CompletionCacheSection = Field(
+        default_factory=CompletionCacheSection,
+        description="What is answered out of earlier completions.",
     )
     journal: JournalSection = Field(default_factory=JournalSection, description="The journal.")
     batches: BatchesSection = Field(

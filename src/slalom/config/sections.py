@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from slalom.config.fields import AUTO, AutoCount, AutoSize, Section
+from slalom.config.fields import AUTO, AutoCount, AutoSize, Section, Size
 from slalom.workload.tasks import FALLBACK_TASK
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -116,6 +116,11 @@ class KeySection(Section):
         None,
         description="Most urgent task it may declare; null is its own task, or any without one.",
     )
+    single_line: Literal["off", "auto", "on"] = Field(
+        "off",
+        description="Whether its completions end with their first line where the request does not "
+        "say: auto looks at the text around the cursor.",
+    )
 
     @field_validator("key_sha256")
     @classmethod
@@ -187,6 +192,11 @@ class TaskSection(Section):
     predicted_tokens: int | None = Field(
         None, ge=0, le=1 << 20, description="Output length expected before any was seen, tokens."
     )
+    when_late: Literal["policy", "refuse", "empty"] | None = Field(
+        None,
+        description="What becomes of a request whose target cannot be met, under a policy that "
+        "plans: what the policy says, an error at once, or an empty answer at once.",
+    )
 
 
 class RuleCondition(Section):
@@ -222,6 +232,16 @@ class RuleSection(Section):
 
     when: RuleCondition = Field(description="What the request must look like.")
     task: str = Field(min_length=1, description="The task it is then.")
+
+
+class CompletionCacheSection(Section):
+    """Suggestions of late: the rest of one that is being typed needs no engine."""
+
+    bytes: Size = Field(
+        8 << 20,
+        description="What it may take; 0 turns it off. It serves completions at temperature 0, "
+        "and each key its own.",
+    )
 
 
 class JournalSection(Section):

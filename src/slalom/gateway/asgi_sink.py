@@ -25,8 +25,6 @@ from slalom.runtime.sink import Assignment, Waiting
 from slalom.units import MS
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
-#: Says that the answer is empty because a newer request has taken its place.
-SUPERSEDED = (b"x-slalom-outcome", b"superseded")
 #: Longest error body read from an engine, bytes.
 ERROR_BYTES_MAX = 64 << 10
 
@@ -97,10 +95,12 @@ class WholeSink:
         await send_body(self._send, self.status, told, self.headers, content_type=kind)
 
     async def replace(self, answer: EmptyAnswer) -> None:
-        """Send a finished answer without text instead."""
+        """Send a finished answer of ours instead."""
         self.status = 200
         told = self._form.writer.whole(answer.whole())
-        await send_body(self._send, 200, told, [*self.headers, SUPERSEDED])
+        if answer.header is not None:
+            self.headers.append(answer.header)
+        await send_body(self._send, 200, told, self.headers)
 
     async def fail(self, failure: Failure) -> None:
         """Send an error instead."""
@@ -198,8 +198,9 @@ class StreamSink:
         writer = self._writer
         if not self._started:
             self._content_type = writer.stream_type or EVENT_STREAM
-            self.headers.append(SUPERSEDED)
-        comment = writer.sign_of_life("superseded by a newer request")
+            if answer.header is not None:
+                self.headers.append(answer.header)
+        comment = writer.sign_of_life(answer.remark) if answer.remark else b""
         told = writer.feed(answer.events(self._first)) + writer.finish()
         await self._write(comment + told, more=False)
 

@@ -1,7 +1,7 @@
-"""A finished answer without a word: what a client gets whose request a newer one replaced.
+"""A finished answer of Slalom's own: without a word, or with what the completion cache holds.
 
-Owns its bytes, whole and as the last events of a stream. Well-formed, so that no client takes it
-for an error: it asked again itself. Called by `inference`.
+Owns its bytes, whole and as the last events of a stream, and why there is no engine's answer.
+Well-formed, so that no client takes it for an error. Called by `inference`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,14 @@ import msgspec
 
 _encode = msgspec.json.encode
 END_MARK = b"data: [DONE]\n\n"
+
+#: Say why the answer is empty: a newer request has taken its place; it would have come too late,
+#: and its task wants none then; it would only have read the prompt ahead, and others need the
+#: engine.
+SUPERSEDED = (b"x-slalom-outcome", b"superseded")
+LATE = (b"x-slalom-outcome", b"late")
+SKIPPED = (b"x-slalom-outcome", b"skipped")
+_NOTHING: Mapping[str, int] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 @dataclass(slots=True)
@@ -24,14 +32,21 @@ class EmptyAnswer:
     answer_id: str
     #: Unix time, seconds.
     created_s: int
+    #: Header that says why it is ours; None where the engine did what was asked.
+    header: tuple[bytes, bytes] | None = SUPERSEDED
+    #: Said inside a stream, for one that has begun.
+    remark: str = ""
+    text: str = ""
+    finish: str = "stop"
+    #: Whether the end of a stream tells the usage: nothing was computed.
+    usage: bool = False
 
     def whole(self) -> bytes:
         """As the body of an answer that is not streamed."""
-        empty: dict[str, Any] = {"text": ""}
+        said: dict[str, Any] = {"text": self.text}
         if self.chat:
-            empty = {"message": {"role": "assistant", "content": ""}}
-        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        return _encode({**self._frame("chat.completion"), **_choices(empty), "usage": usage})
+            said = {"message": {"role": "assistant", "content": self.text}}
+        return _encode({**self._frame("chat.completion"), **self._choices(said), "usage": _NOTHING})
 
     def events(self, begun: bytes = b"") -> bytes:
         """As the end of a stream.
@@ -41,8 +56,11 @@ class EmptyAnswer:
         """
         frame = self._frame("chat.completion.chunk")
         frame.update(_identity(begun))
-        empty: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
-        return b"data: " + _encode({**frame, **_choices(empty)}) + b"\n\n" + END_MARK
+        said: dict[str, Any] = {"delta": {}} if self.chat else {"text": self.text}
+        events = b"data: " + _encode({**frame, **self._choices(said)}) + b"\n\n"
+        if self.usage:
+            events += b"data: " + _encode({**frame, "choices": [], "usage": _NOTHING}) + b"\n\n"
+        return events + END_MARK
 
     def _frame(self, kind_of_chat: str) -> dict[str, Any]:
         return {
@@ -52,9 +70,9 @@ class EmptyAnswer:
             "model": self.model,
         }
 
-
-def _choices(empty: Mapping[str, Any]) -> dict[str, Any]:
-    return {"choices": [{"index": 0, **empty, "logprobs": None, "finish_reason": "stop"}]}
+    def _choices(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        choice = {"index": 0, **said, "logprobs": None, "finish_reason": self.finish}
+        return {"choices": [choice]}
 
 
 def _identity(begun: bytes) -> dict[str, Any]:

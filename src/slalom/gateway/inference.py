@@ -10,12 +10,15 @@ import logging
 import time
 import traceback
 
-from slalom.core.actions import Outcome
+from slalom.core.actions import Outcome, Reason
+from slalom.core.snapshot import ModelState
 from slalom.errors import OverloadedError, RequestError, SlalomError
 from slalom.gateway import estimates, request_body
+from slalom.gateway.answer_notes import AnswerNotes, Silence
 from slalom.gateway.asgi_sink import AnySink, StreamSink, WholeSink
+from slalom.gateway.completion_cache import HIT
 from slalom.gateway.departure import Departure
-from slalom.gateway.empty_answer import EmptyAnswer
+from slalom.gateway.empty_answer import LATE, SKIPPED, SUPERSEDED, EmptyAnswer
 from slalom.gateway.error_table import (
     CLIENT_LEFT,
     Failure,
@@ -75,7 +78,7 @@ class Inference:
             work = await self._work(receive, arrival, route, exchange)
             if route.dry_run:
                 await self._estimate(work, send, exchange, headers)
-            else:
+            elif not await self._known(work, send, exchange, headers):
                 await self._serve(work, send, exchange, headers, departure)
         except ClientGoneError:
             exchange.status = CLIENT_LEFT
@@ -130,32 +133,56 @@ class Inference:
         self._shared.take_bytes(body_bytes - exchange.bytes_received)
         exchange.bytes_received = body_bytes
 
+    async def _known(self, work: Work, send: Send, exchange: Exchange, headers: Headers) -> bool:
+        """Answer what needs no engine: a cached rest, or a warm-up that would be in the way."""
+        question = work.question
+        rest = self._shared.completions.find(question) if question is not None else None
+        if rest is not None:
+            exchange.cached = True
+            answer = self._own(work, exchange, HIT, text=rest.text, finish=rest.finish)
+        elif work.warm_up and self._busy(work.request.model):
+            answer = self._own(work, exchange, SKIPPED)
+        else:
+            return False
+        _head(work, headers)
+        exchange.stream = work.stream
+        sink = self._sink(send, headers, work)
+        await sink.replace(answer)
+        exchange.status, exchange.bytes_sent = sink.status, sink.bytes_sent
+        return True
+
+    def _busy(self, model: str) -> bool:
+        """Whether to read a prompt ahead would be in somebody's way now."""
+        snapshot = self._runtime.snapshot()
+        ready = any(one.id == model and one.state is ModelState.READY for one in snapshot.models)
+        return bool(snapshot.waiting or snapshot.running) or not ready
+
     async def _serve(
         self, work: Work, send: Send, exchange: Exchange, headers: Headers, departure: Departure
     ) -> None:
         """From here on the sink says how far the answer has got, so errors go through it."""
-        headers.append((b"x-slalom-task", work.request.task.encode("ascii", "replace")))
-        if work.notices:
-            notice = "; ".join(work.notices).encode("ascii", "replace")
-            headers.append((b"x-slalom-notice", notice))
+        _head(work, headers)
         exchange.stream = work.stream
         exchange.scheduled = True
         sink = self._sink(send, headers, work)
+        notes = AnswerNotes(sink, stream=work.stream) if work.question is not None else None
         departure.watch()
         try:
             served = await self._runtime.serve(
                 work.request,
                 work.outgoing.call,
-                sink,
+                Silence() if work.warm_up else (notes or sink),
                 stream=work.stream,
                 strip_usage=work.strip_usage,
             )
             departure.ignore()
-            if served.end is not None and served.end.outcome is Outcome.SUPERSEDED:
-                exchange.code = served.end.outcome.value
-                await sink.replace(self._empty_answer(work, exchange))
+            instead = self._instead(work, served, exchange)
+            if instead is not None:
+                await sink.replace(instead)
             else:
                 await _end(sink, served, exchange)
+            if notes is not None and work.question is not None:
+                self._shared.completions.learn(work.question, notes.rest(served))
         except SlalomError as problem:
             # Refused at the runtime's door: the scheduler never heard of it.
             at_door = isinstance(problem, OverloadedError) or problem.code == "duplicate_request_id"
@@ -174,12 +201,40 @@ class Inference:
         exchange.status = 200
         await send_json(send, document, headers)
 
-    def _empty_answer(self, work: Work, exchange: Exchange) -> EmptyAnswer:
+    def _instead(self, work: Work, served: Served, exchange: Exchange) -> EmptyAnswer | None:
+        """The answer without a word that takes the place of what happened, where one does."""
+        end = served.end
+        if end is not None and end.outcome is Outcome.SUPERSEDED:
+            exchange.code = end.outcome.value
+            remark = "superseded by a newer request"
+            return self._own(work, exchange, SUPERSEDED, remark=remark)
+        if end is not None and end.reason == Reason.SLA_INFEASIBLE and work.empty_when_late:
+            exchange.code = str(end.reason)
+            return self._own(work, exchange, LATE)
+        if work.warm_up and end is None and served.failure is None:
+            return self._own(work, exchange, None)
+        return None
+
+    def _own(
+        self,
+        work: Work,
+        exchange: Exchange,
+        header: tuple[bytes, bytes] | None,
+        *,
+        remark: str = "",
+        text: str = "",
+        finish: str = "stop",
+    ) -> EmptyAnswer:
         return EmptyAnswer(
             chat=work.outgoing.path == CHAT_PATH,
             model=work.request.model,
             answer_id=exchange.request_id,
             created_s=int(time.time()),
+            header=header,
+            remark=remark,
+            text=text,
+            finish=finish,
+            usage=work.stream and not work.strip_usage,
         )
 
     def _sink(self, send: Send, headers: Headers, work: Work) -> AnySink:
@@ -189,6 +244,14 @@ class Inference:
         return StreamSink(
             send, headers, form, params.wait_comment_after_ns, params.wait_comment_every_ns
         )
+
+
+def _head(work: Work, headers: Headers) -> None:
+    """What the client is told in any case."""
+    headers.append((b"x-slalom-task", work.request.task.encode("ascii", "replace")))
+    if work.notices:
+        notice = "; ".join(work.notices).encode("ascii", "replace")
+        headers.append((b"x-slalom-notice", notice))
 
 
 async def _end(sink: AnySink, served: Served, exchange: Exchange) -> None:

@@ -7,6 +7,7 @@ by hand. Secrets appear as SHA-256 digests and nowhere else.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from slalom.gateway.length_care import SingleLine
 from slalom.gateway.supersession import Mode
 from slalom.units import KIB, MIB, SECOND
 from slalom.workload.tasks import DEFAULT_TASKS, FALLBACK_TASK, TaskSpec
@@ -40,6 +41,8 @@ class KeyEntry:
     task: str | None = None
     #: The most urgent task it may have; None takes `task`, and without both there is no bound.
     ceiling: str | None = None
+    #: Whether its completions end with their first line, where the request does not say.
+    single_line: SingleLine = "off"
 
     def __repr__(self) -> str:
         return f"<KeyEntry {self.name} admin={self.admin}>"
@@ -100,3 +103,5 @@ class GatewayParams:
     records_max: int = 1000
     #: Which completions replace older ones of the same document.
     supersede: Mode = "auto"
+    #: Suggestions kept for clients that type them, bytes; 0 keeps none.
+    completion_cache_bytes: int = 8 * MIB

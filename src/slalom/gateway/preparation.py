@@ -8,18 +8,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slalom.core.request import Request
+from slalom.core.request import Request, Sla
 from slalom.engines.protocol import Capabilities, FimTemplate
 from slalom.errors import RequestError
-from slalom.gateway import continuing, estimates, request_body, supersession, upstream_call
+from slalom.gateway import (
+    continuing,
+    estimates,
+    length_care,
+    request_body,
+    typing_care,
+    upstream_call,
+)
 from slalom.gateway.answer_form import AnswerForm
+from slalom.gateway.completion_cache import Question
 from slalom.gateway.params import KeyEntry, ServedModel
 from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
 from slalom.gateway.protocols.openai import OPENAI
 from slalom.gateway.request_head import RequestHead
-from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, Facts, resolve
+from slalom.gateway.resolution import (
+    CHAT_PATH,
+    COMPLETIONS_PATH,
+    EMBEDDINGS_PATH,
+    Facts,
+    Resolved,
+    resolve,
+)
 from slalom.gateway.shared import Shared
 from slalom.gateway.upstream_call import Outgoing
+from slalom.workload.tasks import TaskSpec
 
 # Built for every request and read once: frozen dataclasses would cost five times as much to build.
 
@@ -37,6 +53,12 @@ class Work:
     strip_usage: bool
     #: What the client should be told about its declarations.
     notices: tuple[str, ...]
+    #: What the completion cache may answer, or learn the answer to.
+    question: Question | None = None
+    #: Whether nobody wants its text: only the prompt is to be read ahead.
+    warm_up: bool = False
+    #: Whether a refusal by a planner is answered without a word instead.
+    empty_when_late: bool = False
 
 
 @dataclass(slots=True)
@@ -100,9 +122,8 @@ def _internal(arrival: Arrival, raw: bytes, rivals: Sequence[WireProtocol]) -> I
 
 def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     path, body = internal.path, internal.body
-    embeddings = path == EMBEDDINGS_PATH
+    embeddings, chat = path == EMBEDDINGS_PATH, path == CHAT_PATH
     infill = path == COMPLETIONS_PATH and bool(body.get("suffix"))
-    chat = path == CHAT_PATH
     request_body.check_fields(body, chat=chat, embeddings=embeddings)
     named = shared.catalogue.find(body["model"])
     model = named.model
@@ -114,7 +135,6 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         if infill:
             upstream_call.check_infill(body, capabilities, model.id)
         answer = _answer(body, model, shared.params.default_max_tokens)
-    prompt_tokens = upstream_call.prompt_tokens(body, chat=chat)
     facts = Facts(
         path=path,
         client_path=arrival.path,
@@ -124,36 +144,66 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         model=model,
         named_task=named.task,
         key=arrival.key,
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=upstream_call.prompt_tokens(body, chat=chat),
         max_tokens=answer.max_tokens,
         fim=infill or upstream_call.has_fim_tokens(body, capabilities.fim),
     )
+    cursor = typing_care.cursor_of(facts, capabilities.fim)
+    answer.changes += typing_care.shorten(facts, cursor, capabilities.fim)
     resolved = resolve(facts, shared.params)
-    resumable = not embeddings and continuing.resumable(
-        body, chat=chat, capabilities=capabilities, max_tokens=answer.max_tokens
-    )
-    request = Request(
-        id=arrival.request_id,
-        model=model.id,
-        task=resolved.task.name,
-        sla=resolved.sla,
-        arrived_ns=arrival.arrived_ns,
-        prompt_tokens=prompt_tokens,
-        max_tokens=answer.max_tokens,
-        predicted_tokens=min(resolved.task.predicted_tokens, answer.max_tokens),
-        key=arrival.key.name if arrival.key is not None else "",
-        supersedes=_supersedes(shared, arrival, facts, resolved.task.name),
-        resumable=resumable,
-    )
-    fim = capabilities.fim if infill else None
+    warm_up = cursor is not None and length_care.is_warm_up(body)
+    if warm_up:
+        resolved = Resolved(_least_urgent(shared), Sla(), resolved.notices)
+    name, question = "", None
+    if not (warm_up or arrival.dry_run):
+        task, key = resolved.task.name, arrival.key.name if arrival.key is not None else ""
+        client = (key, arrival.head.user_agent, arrival.peer, model.id)
+        name = typing_care.name_of(shared.documents, client, facts, cursor, task)
+        question = typing_care.question_of(facts, cursor, task, arrival.peer)
     return Work(
-        request,
-        _outgoing(arrival, internal, answer, fim, infill=infill),
+        _request(arrival, facts, resolved, capabilities, supersedes=name),
+        _outgoing(arrival, internal, answer, capabilities.fim if infill else None, infill=infill),
         answer.stream,
         AnswerForm(arrival.protocol, internal.writer, arrival.request_id),
         answer.strip_usage,
         (*internal.notices, *resolved.notices),
+        question,
+        warm_up=warm_up,
+        empty_when_late=resolved.task.when_late == "empty",
     )
+
+
+def _request(
+    arrival: Arrival,
+    facts: Facts,
+    resolved: Resolved,
+    capabilities: Capabilities,
+    *,
+    supersedes: str,
+) -> Request:
+    """The request as the core sees it."""
+    task, max_tokens = resolved.task, facts.max_tokens
+    resumable = facts.path != EMBEDDINGS_PATH and continuing.resumable(
+        facts.body, chat=facts.path == CHAT_PATH, capabilities=capabilities, max_tokens=max_tokens
+    )
+    return Request(
+        id=arrival.request_id,
+        model=facts.model.id,
+        task=task.name,
+        sla=resolved.sla,
+        arrived_ns=arrival.arrived_ns,
+        prompt_tokens=facts.prompt_tokens,
+        max_tokens=max_tokens,
+        predicted_tokens=min(task.predicted_tokens, max_tokens),
+        key=arrival.key.name if arrival.key is not None else "",
+        supersedes=supersedes,
+        resumable=resumable,
+    )
+
+
+def _least_urgent(shared: Shared) -> TaskSpec:
+    """The task of requests that are to be in nobody's way."""
+    return max(shared.params.tasks.values(), key=lambda task: task.urgency_ms)
 
 
 def _outgoing(
@@ -168,24 +218,6 @@ def _outgoing(
         fim=fim,
         infill=infill,
     )
-
-
-def _supersedes(shared: Shared, arrival: Arrival, facts: Facts, task: str) -> str:
-    """The name by which a completion replaces older ones, or empty."""
-    known = task in supersession.TASKS and shared.documents.mode != "off"
-    if not known or arrival.dry_run:
-        return ""
-    body = facts.body
-    key = arrival.key.name if arrival.key is not None else ""
-    client = (key, arrival.head.user_agent, arrival.peer, facts.model.id)
-    name = supersession.declared(facts.headers, body, client)
-    prompt, after = body.get("prompt"), body.get("suffix") or ""
-    if name or not isinstance(prompt, str):
-        return name
-    fim = shared.runtime.capabilities(facts.model.id).fim
-    if fim is not None and not after and fim.suffix in prompt:
-        prompt, _, after = prompt.partition(fim.suffix)
-    return shared.documents.guess(supersession.Typed(client, prompt, after))
 
 
 def _answer(body: dict[str, Any], model: ServedModel, default_max_tokens: int) -> _Answer:

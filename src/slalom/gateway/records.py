@@ -35,6 +35,8 @@ class Exchange:
     bytes_sent: int = 0
     #: Whether the scheduler knows the request, so that its half will come.
     scheduled: bool = False
+    #: Whether the answer came out of the completion cache.
+    cached: bool = False
 
 
 class Records:
@@ -109,7 +111,8 @@ def wide_line(record: dict[str, Any]) -> str:
 
 
 def _http_fields(exchange: Exchange) -> dict[str, Any]:
-    return {
+    fields: dict[str, Any] = {"cache": "hit"} if exchange.cached else {}
+    return fields | {
         "request_id": exchange.request_id,
         "path": exchange.path,
         "status": exchange.status,

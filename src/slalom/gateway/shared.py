@@ -11,8 +11,11 @@ from itertools import count
 from slalom.errors import ConfigError, OverloadedError
 from slalom.gateway.auth import Keys
 from slalom.gateway.catalogue import Catalogue
+from slalom.gateway.completion_cache import HEADERS as CACHE_HEADERS
+from slalom.gateway.completion_cache import CompletionCache
 from slalom.gateway.declared import HEADERS
 from slalom.gateway.ledger_metrics import LedgerCollector, Ledgers
+from slalom.gateway.length_care import HEADERS as LENGTH_HEADERS
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.records import Records
 from slalom.gateway.runtime_port import RuntimePort
@@ -49,14 +52,16 @@ class Shared:
         self.inside: set[str] = set()
         #: Bytes of their bodies.
         self.bytes_inside = 0
-        self.telemetry = Telemetry(runtime.snapshot, lambda: len(self.inside))
+        self.completions = CompletionCache(params.completion_cache_bytes)
+        self.telemetry = Telemetry(runtime.snapshot, lambda: len(self.inside), self.completions)
         #: The ledgers held against the devices; None where nothing watches them.
         self.ledgers: Ledgers | None = None
         self.telemetry.registry.register(LedgerCollector(lambda: self.ledgers))
         self.documents = Documents(params.supersede)
         self.watched_headers = frozenset(
             name.encode("latin-1")
-            for name in HEADERS | SESSION_HEADERS | headers | _rule_headers(params)
+            for names in (HEADERS, SESSION_HEADERS, CACHE_HEADERS, LENGTH_HEADERS, headers)
+            for name in names | _rule_headers(params)
         )
         #: Set once: new inference requests are refused from then on.
         self.draining = False

@@ -24,7 +24,8 @@ _TYPED_MAX = 64
 #: What two prompts must at least have in common to be of one document, characters.
 _COMMON_MIN = 64
 _CLIENTS_MAX = 1_024
-_DOCUMENTS_MAX = 4
+#: Of one client; many people may share an address, a key and a program.
+_DOCUMENTS_MAX = 32
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from slalom.core.actions import EndRequest, Outcome
 from slalom.core.snapshot import ModelState, Snapshot
+from slalom.gateway.completion_cache import CompletionCache
 from slalom.gateway.prediction_metrics import PredictionMetrics, learned_metrics
 from slalom.units import SECOND
 
@@ -54,9 +55,15 @@ class Telemetry:
     Args:
         snapshot: Gives the scheduler's present state.
         inflight: Gives the number of requests inside the gateway.
+        completions: Counts its own hits.
     """
 
-    def __init__(self, snapshot: Callable[[], Snapshot], inflight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        inflight: Callable[[], int],
+        completions: CompletionCache,
+    ) -> None:
         self.registry = CollectorRegistry()
         self._ttft = self._histogram(
             "slalom_time_to_first_token_seconds", "Arrival to first token.", _TTFT_BUCKETS
@@ -89,7 +96,7 @@ class Telemetry:
         self._predictions = PredictionMetrics(self.registry)
         self._series: dict[tuple[str, str, str, str], _Series] = {}
         self._answers: dict[tuple[str, int, str], Any] = {}
-        self.registry.register(_SnapshotCollector(snapshot, inflight))
+        self.registry.register(_SnapshotCollector(snapshot, inflight, completions))
 
     def ended(self, end: EndRequest) -> None:
         """Count one ended request."""
@@ -150,9 +157,15 @@ class Telemetry:
 class _SnapshotCollector(Collector):
     """Reads the scheduler's state at the moment of a scrape."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot], inflight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        inflight: Callable[[], int],
+        completions: CompletionCache,
+    ) -> None:
         self._snapshot = snapshot
         self._inflight = inflight
+        self._completions = completions
 
     def describe(self) -> Iterable[Metric]:
         """Nothing in advance: there may be no snapshot yet at registration."""
@@ -168,6 +181,7 @@ class _SnapshotCollector(Collector):
             snapshot.oldest_wait_ns / SECOND,
         )
         yield _gauge("slalom_draining", "Whether the server shuts down.", int(snapshot.draining))
+        yield from _cache_metrics(self._completions)
         yield from _model_metrics(snapshot)
         yield from _device_metrics(snapshot)
         yield from learned_metrics(snapshot.learned)
@@ -180,6 +194,18 @@ class _SnapshotCollector(Collector):
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
+
+
+def _cache_metrics(cache: CompletionCache) -> Iterable[Metric]:
+    asked = CounterMetricFamily(
+        "slalom_completion_cache_requests",
+        "Completions that the cache may answer, by whether it did.",
+        labels=["hit"],
+    )
+    asked.add_metric(["true"], cache.hits)
+    asked.add_metric(["false"], cache.misses)
+    held = _gauge("slalom_completion_cache_bytes", "What kept suggestions take.", cache.bytes_held)
+    return (asked, held)
 
 
 def _model_metrics(snapshot: Snapshot) -> Iterable[Metric]:

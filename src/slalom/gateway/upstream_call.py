@@ -106,6 +106,9 @@ def limits(body: Mapping[str, Any], default_max_tokens: int) -> Limits:
         of_llama = body.get("n_predict")
         if of_llama is not None and of_llama > 0:
             named = of_llama
+        elif of_llama == 0:  # a warm-up: engines other than llama.cpp know no answer of no token
+            named = 1
+            changes = {"max_tokens": 1, "n_predict": 1}
         else:
             named = default_max_tokens
             changes["max_tokens"] = default_max_tokens

@@ -8,6 +8,7 @@ gateway, the twin's workloads and the benchmarks read the same table.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from slalom.core.request import Sla
 from slalom.units import ms_to_ns
@@ -28,6 +29,9 @@ class TaskSpec:
     e2e_ms_per_prompt_token: float = 0.0
     #: Prior of the output length before anything was observed, tokens.
     predicted_tokens: int = 128
+    #: What becomes of a request that a planner finds to be late: what its policy says, an error at
+    #: once, or an empty answer at once.
+    when_late: Literal["policy", "refuse", "empty"] = "policy"
 
     @property
     def urgency_ms(self) -> float:

@@ -98,6 +98,7 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
         **config,
         "server": server,
         "journal": {"dir": "journal"},
+        "batches": {"dir": "none"},
         # Nothing that another server measured may tip a comparison.
         "measurements": {"file": "models.sqlite"},
         "log": {"level": "warning"},

@@ -108,6 +108,7 @@ class Programs:
         config = {
             "models": [{"id": "stub", "engine": engine}],
             "journal": {"dir": str(self._folder / f"{name}-journal")},
+            "batches": {"dir": "none"},
         }
         path = self._write(f"{name}.yaml", config)
         port = _free_port()

@@ -64,8 +64,8 @@ def _started(config_file: Path | None) -> Iterator[ServerClient]:
     command += ["--port", "0", "--log-level", "warning"]
     if config_file is not None:
         command += ["--config", str(config_file)]
-    # On loopback, for one call of the same user: no keys.
-    environ = {**os.environ, "SLALOM__KEYS": "[]"}
+    # On loopback, for one call of the same user: no keys, and no work of others.
+    environ = {**os.environ, "SLALOM__KEYS": "[]", "SLALOM__BATCHES__DIR": "none"}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environ

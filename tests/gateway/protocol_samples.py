@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 from anthropic.types import ErrorResponse, Message, RawMessageStreamEvent
+from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.gateway.engine_corpus import Meaning
 
@@ -126,6 +127,70 @@ def _meaning(blocks: list[dict[str, Any]], finish: str | None, usage: Any) -> Me
     )
 
 
+_RESPONSE_EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ResponseStreamEvent)
+
+
+def responses_stream(data: bytes) -> Meaning:
+    """As the SDK adds up the events of a response, and as the last event has it."""
+    items: dict[int, dict[str, Any]] = {}
+    response: Response | None = None
+    for number, (name, document) in enumerate(sse(data)):
+        assert response is None
+        assert name == document["type"]
+        event = _RESPONSE_EVENT.validate_python(document)
+        assert event.sequence_number == number
+        match event.type:
+            case "response.output_item.added":
+                assert event.output_index == len(items)
+                items[event.output_index] = {"id": event.item.id, "text": "", "done": False}
+            case (
+                "response.output_text.delta"
+                | "response.reasoning_text.delta"
+                | "response.function_call_arguments.delta"
+            ):
+                item = items[event.output_index]
+                assert item["id"] == event.item_id
+                assert not item["done"]
+                item["text"] += event.delta
+            case "response.output_text.done" | "response.reasoning_text.done":
+                assert items[event.output_index]["text"] == event.text
+            case "response.function_call_arguments.done":
+                assert items[event.output_index]["text"] == event.arguments
+            case "response.output_item.done":
+                items[event.output_index]["done"] = event.item
+            case "response.failed":
+                raise BrokenOffError(event.response.error.message)
+            case "response.completed" | "response.incomplete":
+                response = event.response
+    assert response is not None
+    assert [item["done"] for item in items.values()] == response.output
+    return _of_response(response)
+
+
+def responses_whole(data: bytes) -> Meaning:
+    """As the SDK reads a response."""
+    return _of_response(Response.model_validate_json(data))
+
+
+def _of_response(response: Response) -> Meaning:
+    assert response.usage is not None
+    thoughts, tools = [], []
+    for item in response.output:
+        if item.type == "reasoning":
+            thoughts += [part.text for part in item.content or ()]
+        elif item.type == "function_call":
+            tools += [(item.call_id, item.name, item.arguments)]
+    cut = response.incomplete_details is not None
+    return Meaning(
+        text=response.output_text,
+        thought="".join(thoughts),
+        tools=tuple(tools),
+        finish="length" if cut else "stop",
+        prompt_tokens=response.usage.input_tokens,
+        output_tokens=response.usage.output_tokens,
+    )
+
+
 #: By inference path. Routes without text (embeddings) have no row.
 SAMPLES: dict[str, Sample] = {
     "/v1/messages": Sample(
@@ -133,6 +198,12 @@ SAMPLES: dict[str, Sample] = {
         {"stream": True},
         anthropic_stream,
         anthropic_whole,
+    ),
+    "/v1/responses": Sample(
+        {"model": "a", "max_output_tokens": 9, "input": "one two three"},
+        {"stream": True},
+        responses_stream,
+        responses_whole,
     ),
 }
 

@@ -149,18 +149,34 @@ def test_nothing_follows_the_end(path: str) -> None:
     assert out.finish() == b""
 
 
+_KINDS = st.sampled_from(
+    [
+        *("text", "image", "tool_use", "tool_result", "thinking", "document", "search_result"),
+        *("message", "input_text", "input_image", "function_call", "function_call_output"),
+        *("custom_tool_call", "reasoning", "function", "custom", "namespace", "allowed_tools"),
+        *("web_search", "base64", "url", "json_schema", "tool", "any", "auto", "user", "assistant"),
+    ]
+)
+_FIELDS = st.sampled_from(
+    [
+        *("type", "text", "role", "content", "name", "id", "function", "source", "input", "tools"),
+        *("arguments", "call_id", "tool_use_id", "output", "summary", "media_type", "data", "url"),
+        *("input_schema", "parameters", "format", "schema", "image_url", "mode", "namespace"),
+    ]
+)
+_SIMPLE = st.none() | st.booleans() | st.integers(-3, 1 << 40) | st.floats() | st.text(max_size=5)
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 1 << 40) | st.floats() | st.text(max_size=5),
+    _SIMPLE | _KINDS,
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["type", "text", "role", "content", "name", "id", "function", "source"])
-            | st.text(max_size=3),
-            inner,
-            max_size=4,
+        | st.dictionaries(_FIELDS, inner, max_size=5)
+        | st.builds(
+            lambda kind, fields: {**fields, "type": kind, "role": kind},
+            _KINDS,
+            st.dictionaries(_FIELDS, inner, max_size=5),
         )
     ),
-    max_leaves=12,
+    max_leaves=20,
 )
 
 
@@ -170,10 +186,13 @@ _JSON = st.recursive(
 def test_any_body_is_read_or_refused_by_name(path: str, data: st.DataObject) -> None:
     sample = SAMPLES[path]
     body = dict(sample.body)
-    extra = ["stream", "tools", "tool_choice", "stop", "metadata", "system", "temperature"]
+    extra = [
+        *("stream", "tools", "tool_choice", "stop", "metadata", "system", "temperature"),
+        *("instructions", "previous_response_id", "text", "reasoning", "thinking", "output_config"),
+    ]
     names = sorted({*sample.body, *extra})
     for name in data.draw(st.lists(st.sampled_from(names), max_size=3)):
-        body[name] = data.draw(_JSON)
+        body[name] = data.draw(_JSON | st.lists(_JSON, max_size=3))
     refused = ""
     try:
         found = internal(path, body)

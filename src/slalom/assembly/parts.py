@@ -167,6 +167,8 @@ def gateway_params(config: Config) -> GatewayParams:
         connections_max=server.max_connections,
         inflight_max=server.max_inflight,
         answer_bytes_max=server.max_answer_mib * MIB,
+        responses_bytes_max=server.responses_mib * MIB,
+        responses_age_s=server.responses_hours * 3600.0,
         wait_comment_after_ns=ms_to_ns(server.wait_comment_after_ms),
         wait_comment_every_ns=ms_to_ns(server.wait_comment_every_ms),
         starving_ns=seconds_to_ns(server.starving_seconds),

@@ -43,6 +43,15 @@ class ServerSection(Section):
         le=4096,
         description="Largest answer that is collected for a client that does not stream, MiB.",
     )
+    responses_mib: int = Field(
+        64,
+        ge=0,
+        le=65_536,
+        description="Responses kept for one key (/v1/responses with store), MiB; 0 keeps none.",
+    )
+    responses_hours: float = Field(
+        6, gt=0, le=8760, description="How long one is kept after its last use, hours."
+    )
     body_timeout_seconds: float = Field(
         60, gt=0, le=3600, description="Longest time to receive a request body, seconds."
     )

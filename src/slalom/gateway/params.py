@@ -93,6 +93,10 @@ class GatewayParams:
     inflight_max: int = 16_384
     #: Largest answer that is held back until complete (requests without streaming), bytes.
     answer_bytes_max: int = 64 * MIB
+    #: Responses kept for one key (`/v1/responses` with `store`), bytes.
+    responses_bytes_max: int = 64 * MIB
+    #: How long one is kept after its last use, seconds.
+    responses_age_s: float = 6 * 3600.0
     #: A streaming client that waits this long gets its head and SSE comments, ns.
     wait_comment_after_ns: int = 2 * SECOND
     #: Time between such comments, ns.

@@ -4,6 +4,7 @@ Owns the joining of parsing, field checks, model names, capabilities, limits and
 Pure apart from the runtime's static capabilities. Called by `inference`, tested as a function.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,10 @@ def _internal(arrival: Arrival, raw: bytes, rivals: Sequence[WireProtocol]) -> I
     """The request in the internal form."""
     body = request_body.parse(raw)
     path = arrival.path or estimates.path_of(body)
-    asked = Asked(arrival.request_id, path, raw, body, arrival.head.watched, arrival.key)
+    received_s = int(time.time())
+    asked = Asked(
+        arrival.request_id, path, raw, body, arrival.head.watched, arrival.key, received_s
+    )
     for rival in rivals:
         if rival.claims is not None and rival.claims(asked):
             arrival.protocol = rival

@@ -124,7 +124,7 @@ def _messages(message: object, where: str) -> Iterator[dict[str, Any]]:
     if not isinstance(message, dict):
         raise wrong(where, "must be an object with role and content")
     role, content = message.get("role"), message.get("content")
-    if role not in {"user", "assistant", "system"}:
+    if not isinstance(role, str) or role not in {"user", "assistant", "system"}:
         raise wrong(f"{where}.role", "must be 'user' or 'assistant'")
     if isinstance(content, str):
         yield {"role": role, "content": content}

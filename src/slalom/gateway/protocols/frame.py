@@ -68,6 +68,8 @@ class Asked:
     #: Those that the protocol asks for in its table, and those that declare tasks; lower case.
     headers: Mapping[str, str]
     key: KeyEntry | None
+    #: Unix time, seconds.
+    received_s: int = 0
 
 
 @dataclass(slots=True)

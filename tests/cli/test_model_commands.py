@@ -14,6 +14,7 @@ from slalom.config.load import load
 from slalom.models.measurements import Measurement, Quantity, Tier
 from slalom.models.sources import bundled
 from tests.cli.stub_server import StubServer
+from tests.models.folders import make_folder
 
 RUNNER = CliRunner()
 
@@ -156,6 +157,15 @@ def test_inspect_takes_a_path_and_refuses_what_is_no_model(tmp_path: Path) -> No
     (tmp_path / "x.gguf").write_bytes(b"no model")
     run("inspect", "x.gguf", code=1)
     run("inspect", "absent.gguf", code=1)
+
+
+def test_inspect_reads_a_folder_of_safetensors(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model")
+    document = json.loads(run("inspect", str(folder), "--json", "--context", "300"))
+    assert document["metadata"]["parameter_count"] == 200
+    memory = document["memory_bytes"]
+    assert memory["total"] == memory["weights"] + memory["kv"] + memory["runtime"]
+    assert "qwen2, 4 layers" in run("inspect", str(folder))
 
 
 def test_inspect_cannot_look_into_a_remote_engine(tmp_path: Path) -> None:

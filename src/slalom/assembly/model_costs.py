@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slalom.bench.calibrate_store import device_name, engine_name
+from slalom.config.command_memory import model_files
 from slalom.config.engine_sections import LlamaCppEngine, ModelSection, RemoteEngine
 from slalom.config.fields import AUTO
 from slalom.config.footprint import llama_cpp_estimate
@@ -124,15 +125,13 @@ def measured(model: ModelSection) -> Measured | None:
     engine = model.engine
     if isinstance(engine, RemoteEngine):
         return None
-    files: tuple[Path, ...] = ()
     if isinstance(engine, LlamaCppEngine):
-        files = resolve(engine.source).metadata.files
-        name = _identity(files)
+        name, files = model.id, resolve(engine.source).metadata.files
     else:
-        name = engine.model_name or model.id
+        name, files = engine.model_name or model.id, model_files(engine)
     options = engine.model_dump(mode="json", exclude=_NO_COST)
     subject = Subject(
-        model=name,
+        model=_identity(files) if files else name,
         engine=engine_name(engine),
         device=f"{device_name()}: {model.device}",
         options=json.dumps(options, sort_keys=True),

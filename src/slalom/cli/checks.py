@@ -134,10 +134,11 @@ def _models(config: Config) -> Iterator[Finding]:
         return
     needed = dict.fromkeys(devices, 0)
     pinned = dict.fromkeys(devices, 0)
+    gpus = {device.id: device.gpu for device in config.devices}
     for model in config.models:
         problem = _engine_problem(model.id, model.engine)
         try:
-            size = bytes_needed(model)
+            size = bytes_needed(model, gpu=gpus[model.device])
         except SlalomError as error:
             problem, size = problem or (str(error), _source_advice(model.engine)), 0
         budget = devices[model.device].budget_bytes

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from slalom.cli import model_profile_command
-from slalom.cli.model_facts import shown_times
+from slalom.cli.model_facts import inspect_folder, shown_times
 from slalom.cli.output import bytes_progress, print_facts, print_json, print_table, stderr
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples, group
 from slalom.units import format_bytes
@@ -142,7 +142,10 @@ def _cell(value: Any) -> str:
 def inspect(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="A model's id, GGUF path, bundled: or hf: source."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A model's id, GGUF path, folder of safetensors, bundled: or hf: source.",
+        ),
     ],
     *,
     context: Annotated[
@@ -159,8 +162,12 @@ def inspect(
 ) -> None:
     """Show what a model's file says about it, and the memory a replica is estimated to need."""
     from slalom.config.footprint import llama_cpp_estimate
+    from slalom.models.safetensors import is_model_folder
     from slalom.models.sources import resolve
 
+    if is_model_folder(Path(source).expanduser()):
+        inspect_folder(Path(source).expanduser(), context, places, json=json)
+        return
     engine = _engine(source, config)
     changed = {"context_tokens": context, "places": places}
     engine = engine.model_copy(update={k: v for k, v in changed.items() if v is not None})

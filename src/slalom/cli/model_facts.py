@@ -6,10 +6,14 @@ machine, so they belong to the configured models and not to a server elsewhere.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from slalom.cli.model_profile_command import described
-from slalom.units import format_duration
+from slalom.cli.output import print_facts, print_json
+from slalom.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from slalom.config.engine_sections import ModelSection
@@ -80,3 +84,43 @@ def shown_times(times: Mapping[str, int]) -> str:
 
 def _moment(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def inspect_folder(path: Path, context: int | None, places: int | None, *, json: bool) -> None:
+    """Print what a folder of safetensors says about its model, and the memory it needs at least.
+
+    Raises:
+        ModelError: Something in it is missing or damaged.
+    """
+    from slalom.models.safetensors import estimate_folder, read_folder
+
+    model = read_folder(path)
+    estimate = estimate_folder(model, context or 0, places or 1)
+    memory = {part: getattr(estimate, part) for part in ("weights", "kv", "runtime", "total")}
+    if json:
+        fields = {name: getattr(model, name) for name in _FOLDER_FIELDS}
+        print_json({"path": str(path), "metadata": fields, "memory_bytes": memory})
+        return
+    facts = {
+        "folder": f"{path} ({len(model.files)} files, {format_bytes(model.file_bytes)})",
+        "architecture": f"{model.architecture}, {model.layer_count} layers",
+        "parameters": f"{model.parameter_count / 1e6:,.1f} M",
+        "vocabulary": f"{model.vocabulary_size:,} tokens",
+        "context": f"{model.context_length:,} tokens at most",
+        "memory": f"{format_bytes(estimate.total)} at least: weights "
+        f"{format_bytes(estimate.weights)}, KV cache {format_bytes(estimate.kv)}, runtime "
+        f"{format_bytes(estimate.runtime)}",
+    }
+    print_facts((Text(name, style="bold"), Text(text)) for name, text in facts.items())
+
+
+_FOLDER_FIELDS = (
+    "architecture",
+    "parameter_count",
+    "tensor_bytes",
+    "file_bytes",
+    "layer_count",
+    "kv_elements_per_token",
+    "context_length",
+    "vocabulary_size",
+)

@@ -215,7 +215,8 @@ class ModelSection(Section):
     memory: AutoSize = Field(
         AUTO,
         description="Memory one replica needs: weights, KV cache and runtime. auto estimates it "
-        "from the GGUF (llama-cpp) and is 0 for remote; command needs a size.",
+        "from the GGUF (llama-cpp) or from the folder of safetensors that a command names, and is "
+        "0 for remote; any other command needs a size.",
     )
     replicas: int = Field(
         1,

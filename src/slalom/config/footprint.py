@@ -4,6 +4,7 @@ Owns the choice between the two. The estimate itself is `slalom.models.memory`'s
 assembly and by the command line.
 """
 
+from slalom.config.command_memory import command_bytes, model_of
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.config.fields import AUTO
 from slalom.config.schema import Config
@@ -33,27 +34,32 @@ def model_specs(config: Config) -> tuple[ModelSpec, ...]:
         ConfigError: A size that nothing can estimate is missing.
         ModelError: A model's file is missing or damaged.
     """
+    gpus = {device.id: device.gpu for device in config.devices}
     return tuple(
         ModelSpec(
             id=model.id,
             device=model.device,
-            bytes_needed=bytes_needed(model),
+            bytes_needed=bytes_needed(model, gpu=gpus[model.device]),
             places=model.engine.places,
             replicas=model.replicas,
             pinned=model.pinned,
             sleep_level=model.sleep_level,
-            host_bytes=sleep_bytes(model),
+            host_bytes=sleep_bytes(model, gpu=gpus[model.device]),
             residual_bytes=model.sleep_residual,
         )
         for model in config.models
     )
 
 
-def bytes_needed(model: ModelSection) -> int:
+def bytes_needed(model: ModelSection, *, gpu: int | None = None) -> int:
     """Bytes of one replica: as configured, else estimated; 0 for a remote engine.
 
+    Args:
+        model: As configured.
+        gpu: Index of the NVIDIA GPU that its device is; None for main memory.
+
     Raises:
-        ConfigError: `memory` is missing for a command.
+        ConfigError: `memory` is missing for a command of which nothing tells.
         ModelError: The model's file is missing or damaged.
     """
     if model.memory != AUTO:
@@ -62,18 +68,25 @@ def bytes_needed(model: ModelSection) -> int:
     if isinstance(engine, LlamaCppEngine):
         return llama_cpp_bytes(engine)
     if isinstance(engine, CommandEngine):
+        found = command_bytes(engine, gpu=gpu)
+        if found is not None:
+            return found
         raise ConfigError(
-            f"models: {model.id!r} is a command, whose memory nobody can know before it runs; "
-            "write memory: and its size, such as 18GiB"
+            f"models: {model.id!r} is a command, whose memory nobody can know before it runs, "
+            "unless it names a folder with safetensors; write memory: and its size, such as 18GiB"
         )
     return 0
 
 
-def sleep_bytes(model: ModelSection) -> int:
+def sleep_bytes(model: ModelSection, *, gpu: int | None = None) -> int:
     """Bytes of host memory that one replica takes while it sleeps."""
     if model.sleep_level != 1:
         return 0
-    return bytes_needed(model) if model.sleep_memory == AUTO else int(model.sleep_memory)
+    if model.sleep_memory != AUTO:
+        return int(model.sleep_memory)
+    if isinstance(model.engine, CommandEngine) and (folder := model_of(model.engine)):
+        return folder.tensor_bytes
+    return bytes_needed(model, gpu=gpu)
 
 
 def llama_cpp_bytes(engine: LlamaCppEngine) -> int:

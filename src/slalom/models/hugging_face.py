@@ -96,6 +96,13 @@ def choose_file(repository: Repository, names: Iterable[str]) -> str:
     raise _choice_error(repository, models, fitting)
 
 
+def local_snapshot(name: str) -> Path | None:
+    """The folder of ``OWNER/NAME`` in the cache on this machine; None for anything else."""
+    if _SOURCE.fullmatch(f"hf:{name}") is None:
+        return None
+    return _snapshot(parse(f"hf:{name}"))
+
+
 def find_local(repository: Repository) -> Path:
     """The file of `repository` in Hugging Face's cache on this machine.
 

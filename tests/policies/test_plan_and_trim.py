@@ -110,33 +110,45 @@ def test_where_models_share_a_device_the_late_are_refused() -> None:
     assert plan(begun(replace(SPEC, id="b")), hopeless).refusals[0].request_id == "hopeless"
 
 
-def test_a_demoted_one_is_refused_in_the_end() -> None:
-    late = Waits(asked("late", e2e_ms=100), demoted=True)
-    planner = trimmer(late_patience_ms=1_000)
+def test_a_late_one_that_finds_no_place_in_time_is_refused() -> None:
+    # Alone it takes 550 ms: from 1,450 ms on it is late, and half a second later refused.
+    late = asked("late", e2e_ms=2_000)
+    planner = trimmer()
     runs = started(planner, asked("tight", tokens=5_000, e2e_ms=60_000))
-    view = View([late], [Ready(places=1, attempts=runs)], SPEC)
-    assert not planner.plan(view, AT_NS + 1_000 * MS).refusals
-    (refusal,) = planner.plan(view, AT_NS + 1_200 * MS).refusals
+    taken = View([Waits(late, demoted=True)], [Ready(places=1, attempts=runs)], SPEC)
+    assert not planner.plan(taken, AT_NS + 1_940 * MS).refusals
+    (refusal,) = planner.plan(taken, AT_NS + 1_960 * MS).refusals
     assert refusal.request_id == "late"
+    hurried = trimmer(late_patience_ms=100)
+    assert not hurried.plan(taken, AT_NS + 1_540 * MS).refusals
+    assert hurried.plan(taken, AT_NS + 1_560 * MS).refusals
+    short = View([Waits(asked("late", e2e_ms=100), demoted=True)], taken.replicas, SPEC)
+    assert not trimmer().plan(short, AT_NS + 90 * MS).refusals
+    assert trimmer().plan(short, AT_NS + 110 * MS).refusals
+
+
+def test_nobody_is_refused_while_the_engine_has_nothing_else_to_do() -> None:
+    late = Waits(asked("late", e2e_ms=100), demoted=True)
+    found = trimmer(late_patience_ms=0).plan(View([late], spec=SPEC), AT_NS + 5_000 * MS)
+    assert names(found) == ["late"]
+    assert not found.refusals
 
 
 def test_late_ones_behind_late_ones_are_not_forgotten() -> None:
-    planner = trimmer(late_patience_ms=1_000)
+    planner = trimmer()
     queue = [Waits(asked(f"old{i}", e2e_ms=100), demoted=True) for i in range(12)]
-    queue += [Waits(asked(f"new{i}", e2e_ms=100, after_ms=2_000), demoted=True) for i in range(3)]
-    at_ns, started_names = AT_NS + 2_500 * MS, []
+    at_ns, seen = AT_NS + 2_500 * MS, []
     for _ in range(20):
-        found = planner.plan(View(queue, spec=SPEC), at_ns)
+        found = planner.plan(View(queue, [Ready(places=2)], SPEC), at_ns)
         gone = {refusal.request_id for refusal in found.refusals} | set(names(found))
-        started_names += names(found)
+        seen += sorted(gone)
         queue = [one for one in queue if one.request.id not in gone]
         if not queue:
             break
-        assert gone or found.look_ns > at_ns
+        assert gone
         assert found.look_ns > at_ns, "nothing runs, so that nothing else would wake it"
         at_ns = found.look_ns
-    assert not queue
-    assert sorted(started_names) == ["new0", "new1", "new2"]
+    assert sorted(seen) == sorted(f"old{i}" for i in range(12))
 
 
 def test_of_those_that_wait_the_cheapest_come_first() -> None:

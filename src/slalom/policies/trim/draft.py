@@ -19,6 +19,10 @@ from slalom.units import MS, SECOND
 LOOK_NS = 100 * MS
 #: The same, if there was no time to try them all.
 _SOON_NS = 20 * MS
+#: Objective of a request that has neither one for its first token nor for its end.
+_UNTOLD_NS = 8 * SECOND
+#: A moment's burst is over after this: no share of a shorter objective is worth a refusal.
+_PATIENCE_MIN_NS = 100 * MS
 #: One of so many places may be taken by those that are late.
 _LATE_SHARE = 4
 
@@ -29,7 +33,9 @@ class Manners:
 
     #: What becomes of requests that can be on time no more.
     late: Literal["demote", "refuse"]
-    #: How long after its end was due a late one may still wait, ns.
+    #: How long one may wait that can be on time no more: share of its first objective, and at
+    #: most so long, ns.
+    late_patience: float
     late_patience_ns: int
     #: A prompt is sent to an engine that has no more than this to read before it, ns.
     read_ahead_ns: int
@@ -115,12 +121,17 @@ class Draft:
                 fresh.append(job)
         for site in self._sites:
             site.begin()
-        late = [job for job in late if not self._give_up(job)]
+        stay: list[Job] = []
+        for job in late:
+            if self._give_up(job):
+                self._refuse(job)
+            else:
+                stay.append(job)
         for site in self._sites:
             fresh += site.keep(kept[site.replica_id])
         fresh.sort(key=_cheapest_first)
         self._let_in(fresh)
-        self._serve_late(late)
+        self._serve_late(stay)
 
     def fill_blindly(self, jobs: Sequence[Job], window: int) -> None:
         """Start what is due first, so many on each replica: for forecasts that cannot be trusted.
@@ -134,39 +145,41 @@ class Draft:
             due_ns = min(job.end_due_ns, NEVER if begun else job.first_due_ns)
             if self._now_ns > due_ns:
                 job.excuse()
-            if job.is_late and not begun and self._give_up(job):
+            if job.is_late and self._give_up(job):
+                self._refuse(job)
                 continue
             site = min(self._sites, key=lambda site: len(site.running))
             if len(site.running) < min(window, site.places):
                 site.try_anyway(job)
                 site.running.append(job)
+            elif job.is_late and self._outstays(job):
+                self._refuse(job)
+                continue
             else:
                 self._left_out += 1
+            if job.is_late and not begun and not job.demoted:
+                self._demotions.append(job.request.id)
 
     def _give_up(self, job: Job) -> bool:
-        """Put a late one behind the others, or refuse it; whether it is gone."""
+        """Note that one is late; whether it is to be refused whatever is free."""
         if not job.demoted:
             self.given_up.append(job)
-        begun = job.client_first_ns >= 0
-        if not begun and self._is_out_of_patience(job):
-            retry_ns = self._retry_ns()
-            detail = self._why(job)
-            self._refusals.append(Refuse(job.request.id, retry_after_ns=retry_ns, detail=detail))
-            return True
-        if not job.demoted:
-            self._demotions.append(job.request.id)
-        return False
+        return self._manners.late == "refuse" and job.client_first_ns < 0
 
-    def _is_out_of_patience(self, job: Job) -> bool:
-        manners = self._manners
-        if manners.late == "refuse":
-            return True
-        # Whoever is refused does not ask what would have followed: such a one is served late.
-        return not job.goes_on and self._waited_ns(job) > manners.late_patience_ns
+    def _outstays(self, job: Job) -> bool:
+        """Whether a late one of which nothing has begun has waited for long enough."""
+        if job.client_first_ns >= 0 or job.goes_on:
+            return False  # Whoever is refused does not ask what would have followed.
+        sla, arrived_ns = job.request.sla, job.request.arrived_ns
+        first_ns = sla.first_deadline_ns(arrived_ns, default_ns=_UNTOLD_NS) - arrived_ns
+        patience_ns = max(self._manners.late_patience * first_ns, _PATIENCE_MIN_NS)
+        patience_ns = min(patience_ns, self._manners.late_patience_ns)
+        since_ns = max(job.latest_ns, arrived_ns)
+        return self._now_ns - since_ns > patience_ns
 
-    def _waited_ns(self, job: Job) -> int:
-        """Time since it was due."""
-        return self._now_ns - due_ns(job.request)
+    def _refuse(self, job: Job) -> None:
+        retry_ns, detail = self._retry_ns(), self._why(job)
+        self._refusals.append(Refuse(job.request.id, retry_after_ns=retry_ns, detail=detail))
 
     def _retry_ns(self) -> int:
         """Until half of what runs has ended."""
@@ -226,15 +239,23 @@ class Draft:
         )
 
     def _serve_late(self, late: Sequence[Job]) -> None:
-        """Best effort: only where nobody who can be on time waits, and a few at a time."""
-        self._unserved = bool(late)
-        if self._left_out:
-            return
+        """Best effort: only where nobody who can be on time waits, and a few at a time.
+
+        Whoever finds no place in time is refused; those that have begun wait on.
+        """
         for job in late:
-            for site in self._sites:
-                already = sum(one.is_late for one in site.running)
-                if already * _LATE_SHARE < site.places and site.squeeze(job):
-                    break
+            served = not self._left_out and any(self._squeeze(site, job) for site in self._sites)
+            if not served and self._outstays(job):
+                self._refuse(job)
+                continue
+            self._unserved = True
+            if not job.demoted:
+                self._demotions.append(job.request.id)
+
+    @staticmethod
+    def _squeeze(site: Site, job: Job) -> bool:
+        already = sum(one.is_late for one in site.running)
+        return already * _LATE_SHARE < site.places and site.squeeze(job)
 
     def plan(self) -> Plan:
         """What comes of it; who was let in and has to wait is `promised` from then on."""

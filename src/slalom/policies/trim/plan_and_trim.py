@@ -26,7 +26,10 @@ class PlanAndTrim:
     #: served when nothing else needs the device (`demote`), or it is refused at once (`refuse`);
     #: `auto` refuses where models share a device, because whoever waits for one keeps it loaded.
     late: Literal["auto", "demote", "refuse"] = "auto"
-    #: How long after it was due a demoted request that nobody has begun still waits, ms.
+    #: How long a request of which nothing has begun waits from the moment from which it cannot be
+    #: on time: a share of its first objective, no less than 100 ms, and at most so many ms. What
+    #: can be served without harm to others is served even after that.
+    late_patience: float = field(default=0.25, metadata={"ge": 0})
     late_patience_ms: int = 2_000
     #: The longest that a model which is asked for is kept out because those that would give way to
     #: it are worth more, ms; 0 to bring it up as soon as somebody waits for it.

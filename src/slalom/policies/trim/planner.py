@@ -82,6 +82,7 @@ class Trimmer:
         self._alone = {model.id for model in models if devices.count(model.device) == 1}
         self._manners = Manners(
             late="demote" if options.late == "auto" else options.late,
+            late_patience=options.late_patience,
             late_patience_ns=options.late_patience_ms * MS,
             read_ahead_ns=options.read_ahead_ms * MS if options.read_ahead_ms else 1 << 62,
             effort=options.effort,

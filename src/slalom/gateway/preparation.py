@@ -6,7 +6,7 @@ Pure apart from the runtime's static capabilities. Called by `inference`, tested
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slalom.core.request import Request, Sla
@@ -17,6 +17,7 @@ from slalom.gateway import (
     estimates,
     length_care,
     request_body,
+    supersession,
     typing_care,
     upstream_call,
 )
@@ -164,8 +165,9 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         client = (key, arrival.head.user_agent, arrival.peer, model.id)
         name = typing_care.name_of(shared.documents, client, facts, cursor, task)
         question = typing_care.question_of(facts, cursor, task, arrival.peer)
+    request = _request(arrival, facts, resolved, capabilities, supersedes=name)
     return Work(
-        _request(arrival, facts, resolved, capabilities, supersedes=name),
+        request if embeddings else _headed(shared, arrival, facts, request),
         _outgoing(arrival, internal, answer, capabilities.fim if infill else None, infill=infill),
         answer.stream,
         AnswerForm(arrival.protocol, internal.writer, arrival.request_id),
@@ -203,6 +205,21 @@ def _request(
         supersedes=supersedes,
         resumable=resumable,
     )
+
+
+def _headed(shared: Shared, arrival: Arrival, facts: Facts, request: Request) -> Request:
+    """The same request, with what its prompt has in common with an earlier one."""
+    name = request.supersedes
+    if not name:
+        client = (request.key, arrival.head.user_agent, arrival.peer, request.model)
+        name = supersession.declared(facts.headers, facts.body, client)
+    head = shared.prefixes.find(
+        (request.key, request.model), facts.body, declared=name, keep=not arrival.dry_run
+    )
+    if not head.name:
+        return request
+    tokens = head.tokens(request.prompt_tokens)
+    return replace(request, prefix=head.name, prefix_tokens=tokens, prefix_from=head.start)
 
 
 def _least_urgent(shared: Shared) -> TaskSpec:

@@ -17,6 +17,7 @@ from slalom.gateway.declared import HEADERS
 from slalom.gateway.ledger_metrics import LedgerCollector, Ledgers
 from slalom.gateway.length_care import HEADERS as LENGTH_HEADERS
 from slalom.gateway.params import GatewayParams
+from slalom.gateway.prefixes import Prefixes
 from slalom.gateway.records import Records
 from slalom.gateway.runtime_port import RuntimePort
 from slalom.gateway.supersession import HEADERS as SESSION_HEADERS
@@ -58,6 +59,7 @@ class Shared:
         self.ledgers: Ledgers | None = None
         self.telemetry.registry.register(LedgerCollector(lambda: self.ledgers))
         self.documents = Documents(params.supersede)
+        self.prefixes = Prefixes()
         self.watched_headers = frozenset(
             name.encode("latin-1")
             for names in (HEADERS, SESSION_HEADERS, CACHE_HEADERS, LENGTH_HEADERS, headers)

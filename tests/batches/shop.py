@@ -15,6 +15,7 @@ from slalom.assembly.batches import runner_for
 from slalom.batches.desk import Desk
 from slalom.batches.params import BatchParams
 from slalom.batches.runner import Runner
+from slalom.config.sections import BatchesSection
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.gateway.app import Gateway
@@ -133,7 +134,7 @@ async def shop(
         gateway(GatewayParams(tuple(ServedModel(name) for name in launchers))),
         (protocol(desk),),
     )
-    runner = runner_for(desk, app, models, devices, spare)
+    runner = runner_for(desk, app, models, devices, BatchesSection(spare_places=spare))
     server = GatewayServer(app)
     runtime.start()
     await server.start()

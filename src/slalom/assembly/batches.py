@@ -10,6 +10,7 @@ from slalom.batches.params import DAY_S, BatchParams
 from slalom.batches.runner import Runner
 from slalom.config.places import batches_dir
 from slalom.config.schema import Config
+from slalom.config.sections import BatchesSection
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.gateway.app import Gateway
 from slalom.gateway.batches.calls import InsideCalls
@@ -42,12 +43,13 @@ def runner_for(
     gateway: Gateway,
     models: Iterable[ModelSpec],
     devices: Iterable[DeviceSpec],
-    spare: int,
+    section: BatchesSection,
 ) -> Runner:
     """Works on the desk's batches in the places that the gateway's clients leave idle."""
     idle = IdlePlaces(
         {model.id: ModelPlace(model.device, model.places, model.bytes_needed) for model in models},
         {device.id: device.window for device in devices},
-        spare,
+        section.spare_places,
+        section.beside_share,
     )
     return Runner(desk, InsideCalls(gateway, idle))

@@ -94,8 +94,7 @@ def assemble(config: Config) -> Parts:
     gateway = Gateway(runtime, params, () if desk is None else (protocol(desk),))
     batches = None
     if desk is not None:
-        spare = config.batches.spare_places
-        batches = runner_for(desk, gateway, specs, device_specs(config), spare)
+        batches = runner_for(desk, gateway, specs, device_specs(config), config.batches)
     ledgers = ledger_watch(config, scheduler, runtime, specs)
     gateway.show_ledgers(ledgers)
     runtime.explain_memory_by(ledgers.explain)

@@ -321,6 +321,13 @@ class BatchesSection(Section):
         description="Places of a model that batches leave free for the next request; of its last "
         "place they never do.",
     )
+    beside_share: float = Field(
+        0.125,
+        ge=0,
+        le=1,
+        description="Share of a model's places that batches may hold while clients use its "
+        "device, and for a second after; one place at least.",
+    )
 
 
 class LogSection(Section):

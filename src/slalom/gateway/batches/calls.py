@@ -6,10 +6,13 @@ runner of batches.
 """
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from slalom.batches.answering import Answer, LineCall
+from slalom.core.actions import EndRequest
 from slalom.gateway.app import Gateway
 from slalom.gateway.auth import AccessError
 from slalom.gateway.batches.idle import IdlePlaces
@@ -34,6 +37,11 @@ class InsideCalls:
         self._gateway = gateway
         self._shared = gateway.shared
         self._idle = idle
+        #: Begins the ids of lines' requests, by which their ends are told from clients'.
+        self._prefix = f"line-{secrets.token_hex(4)}-"
+        self._numbers = count(1)
+        self._inside = 0
+        self._shared.runtime.on_end.append(self._ended)
 
     async def answer(self, call: LineCall) -> Answer:
         """Serve a line; whatever goes wrong is an answer too."""
@@ -42,19 +50,28 @@ class InsideCalls:
         except AccessError as problem:
             failure = failure_of_error(problem)
             return Answer(failure.status, self._shared.new_id(), error_body(failure))
+        request_id = f"{self._prefix}{next(self._numbers)}"
         exchange = _Exchange(call.body)
         scope = {
             "type": "http",
             "method": "POST",
             "path": call.endpoint,
             "query_string": b"",
-            "headers": _headers(call, secret),
+            "headers": _headers(call, request_id, secret),
             "client": None,
             # Nobody hangs up on a line: to give it up, its task is cancelled.
             ON_GONE: None,
         }
-        await self._gateway(scope, exchange.receive, exchange.send)
+        self._inside += 1
+        try:
+            await self._gateway(scope, exchange.receive, exchange.send)
+        finally:
+            self._inside -= 1
         return exchange.answer()
+
+    def _ended(self, end: EndRequest) -> None:
+        if not end.request_id.startswith(self._prefix):
+            self._idle.seen(end.model, self._shared.runtime.now_ns())
 
     def model_of(self, name: str) -> str:
         """The id of the model that a name stands for."""
@@ -63,7 +80,8 @@ class InsideCalls:
     def rooms(self, ours: Mapping[str, int]) -> Mapping[str, int]:
         """How many lines may be started now."""
         runtime = self._shared.runtime
-        return self._idle.rooms(runtime.snapshot(), ours, runtime.now_ns())
+        clients = len(self._shared.inside) - self._inside
+        return self._idle.rooms(runtime.snapshot(), ours, clients, runtime.now_ns())
 
     def accepting(self) -> bool:
         """Whether the server takes requests."""
@@ -108,13 +126,14 @@ class _Exchange:
         )
 
 
-def _headers(call: LineCall, secret: bytes) -> list[tuple[bytes, bytes]]:
+def _headers(call: LineCall, request_id: str, secret: bytes) -> list[tuple[bytes, bytes]]:
     """All targets are the window's end: no line may name one that is sooner."""
     left_ms = b"%d" % max(1, int(call.left_s * 1000))
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(call.body)),
         (b"user-agent", b"slalom-batch"),
+        (b"x-request-id", request_id.encode()),
         (b"x-slalom-task", LOWEST_TASK.encode()),
         (b"x-slo-ttft-ms", left_ms),
         (b"x-slo-tpot-ms", left_ms),

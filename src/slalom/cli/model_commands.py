@@ -161,16 +161,22 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Show what a model's file says about it, and the memory a replica is estimated to need."""
-    from slalom.config.footprint import llama_cpp_estimate
     from slalom.models.safetensors import is_model_folder
-    from slalom.models.sources import resolve
 
     if is_model_folder(Path(source).expanduser()):
         inspect_folder(Path(source).expanduser(), context, places, json=json)
         return
     engine = _engine(source, config)
     changed = {"context_tokens": context, "places": places}
-    engine = engine.model_copy(update={k: v for k, v in changed.items() if v is not None})
+    _inspect(
+        engine.model_copy(update={k: v for k, v in changed.items() if v is not None}), json=json
+    )
+
+
+def _inspect(engine: Any, *, json: bool) -> None:
+    from slalom.config.footprint import llama_cpp_estimate
+    from slalom.models.sources import resolve
+
     local = resolve(engine.source)
     estimate = llama_cpp_estimate(engine, local.metadata)
     metadata = local.metadata

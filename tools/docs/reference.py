@@ -18,9 +18,12 @@ from slalom.cli import app
 from slalom.config.scenario_file import ScenarioFile
 from slalom.config.schema import Config
 from slalom.core.snapshot import Snapshot
+from slalom.gateway.completion_cache import CompletionCache
 from slalom.gateway.error_table import ERROR_TABLE
+from slalom.gateway.ledger_metrics import LedgerCollector
 from slalom.gateway.telemetry import Telemetry
 from slalom.policies.registry import DEFAULT_KINDS, POLICIES
+from slalom.runtime.ledger_watch import LedgerWatch
 from slalom.workload.tasks import DEFAULT_TASKS
 
 Schema = Mapping[str, Any]
@@ -273,7 +276,10 @@ def metrics() -> str:
     """Every metric with its labels, from the registry the gateway serves."""
     nothing = Snapshot(0, False, 0, 0, 0, (), (), ())  # noqa: FBT003 - draining
     rows = []
-    for family in Telemetry(lambda: nothing, lambda: 0).registry.collect():
+    ledgers = LedgerWatch(lambda: nothing, lambda _id, _epoch: None, lambda: 0, (), {})
+    registry = Telemetry(lambda: nothing, lambda: 0, CompletionCache(0)).registry
+    registry.register(LedgerCollector(lambda: ledgers))
+    for family in registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append((f"`{name}`", family.type, family.documentation))
     return _table(("name", "kind", "meaning"), sorted(rows))

@@ -181,6 +181,7 @@ async def test_a_load_its_first_token_and_its_memory_are_recorded(tmp_path: Path
         ("load", "page_cache"): 240 * MS,
         ("first_token", "page_cache"): 50 * MS,
         ("memory", "resident"): 60 * MIB,
+        ("proportional", "resident"): 50 * MIB,
         ("weights", "resident"): 40 * MIB,
         ("private", "resident"): 15 * MIB,
         ("program", "resident"): 5 * MIB,

@@ -39,6 +39,12 @@ from slalom.runtime.driver import Runtime
 _PROMPT_TOKENS_MAX = 256
 
 
+_HEARD = frozenset(
+    {FirstToken, AttemptFinished, AttemptFailed, ReplicaReady, MemorySampled, ReplicaGone}
+)
+_BEGUN = frozenset({Dispatch, LoadReplica, SleepReplica, WakeReplica})
+
+
 @dataclass(slots=True, eq=False)
 class _Life:
     """One life of a replica, as far as it is measured."""
@@ -86,10 +92,13 @@ class Recorder:
 
     def __call__(self, entry: Entry) -> None:
         """Look at one step."""
+        # Most events of a busy server say nothing here: they must cost little.
         for event in entry.events:
-            self._heard(event, entry.now_ns)
+            if type(event) in _HEARD:
+                self._heard(event, entry.now_ns)
         for action in entry.actions:
-            self._began(action, entry.now_ns)
+            if type(action) in _BEGUN:
+                self._began(action, entry.now_ns)
 
     def flush(self) -> None:
         """Write down the memory seen since the last time."""
@@ -174,6 +183,7 @@ class Recorder:
             total, use = await engine.memory_bytes(), await engine.memory_use()
             parts = {Quantity.MEMORY: total}
             if use is not None:
+                parts[Quantity.PROPORTIONAL] = use.proportional
                 parts[Quantity.WEIGHTS] = use.weights
                 parts[Quantity.PRIVATE] = use.private
                 parts[Quantity.PROGRAM] = use.program

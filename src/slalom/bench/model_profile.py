@@ -194,6 +194,7 @@ class _Experiment:
         if total:
             self.found.note(Quantity.MEMORY, Tier.RESIDENT, total)
         if use is not None:
+            self.found.note(Quantity.PROPORTIONAL, Tier.RESIDENT, use.proportional)
             self.found.note(Quantity.WEIGHTS, Tier.RESIDENT, use.weights)
             self.found.note(Quantity.PRIVATE, Tier.RESIDENT, use.private)
             self.found.note(Quantity.PROGRAM, Tier.RESIDENT, use.program)

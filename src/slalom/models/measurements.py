@@ -27,7 +27,9 @@ class Quantity(StrEnum):
     FIRST_TOKEN = "first_token"  # noqa: S105 - no password
     #: Resident memory of a replica that has worked, all its processes.
     MEMORY = "memory"
-    #: The same with every place's context full: the most it can take.
+    #: The same with pages that several processes share divided among them.
+    PROPORTIONAL = "proportional"
+    #: Memory with every place's context full: the most it can take.
     MEMORY_FULL = "memory_full"
     #: Of memory: the model's files, mapped and resident.
     WEIGHTS = "weights"

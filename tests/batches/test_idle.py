@@ -95,6 +95,13 @@ def test_beside_clients_lines_have_a_share_of_the_places() -> None:
     assert look.rooms(alone, {"a": 3}, 0, PATIENCE_NS + RECENT_NS) == {"a": 12}
 
 
+def test_beside_clients_there_may_be_none() -> None:
+    look = idle(beside_share=0.0)
+    assert look.rooms(snapshot(model(running=1)), {"a": 0}, CLIENTS, 0) == {"a": 0}
+    assert look.rooms(snapshot(model(running=2)), {"a": 1}, CLIENTS, PATIENCE_NS) == {"a": -1}
+    assert look.rooms(snapshot(model()), {"a": 0}, 0, PATIENCE_NS + RECENT_NS) == {"a": 3}
+
+
 def test_a_client_that_was_served_between_two_looks_is_known() -> None:
     look = idle(places=16, beside_share=0.25)
     look.seen("a", 0)

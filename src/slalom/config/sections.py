@@ -326,7 +326,7 @@ class BatchesSection(Section):
         ge=0,
         le=1,
         description="Share of a model's places that batches may hold while clients use its "
-        "device, and for a second after; one place at least.",
+        "device, and for a second after; one place at least, 0 for none.",
     )
 
 

@@ -41,7 +41,8 @@ class IdlePlaces:
     windows: Mapping[str, int]
     #: Places of a model that lines leave free, for the next client.
     spare: int = 1
-    #: Share of a model's places that lines may hold on a device that clients use; one at least.
+    #: Share of a model's places that lines may hold on a device that clients use; one at least,
+    #: and none for 0.
     beside_share: float = 0.125
     _present_since_ns: dict[str, int] = field(default_factory=dict)
     _waiting_since_ns: dict[str, int] = field(default_factory=dict)
@@ -122,7 +123,7 @@ class IdlePlaces:
         return waiting, blocking
 
     def _beside(self, place: ModelPlace) -> int:
-        return max(1, int(self.beside_share * place.places))
+        return max(1, int(self.beside_share * place.places)) if self.beside_share else 0
 
     def _surplus(self, place: ModelPlace, running: int, now_ns: int) -> int:
         """Lines beyond what may run beside clients, once these have come to stay."""

@@ -190,8 +190,8 @@ MUTANTS = (
     Mutant(
         "sleep without host memory",
         "core/leaving.py",
-        "    elif host.free_bytes >= needed:",
-        "    elif host.free_bytes >= needed // 2:",
+        "free = host.free_bytes >= spec.host_bytes and",
+        "free = host.free_bytes >= spec.host_bytes // 2 and",
     ),
     Mutant(
         "bytes free before it sleeps",

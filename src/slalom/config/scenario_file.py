@@ -139,6 +139,11 @@ class SleepSection(Section):
     links: tuple[Name, ...] = Field(
         (), description="Links (see `links`) that the weights share with other transfers."
     )
+    deep: bool = Field(
+        default=False,
+        description="Whether it can drop its weights where level 1 finds no host memory, and read "
+        "them again as a load does when it wakes.",
+    )
 
 
 class ScenarioModel(Section):

@@ -146,6 +146,7 @@ class Replica:
         "host_bytes",
         "id",
         "last_used_ns",
+        "level",
         "load_fraction",
         "measured_bytes",
         "measured_ns",
@@ -178,6 +179,8 @@ class Replica:
         self.turn = 0
         #: Whether it is to sleep instead of ending, now that it gives way.
         self.sleeps = False
+        #: Level of its last sleep.
+        self.level = 0
         self.running: dict[tuple[str, int], Attempt] = {}
 
     @property
@@ -209,8 +212,19 @@ class Replica:
 
     @property
     def wake_ns(self) -> int:
-        """The same if it sleeps."""
-        return self.model.wake_ns
+        """The same if it sleeps, as it does or as its model does."""
+        return self.model.deep_wake_ns if self.is_deep else self.model.wake_ns
+
+    @property
+    def deep_wake_ns(self) -> int:
+        """The same if it sleeps at level 2 for want of host memory; 0 if it could not."""
+        return self.model.deep_wake_ns
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it sleeps at level 2 though its model can at level 1."""
+        resting = self.state in {ReplicaState.SLEEPING, ReplicaState.ASLEEP, ReplicaState.WAKING}
+        return resting and self.level > self.model.spec.sleep_level
 
     @property
     def running_count(self) -> int:

@@ -92,7 +92,8 @@ def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[R
 
 
 def _need(step: Step, model: Model, shortfall: int) -> Need:
-    takes_ns = model.load_ns if model.sleeper() is None else model.wake_ns
+    sleeper = model.sleeper()
+    takes_ns = model.load_ns if sleeper is None else sleeper.wake_ns
     return Need(
         model.spec,
         shortfall,

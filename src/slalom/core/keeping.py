@@ -48,6 +48,16 @@ class Selection:
     look_ns: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """How a victim rests where host memory is short."""
+
+    #: 1 in host memory, 2 without its weights, 0 not at all: it ends.
+    level: int
+    #: Sleepers that end so that it has room at level 1.
+    dropped: Sequence[ReplicaView] = ()
+
+
 #: Nobody gives way.
 NOBODY = Selection()
 
@@ -79,17 +89,27 @@ class Keeper(Protocol):
         self,
         sleepers: Sequence[ReplicaView],
         shortfall_bytes: int,
-        newcomer: ReplicaView | None,
         now_ns: int,
     ) -> Sequence[ReplicaView]:
-        """Sleepers that end so that host memory has room; none if the newcomer is to end instead.
+        """Sleepers that end because a model needs so many bytes of host memory, > 0.
 
-        Asked only where `weighs_sleepers`.
+        Asked only where `weighs_sleepers`, and so is `bed`.
+        """
+        ...
+
+    def bed(
+        self,
+        newcomer: ReplicaView,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        now_ns: int,
+    ) -> Bed:
+        """How a victim rests for which host memory is short by so many bytes, > 0.
 
         Args:
-            sleepers: Those that may go.
+            newcomer: The victim.
+            sleepers: Those that may be dropped.
             shortfall_bytes: Bytes of host memory to free, > 0.
-            newcomer: The victim that would sleep there; None where a model needs the memory.
             now_ns: Now.
         """
         ...
@@ -132,11 +152,20 @@ class Plain:
         self,
         sleepers: Sequence[ReplicaView],
         shortfall_bytes: int,
-        newcomer: ReplicaView | None,
         now_ns: int,
     ) -> Sequence[ReplicaView]:
         """All of them: recency decides elsewhere, and this is never asked."""
         return sleepers
+
+    def bed(
+        self,
+        newcomer: ReplicaView,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        now_ns: int,
+    ) -> Bed:
+        """Level 1, as `drop` says."""
+        return Bed(1, self.drop(sleepers, shortfall_bytes, now_ns))
 
 
 def first_that_suffice(

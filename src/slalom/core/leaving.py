@@ -5,12 +5,15 @@ that fails. Never chooses who must leave: `residency` does. Called by transition
 `residency`.
 """
 
+from collections.abc import Sequence
+
 from slalom.core.actions import SleepReplica, UnloadCause, UnloadReplica
 from slalom.core.books import close_for_work, move
 from slalom.core.ending import touch
 from slalom.core.entities import Replica
 from slalom.core.events import ReplicaAsleep
 from slalom.core.params import SchedulerParams
+from slalom.core.policy import ReplicaView
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Device, Model
 from slalom.core.step import Step
@@ -37,22 +40,34 @@ def may_sleep(step: Step, replica: Replica) -> bool:
 def give_way(step: Step, replica: Replica) -> None:
     """Let a victim that runs nothing leave: asleep if it was chosen to sleep and may.
 
-    Host memory that is not free yet is waited for, as long as a drain may last; the least
-    recently used sleepers give it up. Nothing sleeps in memory that a model waits for.
+    Host memory that is not free yet is waited for, as long as a drain may last; sleepers give it
+    up as the keeper says, or the victim rests without its weights. Nothing sleeps in memory that a
+    model waits for.
     """
-    host, needed = replica.model.device.host, replica.model.spec.host_bytes
+    host, spec = replica.model.device.host, replica.model.spec
     if not (replica.sleeps and may_sleep(step, replica)):
         unload(step, replica, UnloadCause.EVICTED)
-    elif host is None or not needed:
-        _fall_asleep(step, replica)
-    elif host.wanting:
+        return
+    level = spec.sleep_level
+    if host is not None and spec.host_bytes:
+        free = host.free_bytes >= spec.host_bytes and not host.wanting
+        if not free:
+            level = _short_of_memory(step, host, replica)
+            if level == spec.sleep_level:  # its memory is coming free
+                if replica.state is ReplicaState.READY:
+                    close_for_work(step.state, replica, ReplicaState.DRAINING)
+                return
+    if level:
+        _fall_asleep(step, replica, level)
+    else:
         unload(step, replica, UnloadCause.EVICTED)
-    elif host.free_bytes >= needed:
-        _fall_asleep(step, replica)
-    elif _is_late(step, replica) or not _make_host_room(step, host, replica):
-        unload(step, replica, UnloadCause.EVICTED)
-    elif replica.state is ReplicaState.READY:
-        close_for_work(step.state, replica, ReplicaState.DRAINING)
+
+
+def _short_of_memory(step: Step, host: Device, replica: Replica) -> int:
+    """The level at which a victim rests though host memory has no room for it now; 0 to end."""
+    if host.wanting or _is_late(step, replica):
+        return 2 if replica.deep_wake_ns and step.keeper.weighs_sleepers else 0
+    return _make_host_room(step, host, replica)
 
 
 def _is_late(step: Step, replica: Replica) -> bool:
@@ -61,29 +76,38 @@ def _is_late(step: Step, replica: Replica) -> bool:
     return draining and waited_ns >= step.params.swap_drain_timeout_ns
 
 
-def _fall_asleep(step: Step, replica: Replica) -> None:
+def _fall_asleep(step: Step, replica: Replica, level: int) -> None:
     """Book the host memory and put a replica to sleep; its device's bytes stay booked till then."""
     state, spec = step.state, replica.model.spec
     close_for_work(state, replica, ReplicaState.SLEEPING)
-    if replica.model.device.host is not None:
+    replica.level = level
+    if replica.model.device.host is not None and level == spec.sleep_level:
         replica.model.device.host.lodge(replica, spec.host_bytes)
     replica.turn += 1
-    step.actions.append(SleepReplica(replica.id, replica.epoch, replica.turn, spec.sleep_level))
+    step.actions.append(SleepReplica(replica.id, replica.epoch, replica.turn, level))
     state.counters["sleeps"] += 1
+    state.counters["deep_sleeps"] += level > spec.sleep_level
     state.dirty[spec.device] = replica.model.device
 
 
-def _make_host_room(step: Step, host: Device, newcomer: Replica) -> bool:
-    """Whether host memory for a newcomer is coming free, be it by dropping sleepers."""
+def _make_host_room(step: Step, host: Device, newcomer: Replica) -> int:
+    """Let host memory come free for a newcomer, be it by dropping sleepers; the level it gets."""
     shortfall = newcomer.model.spec.host_bytes - host.free_bytes - host.leaving_bytes()
     if shortfall <= 0:
-        return True
-    guests = _to_drop(step, host, shortfall, urgent=False, newcomer=newcomer)
+        return 1
+    guests = _droppable(host, urgent=False)
+    if step.keeper.weighs_sleepers:
+        bed = step.keeper.bed(newcomer, guests, shortfall, step.state.now_ns)
+        if bed.level != 1:
+            return 2 if bed.level == 2 and newcomer.model.spec.deep_wake_ns else 0
+        guests = _among(guests, bed.dropped)
+    else:
+        guests = _prefix(guests, shortfall)
     if shortfall > sum(guest.host_bytes for guest in guests):
-        return False
+        return 0
     for guest in guests:
         unload(step, guest, UnloadCause.DROPPED)
-    return True
+    return 1
 
 
 def drop_guests(step: Step, host: Device, shortfall_bytes: int, *, urgent: bool) -> int:
@@ -91,37 +115,40 @@ def drop_guests(step: Step, host: Device, shortfall_bytes: int, *, urgent: bool)
 
     Those whose model is waited for are spared, unless the need is urgent.
     """
-    guests = _to_drop(step, host, shortfall_bytes, urgent=urgent)
-    freed = sum(guest.host_bytes for guest in guests)
+    guests = _droppable(host, urgent=urgent)
+    if step.keeper.weighs_sleepers and guests:
+        chosen = step.keeper.drop(guests, shortfall_bytes, step.state.now_ns)
+        guests = _among(guests, chosen)
+    else:
+        guests = _prefix(guests, shortfall_bytes)
     for guest in guests:
         unload(step, guest, UnloadCause.DROPPED)
-    return freed
+    return sum(guest.host_bytes for guest in guests)
 
 
-def _to_drop(
-    step: Step,
-    host: Device,
-    shortfall_bytes: int,
-    *,
-    urgent: bool,
-    newcomer: Replica | None = None,
-) -> list[Replica]:
-    """Sleepers that end for so many bytes: as the keeper says, or the least recently used."""
+def _droppable(host: Device, *, urgent: bool) -> list[Replica]:
+    """Sleepers that may be dropped, least recently used first, those that are waited for last."""
     found = [
         guest
         for guest in host.guests.values()
         if guest.state is ReplicaState.ASLEEP and (urgent or not guest.model.waiting_count)
     ]
-    if step.keeper.weighs_sleepers:
-        by_id = {guest.id: guest for guest in found}
-        chosen = step.keeper.drop(found, shortfall_bytes, newcomer, step.state.now_ns)
-        return [by_id[one.id] for one in chosen]
     found.sort(key=lambda guest: (bool(guest.model.waiting_count), guest.last_used_ns, guest.id))
+    return found
+
+
+def _prefix(guests: Sequence[Replica], shortfall_bytes: int) -> list[Replica]:
+    """The first that suffice; all if they do not."""
     freed, count = 0, 0
-    while freed < shortfall_bytes and count < len(found):
-        freed += found[count].host_bytes
+    while freed < shortfall_bytes and count < len(guests):
+        freed += guests[count].host_bytes
         count += 1
-    return found[:count]
+    return list(guests[:count])
+
+
+def _among(guests: Sequence[Replica], chosen: Sequence[ReplicaView]) -> list[Replica]:
+    by_id = {guest.id: guest for guest in guests}
+    return [by_id[one.id] for one in chosen]
 
 
 def on_replica_asleep(step: Step, event: ReplicaAsleep) -> None:

@@ -81,8 +81,8 @@ def ready_in_ns(state: State, model: Model) -> int:
     expected: list[int] = []
     for replica in model.replicas.values():
         passed_ns = state.now_ns - replica.since_ns
-        if replica.state is ReplicaState.WAKING and model.last_wake_ns >= 0:
-            expected.append(max(model.last_wake_ns - passed_ns, 0))
+        if replica.state is ReplicaState.WAKING and replica.wake_ns > 0:
+            expected.append(max(replica.wake_ns - passed_ns, 0))
         if replica.state is not ReplicaState.LOADING:
             continue
         if model.last_load_ns >= 0:

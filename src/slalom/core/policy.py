@@ -101,7 +101,12 @@ class ReplicaView(Protocol):
 
     @property
     def wake_ns(self) -> int:
-        """The same if it sleeps."""
+        """The same if it sleeps, or as it sleeps."""
+        ...
+
+    @property
+    def deep_wake_ns(self) -> int:
+        """The same if it sleeps at level 2 for want of host memory; 0 if it could not."""
         ...
 
 

@@ -210,6 +210,9 @@ class ModelSpec:
     #: What a load and a wake are expected to take before one was seen, ns; 0 where nobody knows.
     load_ns: int = 0
     wake_ns: int = 0
+    #: The same of a wake from level 2, for a model that sleeps at level 1 where host memory has
+    #: room and could sleep at level 2 where it has not; 0 if it could not.
+    deep_wake_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Model:
         "device",
         "failures",
         "held_until_ns",
+        "last_deep_wake_ns",
         "last_failure",
         "last_load_ns",
         "last_wake_ns",
@@ -58,6 +59,8 @@ class Model:
         self.last_load_ns = -1
         #: The same of its last wake.
         self.last_wake_ns = -1
+        #: The same from level 2, of a model that sleeps at level 1 where it can.
+        self.last_deep_wake_ns = -1
         #: Sleeps failed since the last one that succeeded, and when it may sleep again.
         self.sleep_failures = 0
         self.sleep_backoff_until_ns = -1
@@ -99,6 +102,13 @@ class Model:
         if not self.spec.sleep_level:
             return self.load_ns
         return self.last_wake_ns if self.last_wake_ns >= 0 else self.spec.wake_ns
+
+    @property
+    def deep_wake_ns(self) -> int:
+        """The same from level 2; 0 for a model that has no choice of levels."""
+        if not self.spec.deep_wake_ns:
+            return 0
+        return self.last_deep_wake_ns if self.last_deep_wake_ns >= 0 else self.spec.deep_wake_ns
 
     def sleeper(self) -> Replica | None:
         """The replica to wake: that which was used last of those that sleep."""

@@ -245,7 +245,11 @@ def on_replica_ready(step: Step, event: ReplicaReady) -> None:
     model.failures = 0
     model.backoff_until_ns = -1
     if replica.state is ReplicaState.WAKING:
-        model.last_wake_ns = state.now_ns - replica.since_ns
+        took_ns = state.now_ns - replica.since_ns
+        if replica.is_deep:
+            model.last_deep_wake_ns = took_ns
+        else:
+            model.last_wake_ns = took_ns
         state.counters["wakes_done"] += 1
         leave_host(state, replica)
     else:

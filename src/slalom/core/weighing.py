@@ -6,7 +6,7 @@ it now. A need that is overdue is not put off. Made by `scheduler`, called by th
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from slalom.core.keeping import Keeper, Need, Selection
+from slalom.core.keeping import Bed, Keeper, Need, Selection
 from slalom.core.planning import Foreseeing, Observation, PlanView
 from slalom.core.policy import ReplicaView
 from slalom.units import MS
@@ -49,8 +49,21 @@ class Weighed:
             return found
         return Selection((), found.scores, now_ns + _LOOK_NS)
 
-    def least_worth_first(
-        self, sleepers: Sequence[ReplicaView], now_ns: int
+    def drop(
+        self,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        now_ns: int,
     ) -> Sequence[ReplicaView]:
         """As the keeper says."""
-        return self._keeper.least_worth_first(sleepers, now_ns)
+        return self._keeper.drop(sleepers, shortfall_bytes, now_ns)
+
+    def bed(
+        self,
+        newcomer: ReplicaView,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        now_ns: int,
+    ) -> Bed:
+        """As the keeper says."""
+        return self._keeper.bed(newcomer, sleepers, shortfall_bytes, now_ns)

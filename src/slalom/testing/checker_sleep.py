@@ -25,19 +25,20 @@ def judge_sleep(
     require(replica.usable, "put to sleep only what is ready", (action, replica))
     require(not replica.running, "what is busy is never put to sleep", action)
     require(not model.pinned, "what is pinned never sleeps", action)
-    require(action.level == model.sleep_level > 0, "sleep as the model can", action)
+    deeper = action.level == 2 and model.deep_wake_ns > 0
+    require(deeper or action.level == model.sleep_level > 0, "sleep as the model can", action)
     require(action.turn == replica.turn + 1, "turns count up", action)
     young = now_ns - replica.ready_ns < params.min_residency_ns
     require(not young, "minimum residency before a sleep", action)
     replica.turn = action.turn
     replica.rest, replica.rest_since_ns = Rest.DOZING, now_ns
-    replica.host_bytes = model.host_bytes
+    replica.host_bytes = model.host_bytes if action.level == model.sleep_level else 0
     host = books.devices.get(books.devices[model.device].host)
-    if host is not None and model.host_bytes:
+    if host is not None and replica.host_bytes:
         booked = books.booked_bytes(host.id)
         require(booked <= host.budget_bytes, "host memory within its budget", (action, booked))
     else:
-        require(not model.host_bytes, "host memory for what sleeps in it", action)
+        require(not replica.host_bytes, "host memory for what sleeps in it", action)
 
 
 def judge_wake(

@@ -25,7 +25,7 @@ from slalom.twin.faults import FaultPlan
 from slalom.twin.from_file_engine import engine_laws
 from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, SleepLaw, TwinModel
 from slalom.twin.step_costs import step_cost_of
-from slalom.units import seconds_to_ns
+from slalom.units import SECOND, seconds_to_ns
 from slalom.workload.load import LoadItem, LoadPlan, iter_load
 
 #: Name of the scheduler section's own policies.
@@ -153,7 +153,16 @@ def _rest(section: ScenarioModel) -> dict[str, int]:
         "host_bytes": host_bytes,
         "residual_bytes": sleep.residual,
         "wake_ns": _sleep_law(section).move_ns(weights),
+        "deep_wake_ns": _deep_wake_ns(section, weights),
     }
+
+
+def _deep_wake_ns(section: ScenarioModel, weights: int) -> int:
+    sleep = section.sleep
+    if sleep is None or not sleep.deep or sleep.level != 1:
+        return 0
+    per_s = section.load.bytes_per_second
+    return seconds_to_ns(sleep.fixed_seconds) + weights * SECOND // per_s
 
 
 def _sleep_law(section: ScenarioModel) -> SleepLaw:
@@ -166,6 +175,7 @@ def _sleep_law(section: ScenarioModel) -> SleepLaw:
         first_bytes_per_s=sleep.first_bytes_per_second,
         weight_bytes=sleep.weights,
         links=sleep.links,
+        deep=sleep.deep,
     )
 
 

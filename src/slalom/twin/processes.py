@@ -30,6 +30,10 @@ _SAMPLE_AFTER_NS = 250_000_000
 Fence = tuple[str, int]
 
 
+#: The level of sleep that keeps no weights.
+_WEIGHTS_DROPPED = 2
+
+
 class Process:
     """One life of one replica."""
 
@@ -40,6 +44,7 @@ class Process:
         "failure",
         "has_slept",
         "hung",
+        "level",
         "loading",
         "model",
         "replica_id",
@@ -58,6 +63,8 @@ class Process:
         self.rests = False
         self.turn = 0
         self.has_slept = False
+        #: Level of its last sleep.
+        self.level = 0
         #: How its load, sleep or wake will fail, if it does.
         self.failure: FailureKind | None = None
         self.hung = False
@@ -166,8 +173,9 @@ class Processes:
         law = process.model.sleep
         per_s = (0 if process.has_slept else law.first_bytes_per_s) or law.bytes_per_s
         process.has_slept = True
+        process.level = action.level
         byte_count = law.weights(process.model.spec) if action.level == 1 else 0
-        self._nap(process, action.turn, byte_count, per_s, now_ns)
+        self._nap(process, action.turn, byte_count, (per_s, law.links), now_ns)
 
     def wake(self, action: WakeReplica, now_ns: int) -> None:
         """Let a process wake up, with a fresh engine: its KV cache and its prefixes are lost."""
@@ -178,15 +186,25 @@ class Processes:
         process.wake += 1
         law = process.model.sleep
         byte_count = law.weights(process.model.spec)
-        self._nap(process, action.turn, byte_count, law.bytes_per_s, now_ns)
+        way = (law.bytes_per_s, law.links)
+        if law.deep and process.level == _WEIGHTS_DROPPED:
+            way = (process.model.load.bytes_per_s, process.model.load.links)
+        self._nap(process, action.turn, byte_count, way, now_ns)
 
-    def _nap(self, process: Process, turn: int, byte_count: int, per_s: int, now_ns: int) -> None:
-        """Move the weights, or drop them, and then take the fixed time."""
+    def _nap(
+        self,
+        process: Process,
+        turn: int,
+        byte_count: int,
+        way: tuple[int, tuple[str, ...]],
+        now_ns: int,
+    ) -> None:
+        """Move the weights (rate, links), or drop them, and then take the fixed time."""
+        per_s, links = way
         process.turn = turn
         name, fence = f"{process.replica_id} turn {turn}", (process.replica_id, process.epoch)
         process.failure = self._faults.load_failure(name, process.epoch, now_ns)
         per_s = max(per_s // self._faults.load_factor(name, process.epoch, now_ns), 1)
-        links = process.model.sleep.links
         if process.hung:
             return
         if links and byte_count:

@@ -61,6 +61,9 @@ class SleepLaw:
     weight_bytes: int = 0
     #: Links that the bytes share with other transfers, as in `LoadLaw`.
     links: tuple[str, ...] = ()
+    #: Whether it can sleep at level 2 where level 1 has no room: a wake then reads the weights as
+    #: a load does.
+    deep: bool = False
 
     def weights(self, spec: ModelSpec) -> int:
         """Bytes that one sleep or wake moves."""

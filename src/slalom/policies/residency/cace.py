@@ -32,10 +32,15 @@ class Cace:
     factor as a share of the largest among the candidates. The weights are ours; 0 removes a factor.
     """
 
+    #: Weight of the time that a load takes.
     load_time: float = field(default=1.0, metadata=_WEIGHT)
+    #: Weight of how urgent its tasks are: 1 for those due within 200 ms, less for later ones.
     sensitivity: float = field(default=1.0, metadata=_WEIGHT)
+    #: Weight of its answers' being short.
     output_length: float = field(default=0.5, metadata=_WEIGHT)
+    #: Weight of its uses in the window.
     uses: float = field(default=1.0, metadata=_WEIGHT)
+    #: Weight of what waits for it and is expected in a window.
     demand: float = field(default=1.0, metadata=_WEIGHT)
     #: Length of the sliding window, s.
     window_s: float = field(default=300.0, metadata={"gt": 0, "le": 86_400})

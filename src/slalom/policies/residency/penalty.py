@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from slalom.core.actions import Candidate
-from slalom.core.keeping import NOBODY, Keeper, Need, Selection
+from slalom.core.keeping import NOBODY, Bed, Keeper, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
 from slalom.core.request import DeviceSpec, ModelSpec
@@ -128,22 +128,39 @@ class PenaltyKeeper:
         self,
         sleepers: Sequence[ReplicaView],
         shortfall_bytes: int,
-        newcomer: ReplicaView | None,
         now_ns: int,
     ) -> Sequence[ReplicaView]:
-        """The cheapest set, unless it is worth more than the newcomer's own sleep."""
+        """The cheapest set."""
+        costs = {one.id: self._worth_of_sleep(one, now_ns) for one in sleepers}
+        return cheapest(sleepers, costs, shortfall_bytes, host_bytes)
+
+    def bed(
+        self,
+        newcomer: ReplicaView,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        now_ns: int,
+    ) -> Bed:
+        """What costs least: others' sleep, its own weights in host memory, or all of its sleep."""
         costs = {one.id: self._worth_of_sleep(one, now_ns) for one in sleepers}
         dropped = cheapest(sleepers, costs, shortfall_bytes, host_bytes)
-        cost = sum(costs[one.id] for one in dropped)
-        if newcomer is not None and cost > self._worth_of_sleep(newcomer, now_ns):
-            return ()
-        return dropped
+        expected = self._expected(newcomer, now_ns)
+        ways = [(_known(newcomer.load_ns) * expected, Bed(0))]
+        if newcomer.deep_wake_ns:
+            ways.append((newcomer.deep_wake_ns * expected, Bed(2)))
+        if dropped:
+            cost = newcomer.wake_ns * expected + sum(costs[one.id] for one in dropped)
+            ways.append((cost, Bed(1, dropped)))
+        return min(ways, key=lambda way: way[0])[1]
 
     def _worth_of_sleep(self, one: ReplicaView, now_ns: int) -> float:
         """What a load would take longer than a wake, times the chance that it will be wanted."""
         saved_ns = max(_known(one.load_ns) - one.wake_ns, 0)
-        expected = self._forecast.of(one.model_id).chance_within(self._horizon_ns, now_ns)
-        return saved_ns * (expected + one.waiting_count)
+        return saved_ns * self._expected(one, now_ns)
+
+    def _expected(self, one: ReplicaView, now_ns: int) -> float:
+        demand = self._forecast.of(one.model_id)
+        return demand.chance_within(self._horizon_ns, now_ns) + one.waiting_count
 
     def _away_ns(self, need: Need) -> float:
         """How long the newcomer takes to come up and do its work."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from slalom.core.actions import Candidate
-from slalom.core.keeping import NOBODY, Need, Selection
+from slalom.core.keeping import NOBODY, Bed, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
 from slalom.policies.residency.ranking import host_bytes, take
@@ -69,13 +69,23 @@ class ScoringKeeper:
         self,
         sleepers: Sequence[ReplicaView],
         shortfall_bytes: int,
-        newcomer: ReplicaView | None,
         now_ns: int,
     ) -> Sequence[ReplicaView]:
         """By the same scores."""
         scored = self._scored(sleepers, now_ns)
         ranked = sorted(sleepers, key=lambda one: (scored[one.id].score, one.id))
         return take(ranked, shortfall_bytes, host_bytes)
+
+    def bed(
+        self,
+        newcomer: ReplicaView,
+        sleepers: Sequence[ReplicaView],
+        shortfall_bytes: int,
+        now_ns: int,
+    ) -> Bed:
+        """At level 1, in the place of those with the lowest scores."""
+        dropped = self.drop(sleepers, shortfall_bytes, now_ns)
+        return Bed(1, dropped) if dropped else Bed(0)
 
     def _scored(self, replicas: Sequence[ReplicaView], now_ns: int) -> dict[str, Candidate]:
         parts = self._scorer.score(replicas, now_ns)

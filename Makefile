@@ -128,6 +128,10 @@ bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the 
 bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slalom under load (12 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
 
+.PHONY: bench-typing
+bench-typing: setup bench-setup ## People who type, directly, by LiteLLM and by Slalom (half an hour, idle machine)
+	$(BIN)/slalom bench type --write docs/benchmarks/typing.md $(ARGS)
+
 .PHONY: fidelity
 fidelity: setup ## The twin against real llama.cpp on the same arrivals (ten minutes, idle machine)
 	$(BIN)/python -m slalom.bench.fidelity --write docs/benchmarks/fidelity.md $(ARGS)

@@ -20,6 +20,7 @@ class Model:
 
     __slots__ = (
         "_by_free",
+        "_ready",
         "backoff_until_ns",
         "device",
         "failures",
@@ -49,6 +50,8 @@ class Model:
         self._by_free: list[OrderedDict[str, Replica]] = [
             OrderedDict() for _ in range(spec.places + 1)
         ]
+        #: The same by name.
+        self._ready: dict[str, Replica] = {}
         #: Loads failed since the last one that succeeded.
         self.failures = 0
         self.backoff_until_ns = -1
@@ -117,6 +120,9 @@ class Model:
 
     def most_free(self) -> Replica | None:
         """The ready replica with most free places."""
+        if len(self._ready) == 1:
+            (only,) = self._ready.values()
+            return only if only.free_places > 0 else None
         for free in range(self.spec.places, 0, -1):
             if bucket := self._by_free[free]:
                 return next(iter(bucket.values()))
@@ -131,13 +137,11 @@ class Model:
 
     def has_ready(self) -> bool:
         """Whether a replica is ready, be it full."""
-        return any(self._by_free)
+        return bool(self._ready)
 
     def ready(self) -> list[Replica]:
         """Its ready replicas, by name."""
-        found = [replica for bucket in self._by_free for replica in bucket.values()]
-        found.sort(key=lambda replica: replica.id)
-        return found
+        return [self._ready[name] for name in sorted(self._ready)]
 
     def waiting(self, limit: int) -> list[RequestRecord]:
         """Up to `limit` waiting requests, in order."""
@@ -182,10 +186,12 @@ class Model:
     def index(self, replica: Replica) -> None:
         """Enter a ready replica in the routing index."""
         self._by_free[replica.free_places][replica.id] = replica
+        self._ready[replica.id] = replica
 
     def unindex(self, replica: Replica) -> None:
         """Take a replica out of the routing index, if it is there."""
         self._by_free[replica.free_places].pop(replica.id, None)
+        self._ready.pop(replica.id, None)
 
     def running_count(self) -> int:
         """Attempts on all its replicas."""

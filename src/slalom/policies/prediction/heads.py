@@ -61,9 +61,20 @@ class _Cache:
 class Heads:
     """What the replicas of one model have read."""
 
-    __slots__ = ("_begun", "_caches", "_found", "_is_told", "_seen", "_shares", "_unread")
+    __slots__ = (
+        "_begun",
+        "_caches",
+        "_found",
+        "_is_told",
+        "_seen",
+        "_shares",
+        "_unread",
+        "version",
+    )
 
     def __init__(self) -> None:
+        #: Grows with everything that changes what is known.
+        self.version = 0
         self._caches: dict[str, _Cache] = {}
         #: What was known of the attempts that run, before their prompt was read and from then on.
         self._unread: dict[tuple[str, int], Known] = {}
@@ -88,6 +99,7 @@ class Heads:
         """A replica is ready since then: what it had read before is gone."""
         cache = self._cache(replica_id)
         if cache.ready_ns != ready_ns:
+            self.version += 1
             if cache.ready_ns >= 0:
                 cache.heads.clear()
             cache.ready_ns = ready_ns
@@ -121,6 +133,7 @@ class Heads:
         known = self._unread.pop((attempt.request.id, attempt.number), None)
         if known is None:
             return
+        self.version += 1
         cache = self._cache(attempt.replica_id)
         tokens = attempt.request.prompt_tokens + attempt.resumed_tokens
         cache.passed += max(tokens - round(known.expected), 0)
@@ -137,6 +150,7 @@ class Heads:
         known = self._begun.pop(fence, None)
         if known is None:
             return
+        self.version += 1
         if attempt.cached_tokens >= 0 and known.tokens >= _TELLING_MIN:
             self._is_told = True
             self._learn(known, min(attempt.cached_tokens / known.tokens, 1.0))
@@ -166,6 +180,7 @@ class Heads:
         return cache
 
     def _learn(self, known: Known, share: float) -> None:
+        self.version += 1
         keep = 1.0 - 1.0 / _MEMORY
         age = known.age
         self._seen[age] = self._seen[age] * keep + 1.0

@@ -24,6 +24,7 @@ class Job:
     __slots__ = (
         "attempt",
         "cached",
+        "cached_by",
         "chance",
         "client_first_ns",
         "context",
@@ -41,6 +42,7 @@ class Job:
         "is_late",
         "latest_ns",
         "left",
+        "measured",
         "odds",
         "pauses",
         "produced",
@@ -69,6 +71,9 @@ class Job:
         self.reading_ns = 0.0
         #: Tokens of it that each replica should have, where any does.
         self.cached: Mapping[str, float] = _NOWHERE
+        #: What that was found by, and what it was measured by; None before.
+        self.cached_by: object = None
+        self.measured: tuple[Pace, float] | None = None
         self.latest_ns = NEVER
         #: By this the line is sorted in which prompts are read; what runs stands in front.
         self.turn = NEVER
@@ -118,6 +123,10 @@ class Job:
             there = cached.get(replica_id, 0.0)
         else:
             there = max(cached.values())
+        measured = self.measured
+        if measured is not None and measured[0] is pace and measured[1] == there:
+            return
+        self.measured = (pace, there)
         self.reading_ns = pace.reading_ns(self.prompt, 1, there)
         first_ns, end_ns = pace.alone_ns(self.reading_ns, self.prompt, self.left)
         self.latest_ns = min(self.first_due_ns - first_ns, self.end_due_ns - end_ns)
@@ -140,6 +149,7 @@ class Job:
         self.freed = self.held + left
         sla, arrived_ns = self.request.sla, self.request.arrived_ns
         self.is_late = False
+        self.measured = None
         self.first_due_ns = NEVER
         self.end_due_ns = NEVER if sla.e2e_ns is None else float(arrived_ns + sla.e2e_ns)
         #: Span from the first token to the last that an objective for each token allows.
@@ -161,6 +171,7 @@ class Job:
     def excuse(self) -> None:
         """It cannot be on time any more: nothing is due."""
         self.is_late = True
+        self.measured = None
         self.first_due_ns = self.end_due_ns = self.tpot_ns = self.due_ns = NEVER
         if self.attempt is None:
             self.turn = NEVER

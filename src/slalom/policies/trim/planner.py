@@ -241,6 +241,7 @@ class Trimmer:
     def _waiting(self, model: PlanView, pace: Pace) -> list[Job]:
         """What waits, as jobs, up to the first few that are late for good."""
         known = self._jobs[model.spec.id]
+        heads: object = None
         found: dict[str, Job] = {}
         late = 0
         for view in model.waiting(self._options.horizon):
@@ -253,7 +254,10 @@ class Trimmer:
                 job.cached = self._cached(model, view.request, view.produced_tokens)
                 job.measure(pace)
             elif view.request.prefix or view.produced_tokens:
-                job.cached = self._cached(model, view.request, view.produced_tokens)
+                heads = heads or self._heads_of(model)
+                if job.cached_by != heads:
+                    job.cached = self._cached(model, view.request, view.produced_tokens)
+                    job.cached_by = heads
                 job.measure(pace)
             job.weight = self._floors.weight(view.request.task)
             job.demoted = view.demoted
@@ -270,13 +274,21 @@ class Trimmer:
         if not (request.prefix_tokens or produced):
             return {}
         heads = self._predictor.heads(model.spec.id)
+        self._heads_of(model)
         found = {}
         for replica in model.ready():
-            heads.renew(replica.id, replica.ready_ns)
             expected = heads.known(request, produced, replica.id).expected
             if expected > 0.0:
                 found[replica.id] = expected
         return found
+
+    def _heads_of(self, model: PlanView) -> object:
+        """What replicas should have read, by a name that changes with it."""
+        heads = self._predictor.heads(model.spec.id)
+        ready = model.ready()
+        for replica in ready:
+            heads.renew(replica.id, replica.ready_ns)
+        return (heads.version, *(replica.id for replica in ready))
 
     def _outlook(self, model: PlanView, request: Request, produced: int) -> tuple[float, float]:
         """Tokens that are to come, and how steep chances are that depend on them."""

@@ -122,7 +122,7 @@ class Model:
         """The ready replica with most free places."""
         if len(self._ready) == 1:
             (only,) = self._ready.values()
-            return only if only.free_places > 0 else None
+            return self._by_free[only.free_places].get(only.id) if only.free_places > 0 else None
         for free in range(self.spec.places, 0, -1):
             if bucket := self._by_free[free]:
                 return next(iter(bucket.values()))

@@ -167,8 +167,10 @@ class Site:
         return self._arrange(jobs, [job], late)
 
     def _weighs(self) -> bool:
-        """Whether chances will be weighed, most likely."""
-        return self._rules.weigh_chances and self._factor >= _UNDISTURBED
+        """Whether chances will be weighed, most likely: there is room for another one."""
+        if not self._rules.weigh_chances or self._factor < _UNDISTURBED:
+            return False
+        return len(self.running) + len(self.held) < self.places
 
     def _worth(self) -> float:
         """Chances of all that was let in."""

@@ -32,7 +32,11 @@ def entries(active: Iterable[Job], tolerated: AbstractSet[Job] = frozenset()) ->
 
 
 def _entry(job: Job, end: float, rank: int, tolerated: AbstractSet[Job] = frozenset()) -> Entry:
-    due_ns = NEVER if job in tolerated else min(job.end_due_ns, job.first_ns + job.tpot_ns)
+    due_ns, span_due_ns = job.end_due_ns, job.first_ns + job.tpot_ns
+    if tolerated and job in tolerated:
+        due_ns = NEVER
+    elif span_due_ns < due_ns:
+        due_ns = span_due_ns
     return (end, rank, job.freed, due_ns, job)
 
 
@@ -120,19 +124,25 @@ def one_by_one(
         return late
     waits, following, place = len(holders), 0, 0
     steps_ns, context_ns = pace.steps_ns, pace.context_ns
+    request_ns = pace.cost.request_ns
     narrow, wide, last = min(window, line.places), max(line.places, 1), len(held)
     while place < len(ends) or following < last:
         count = len(ends) - place
         limit = narrow if waits and count else wide
         while following < last and count < limit:
             job = held[following]
-            again = job.attempt is not None
-            at_ns += pace.again_ns(int(job.held), count) if again else job.reading_ns
+            held_tokens, left = job.held, job.left
+            if job.attempt is None:
+                at_ns += job.reading_ns
+            else:
+                at_ns += pace.again_ns(int(held_tokens), count)
+                left = max(job.end_clock - track.clock, 1.0)
             count += 1
             if job.client_first_ns < 0:
-                _begin(job, at_ns, pace, count, late)
-            context += job.held
-            left = max(job.end_clock - track.clock, 1.0) if again else job.left
+                job.first_ns = first_ns = at_ns + request_ns + steps_ns[count]
+                if first_ns > job.first_due_ns:
+                    late.append(job)
+            context += held_tokens
             entry = _entry(job, clock + left, _FOLLOWS + following, line.tolerated)
             insort(ends, entry, place)
             following += 1

@@ -61,8 +61,7 @@ def all_at_once(
     """
     clock, count = track.clock, len(ends) + len(fresh)
     late: list[Job] = []
-    at_ns = max(float(now_ns), track.read_until_ns)
-    at_ns, context = _all_begin(at_ns, track, pace, ends, fresh, late)
+    at_ns, context = _all_begin(now_ns, track, pace, ends, fresh, late)
     if late and first_only:
         return late
     steps_ns, context_ns = pace.steps_ns, pace.context_ns
@@ -117,34 +116,31 @@ def one_by_one(
     held, holders = line.jobs, line.holders
     clock, window = track.clock, len(ends) + len(fresh)
     late: list[Job] = []
-    at_ns = max(float(now_ns), track.read_until_ns)
-    at_ns, context = _all_begin(at_ns, track, pace, ends, fresh, late)
+    at_ns, context = _all_begin(now_ns, track, pace, ends, fresh, late)
     context -= sum(job.held for job in held if job.attempt is not None)
     if late and (line.first_only or not holders.isdisjoint(late)):
         return late
     waits, following, place = len(holders), 0, 0
-    steps_ns, context_ns = pace.steps_ns, pace.context_ns
-    request_ns = pace.cost.request_ns
+    steps_ns, context_ns, request_ns = pace.steps_ns, pace.context_ns, pace.cost.request_ns
     narrow, wide, last = min(window, line.places), max(line.places, 1), len(held)
     while place < len(ends) or following < last:
         count = len(ends) - place
         limit = narrow if waits and count else wide
         while following < last and count < limit:
             job = held[following]
-            held_tokens, left = job.held, job.left
+            left = job.left
             if job.attempt is None:
                 at_ns += job.reading_ns
             else:
-                at_ns += pace.again_ns(int(held_tokens), count)
+                at_ns += pace.again_ns(int(job.held), count)
                 left = max(job.end_clock - track.clock, 1.0)
             count += 1
             if job.client_first_ns < 0:
                 job.first_ns = first_ns = at_ns + request_ns + steps_ns[count]
                 if first_ns > job.first_due_ns:
                     late.append(job)
-            context += held_tokens
-            entry = _entry(job, clock + left, _FOLLOWS + following, line.tolerated)
-            insort(ends, entry, place)
+            context += job.held
+            insort(ends, _entry(job, clock + left, _FOLLOWS + following, line.tolerated), place)
             following += 1
         end, _, freed, due_ns, job = ends[place]
         place += 1
@@ -156,8 +152,7 @@ def one_by_one(
             clock = end
         context -= freed
         job.end_ns = at_ns
-        if job in holders:
-            waits -= 1
+        waits -= job in holders
         if at_ns > due_ns:
             late.append(job)
             if line.first_only or job in holders:
@@ -166,7 +161,7 @@ def one_by_one(
 
 
 def _all_begin(
-    at_ns: float,
+    now_ns: int,
     track: Track,
     pace: Pace,
     ends: list[Entry],
@@ -174,6 +169,7 @@ def _all_begin(
     late: list[Job],
 ) -> tuple[float, float]:
     """Some begin beside what runs; when they are read, and what all hold then, tokens."""
+    at_ns = max(float(now_ns), track.read_until_ns)
     count, context = len(ends) + len(fresh), track.context
     for rank, job in enumerate(fresh, _BEGINS):
         at_ns += job.reading_ns

@@ -16,8 +16,8 @@ from tests.live.live_server import KEY, LiveServer, live_server
 LINES = 1000
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    command = f"{sys.executable} -m slalom.testing.fake_server --port ${{PORT}} --places 8"
+def _config(folder: Path, more: str = "") -> dict[str, Any]:
+    command = f"{sys.executable} -m slalom.testing.fake_server --port ${{PORT}} --places 8{more}"
     engine = {"kind": "command", "cmd": command, "model_name": "fake", "places": 8}
     return {
         "models": [{"id": "a", "memory": "64MiB", "engine": engine}],
@@ -119,3 +119,23 @@ async def test_the_disk_keeps_it_private_and_a_second_server_keeps_away(tmp_path
                     return False
 
             await other.until(open_now, "it takes over when the first has ended")
+
+
+async def test_a_server_that_is_to_end_does_not_wait_for_lines(tmp_path: Path) -> None:
+    config = _config(tmp_path, " --tokens-per-s 2")
+    async with live_server(tmp_path, config) as server, _client(server) as sdk:
+        lines = [chat_line(str(number), tokens=400) for number in range(3)]
+        file = await sdk.files.create(file=("x.jsonl", jsonl(lines)), purpose="batch")
+        batch = await sdk.batches.create(
+            completion_window="24h", endpoint=CHAT, input_file_id=file.id
+        )
+
+        async def run() -> bool:
+            return bool((await server.snapshot())["running"])
+
+        await server.until(run, "lines run")
+        server.terminate()
+        # A line takes more than three minutes, and a drain waits for half a minute.
+        assert server.wait(60) == 0
+    async with live_server(tmp_path, config) as server, _client(server) as sdk:
+        assert (await sdk.batches.retrieve(batch.id)).status == "in_progress"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slalom.batches import ledger as ledger_module
 from slalom.batches.database import Database, open_database
 from slalom.batches.desk import Desk
 from slalom.batches.files import Files
@@ -189,6 +190,17 @@ def test_unfinished_batches_are_bounded(files: Files, database: Database, tmp_pa
         ledger.add(batch("batch-2"))
     ledger.end("batch-1", Status.CANCELLED)
     ledger.add(batch("batch-2"))
+
+
+def test_ended_batches_are_not_remembered_without_bound(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_KEPT_MAX", 3)
+    for number in range(2, 9):
+        ledger.end(f"batch-{number - 1}", Status.FAILED)
+        ledger.add(batch(f"batch-{number}"))
+    kept = [found.id for found in ledger.page("", Page("", 10))[0]]
+    assert kept == ["batch-8", "batch-7", "batch-6", "batch-5"]
 
 
 def test_old_files_and_batches_go_but_not_what_is_read(ledger: Ledger, files: Files) -> None:

@@ -54,6 +54,7 @@ async def test_a_batch_from_upload_to_results(tmp_path: Path) -> None:
     [
         ("/v1/completions", {"prompt": "x", "max_tokens": 2}),
         ("/v1/embeddings", {"input": ["x", "y"]}),
+        ("/v1/responses", {"input": "x", "max_output_tokens": 2}),
     ],
 )
 async def test_other_endpoints(tmp_path: Path, endpoint: Any, body: dict[str, Any]) -> None:
@@ -65,6 +66,9 @@ async def test_other_endpoints(tmp_path: Path, endpoint: Any, body: dict[str, An
         results = await world.read(done.output_file_id)
         assert {line["response"]["status_code"] for line in results.values()} == {200}
         assert results.keys() == {"x", "y", "z"}
+        assert done.usage is not None
+        assert done.usage.input_tokens > 0
+        assert (done.usage.output_tokens == 6) == (endpoint != "/v1/embeddings")
 
 
 async def test_files_live_and_go(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from slalom.batches.objects import Batch, Page, Result, Status, StoredFile
 from slalom.batches.params import BatchParams
 from slalom.errors import RequestError
 
+#: Batches of one key that are remembered; older ones that have ended are forgotten.
+_KEPT_MAX = 10_000
+
 _decode = msgspec.json.Decoder(Batch).decode
 
 
@@ -55,6 +58,11 @@ class Ledger:
         self._files.check_room(batch.owner)
         with self._sql:
             self._sql.execute("BEGIN IMMEDIATE")
+            self._sql.execute(
+                "DELETE FROM batches WHERE owner = ? AND ended AND seq <= (SELECT seq FROM batches"
+                " WHERE owner = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                (batch.owner, batch.owner, _KEPT_MAX),
+            )
             self._sql.execute(
                 "INSERT INTO batches (id, owner, ended, document) VALUES (?, ?, 0, ?)",
                 (batch.id, batch.owner, msgspec.json.encode(batch)),

@@ -23,7 +23,7 @@ from slalom.gateway.protocols.frame import SideAsk, SideRoute, WireProtocol
 from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH
 
 #: Inference routes whose requests may stand in a batch: any that answers JSON and needs no stream.
-ENDPOINTS = (CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH)
+ENDPOINTS = (CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, "/v1/responses")
 #: How long a file may be kept, seconds.
 _KEEP_S_MIN, _KEEP_S_MAX = 3600, 30 * 86_400
 _METADATA_MAX, _NAME_CHARS_MAX, _VALUE_CHARS_MAX = 16, 64, 512

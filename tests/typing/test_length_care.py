@@ -2,17 +2,18 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from slalom.config.params import tasks_over_defaults
 from slalom.config.sections import TaskSection
-from slalom.core.planning import Plan, PlanView, Refuse
+from slalom.core.planning import Plan, Planning, PlanView, Refuse
 from slalom.gateway.length_care import asks_for_one_line, stops, wants_single_line
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.preparation import Arrival, Work, prepare
 from slalom.gateway.request_head import read_head
+from slalom.policies.registry import build
 from slalom.testing import FakeLauncher, FakeScript, FakeTimings
 from slalom.testing.scripted_planner import Scripted
 from slalom.units import MS
@@ -132,6 +133,29 @@ async def test_a_class_may_want_no_word_instead_of_a_late_one(*, stream: bool) -
         await at.until(lambda: len(at.gateway.records.latest(9)) == 2)
         codes = [record["code"] for record in at.gateway.records.latest(9)]
         assert codes == ["sla_infeasible", "sla_infeasible"]
+
+
+async def test_the_planner_gives_such_a_class_up_at_once() -> None:
+    """By itself it would let the late one wait for its patience's time."""
+    slow = FakeLauncher(FakeScript(timings=FakeTimings(token_ns=20 * MS), places=1))
+    planner = cast("Planning", build("admission", "plan-and-trim", {}))
+    async with house({"a": slow}, params=late("empty"), places=1, admission=planner) as at:
+        for _ in range(12):  # so that it learns what a step takes
+            await at.post(COMPLETIONS, {"model": "a", "prompt": "x", "max_tokens": 3})
+        long = asyncio.create_task(
+            at.post(COMPLETIONS, {"model": "a", "prompt": "x", "max_tokens": 400})
+        )
+        await at.until(lambda: at.engine()._active)
+        status, document, headers = await at.post(
+            COMPLETIONS,
+            {"model": "a", "prompt": "x", "max_tokens": 40},
+            {**TASK, "x-slo-e2e-ms": "50"},
+        )
+        assert status == 200
+        assert headers.get("x-slalom-outcome") == "late"
+        assert document["choices"][0]["text"] == ""
+        assert not long.done()
+        await given_up(long)
 
 
 def test_what_a_class_wants_when_it_is_late_is_configured() -> None:

@@ -80,6 +80,9 @@ class Request:
     #: of `prefix_from` where that says whose beginning it is.
     prefix_tokens: int = 0
     prefix_from: str = ""
+    #: Nobody wants its answer late: a planner refuses it as soon as its objectives cannot be met,
+    #: whatever becomes of other late ones.
+    drop_when_late: bool = False
 
     def __post_init__(self) -> None:
         """Reject impossible sizes at the door, so that no policy needs to.

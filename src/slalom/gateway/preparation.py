@@ -204,6 +204,7 @@ def _request(
         key=arrival.key.name if arrival.key is not None else "",
         supersedes=supersedes,
         resumable=resumable,
+        drop_when_late=task.when_late != "policy",
     )
 
 

@@ -164,7 +164,8 @@ class Draft:
         """Note that one is late; whether it is to be refused whatever is free."""
         if not job.demoted:
             self.given_up.append(job)
-        return self._manners.late == "refuse" and job.client_first_ns < 0
+        unwanted = self._manners.late == "refuse" or job.request.drop_when_late
+        return unwanted and job.client_first_ns < 0
 
     def _outstays(self, job: Job) -> bool:
         """Whether a late one of which nothing has begun has waited for long enough."""

@@ -1,19 +1,23 @@
 """Anthropic's official SDK, unchanged, against the whole house."""
 
+import asyncio
 import json
 from typing import Any
 
 import anthropic
 import pytest
 
+from slalom.core.actions import Outcome
 from slalom.core.events import FailureKind
 from slalom.gateway.auth import key_digest
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
-from slalom.testing import FakeLauncher, FakeLoad, FakeScript, Fault, FaultKind
+from slalom.testing import FakeLauncher, FakeLoad, FakeScript, FakeTimings, Fault, FaultKind
 from slalom.units import MS
 from tests.gateway.house import House, house
 
 MESSAGES: list[Any] = [{"role": "user", "content": "one two three"}]
+
+PICTURE = {"type": "base64", "media_type": "image/png", "data": "AA"}
 
 
 def client(world: House, **more: Any) -> anthropic.AsyncAnthropic:
@@ -139,3 +143,113 @@ async def test_an_estimate_of_a_message() -> None:
         status, document, _ = await world.post("/v1/estimate/v1/messages", body)
         assert status == 501
         assert document["error"]["code"] == "no_prediction"
+
+
+async def test_agents_conversations_are_told_as_templates_take_them() -> None:
+    """Claude Code's shapes: a first block that changes, rules in the middle, results, thoughts."""
+    body: dict[str, Any] = {
+        "model": "a",
+        "system": [
+            {"type": "text", "text": "x-anthropic-billing-header: cch=1f2e3;"},
+            {"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}},
+        ],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "look"}]},
+            {"role": "system", "content": "a later rule"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "s"},
+                    {"type": "redacted_thinking", "data": "sealed"},
+                    {"type": "tool_use", "id": "t1", "name": "Read", "input": {"path": "ü"}},
+                    {"type": "tool_use", "id": "t2", "name": "Now", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "t1",
+                        "content": [
+                            {"type": "text", "text": "seen"},
+                            {"type": "image", "source": PICTURE},
+                        ],
+                    },
+                    {"type": "tool_result", "tool_use_id": "t2", "is_error": True},
+                    {"type": "text", "text": "and?"},
+                ],
+            },
+        ],
+        "tools": [
+            {"name": "Read", "description": "reads", "input_schema": {"type": "object"}},
+            {"type": "web_search_20250305", "name": "web_search"},
+        ],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+        "thinking": {"type": "disabled"},
+        "metadata": {"user_id": "u"},
+        "context_management": {"edits": []},
+    }
+    async with house() as world:
+        status, _, headers = await world.post("/v1/messages", body)
+        assert status == 200
+        assert "web_search_20250305" in headers["x-slalom-notice"]
+        assert headers["x-slalom-task"] == "agent"
+        seen = last_body(world)
+    assert seen["messages"][:2] == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "look\n\na later rule"},
+    ]
+    answer = seen["messages"][2]
+    assert answer["reasoning_content"] == "hm"
+    assert [c["function"]["name"] for c in answer["tool_calls"]] == ["Read", "Now"]
+    assert json.loads(answer["tool_calls"][0]["function"]["arguments"]) == {"path": "ü"}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    assert seen["messages"][3:] == [
+        {"role": "tool", "tool_call_id": "t1", "content": "seen"},
+        {"role": "tool", "tool_call_id": "t2", "content": ""},
+        {"role": "user", "content": [image, {"type": "text", "text": "and?"}]},
+    ]
+    assert [tool["function"]["name"] for tool in seen["tools"]] == ["Read"]
+    assert seen["tool_choice"] == "required"
+    assert seen["parallel_tool_calls"] is False
+    assert seen["chat_template_kwargs"] == {"enable_thinking": False}
+    assert seen["user"] == "u"
+    assert "context_management" not in seen
+
+
+async def test_a_superseded_message_ends_empty_and_well_formed() -> None:
+    launcher = FakeLauncher(FakeScript(timings=FakeTimings(token_ns=200 * MS)))
+    headers = {"x-slalom-task": "completion", "x-slalom-session": "s"}
+    async with house({"a": launcher}) as world, client(world) as sdk:
+
+        async def ask(tokens: int) -> list[str]:
+            kinds: list[str] = []
+            stream = await sdk.messages.create(
+                model="a",
+                messages=MESSAGES,
+                max_tokens=tokens,
+                stream=True,
+                extra_headers=headers,
+            )
+            await read(stream, kinds)
+            return kinds
+
+        older = asyncio.create_task(ask(1000))
+        await world.until(lambda: launcher.engines and launcher.engines[0].calls)
+        assert (await ask(1))[-1] == "message_stop"
+        assert (await older)[-1] == "message_stop"
+        await world.until(lambda: len(world.ended) == 2)
+        assert {end.outcome for end in world.ended} == {Outcome.SUPERSEDED, Outcome.DONE}
+
+
+async def test_a_client_that_leaves_frees_its_place() -> None:
+    launcher = FakeLauncher(FakeScript(timings=FakeTimings(token_ns=50 * MS)))
+    async with house({"a": launcher}) as world, client(world) as sdk:
+        stream = await sdk.messages.create(
+            model="a", messages=MESSAGES, max_tokens=1000, stream=True
+        )
+        await anext(aiter(stream))
+        await stream.close()
+        await world.until(lambda: world.ended)
+        assert world.ended[0].outcome is Outcome.CANCELLED

@@ -11,7 +11,7 @@ from slalom.core.events import FailureKind
 from slalom.gateway.auth import key_digest
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols.responses_answer import ResponseTeller
-from slalom.gateway.protocols.responses_request import messages_of, with_system
+from slalom.gateway.protocols.responses_request import messages_of, with_instructions
 from slalom.gateway.protocols.responses_store import Kept, ResponseStore
 from slalom.gateway.protocols.responses_tools import tools_of
 from slalom.gateway.protocols.translation import Translated
@@ -197,7 +197,7 @@ def test_items_become_the_messages_of_a_chat() -> None:
         {"type": "web_search_call", "id": "w"},
         {"role": "developer", "content": "a later rule"},
     ]
-    messages = with_system("be brief", messages_of(items))
+    messages = with_instructions("be brief", messages_of(items))
     calls = messages[2].pop("tool_calls")
     assert messages == [
         {"role": "system", "content": "be brief\n\nrules"},
@@ -207,9 +207,11 @@ def test_items_become_the_messages_of_a_chat() -> None:
         {"role": "tool", "tool_call_id": "2", "content": "seen"},
         {
             "role": "user",
-            "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}],
+            "content": [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}},
+                {"type": "text", "text": "a later rule"},
+            ],
         },
-        {"role": "user", "content": "a later rule"},
     ]
     assert [(c["id"], c["function"]["name"]) for c in calls] == [("1", "f"), ("2", "patch")]
     assert json.loads(calls[1]["function"]["arguments"]) == {"input": '*** "x"'}

@@ -93,7 +93,7 @@ async def test_tools_and_unknown_fields_reach_the_engine_untouched() -> None:
         assert seen["response_format"] == schema
         assert seen["cache_prompt"] is True
         assert seen["min_p"] == 0.05
-        assert seen["max_tokens"] == 512, "an unlimited request would run to the context's end"
+        assert seen["max_tokens"] == 8192, "an unlimited request would run to the context's end"
         assert seen["model"] == "fake"
 
 

@@ -158,6 +158,7 @@ def gateway_params(config: Config) -> GatewayParams:
         completion_cache_bytes=int(config.completion_cache.bytes),
         default_task=server.default_task,
         default_max_tokens=server.default_max_tokens,
+        tools_max_tokens=server.tools_max_tokens,
         body_bytes_max=server.max_body_mib * MIB,
         body_timeout_s=server.body_timeout_seconds,
         header_bytes_max=server.max_header_kib * KIB,

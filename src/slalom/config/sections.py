@@ -101,6 +101,12 @@ class ServerSection(Section):
         le=1 << 20,
         description="Answer limit where neither request nor model names one, tokens.",
     )
+    tools_max_tokens: int = Field(
+        8192,
+        ge=1,
+        le=1 << 20,
+        description="The same for requests with tools: an agent's answer may be a whole file.",
+    )
 
 
 class KeySection(Section):

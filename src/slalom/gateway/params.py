@@ -76,6 +76,8 @@ class GatewayParams:
     default_task: str = FALLBACK_TASK
     #: Answer limit where neither request nor model names one, tokens.
     default_max_tokens: int = 512
+    #: The same for requests with tools, tokens: an agent's answer may be a whole file.
+    tools_max_tokens: int = 8192
     #: Largest request body, bytes.
     body_bytes_max: int = 32 * MIB
     #: Bodies of all requests inside together, bytes; over it new ones get 503.

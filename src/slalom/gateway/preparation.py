@@ -23,7 +23,7 @@ from slalom.gateway import (
 )
 from slalom.gateway.answer_form import AnswerForm
 from slalom.gateway.completion_cache import Question
-from slalom.gateway.params import KeyEntry, ServedModel
+from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
 from slalom.gateway.protocols.openai import OPENAI
 from slalom.gateway.request_head import RequestHead
@@ -139,7 +139,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     else:
         if infill:
             upstream_call.check_infill(body, capabilities, model.id)
-        answer = _answer(body, model, shared.params.default_max_tokens)
+        answer = _answer(body, model, shared.params)
     facts = Facts(
         path=path,
         client_path=arrival.path,
@@ -242,8 +242,9 @@ def _outgoing(
     )
 
 
-def _answer(body: dict[str, Any], model: ServedModel, default_max_tokens: int) -> _Answer:
-    limits = upstream_call.limits(body, model.max_tokens_default or default_max_tokens)
+def _answer(body: dict[str, Any], model: ServedModel, params: GatewayParams) -> _Answer:
+    default = params.tools_max_tokens if body.get("tools") else params.default_max_tokens
+    limits = upstream_call.limits(body, model.max_tokens_default or default)
     if body.get("stream") is not True:
         return _Answer(limits.max_tokens, changes=tuple(limits.changes.items()))
     usage, strip_usage = upstream_call.usage_changes(body)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from slalom.errors import RequestError
+from slalom.gateway.protocols.turns import settled
 
 #: Options that mean the same, and what llama.cpp, vLLM and Slalom add to them.
 _SAME = ("model", "stream", "max_tokens", "temperature", "top_p", "top_k", "metadata", "seed")
@@ -49,7 +50,7 @@ def internal_body(body: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
         raise wrong("messages", "must be a list of at least one message")
     for index, message in enumerate(listed):
         messages += _messages(message, f"messages.{index}")
-    fields["messages"] = messages
+    fields["messages"] = settled(messages)
     _options(body, fields)
     _tools(body, fields, notes)
     return fields
@@ -184,15 +185,16 @@ def _call(block: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _of_user(blocks: list[dict[str, Any]], where: str) -> Iterator[dict[str, Any]]:
-    """A user's turn; results of tools are messages of their own, in the order that they came."""
+    """A user's turn: results of tools as messages of their own, then what the user says.
+
+    Only a user may show pictures, so that those in results come with the user's own words.
+    """
     parts: list[dict[str, Any]] = []
     for index, block in enumerate(blocks):
         at = f"{where}.{index}"
         if block["type"] != "tool_result":
             parts.append(_part(block, at))
             continue
-        if parts:
-            yield _user(parts)
         results = _result(block, at)
         texts = [part["text"] for part in results if part["type"] == "text"]
         yield {
@@ -200,8 +202,7 @@ def _of_user(blocks: list[dict[str, Any]], where: str) -> Iterator[dict[str, Any
             "tool_call_id": _text(block, "tool_use_id", at),
             "content": "\n".join(texts),
         }
-        # Only a user may show pictures.
-        parts = [part for part in results if part["type"] != "text"]
+        parts += [part for part in results if part["type"] != "text"]
     if parts or not blocks:
         yield _user(parts)
 

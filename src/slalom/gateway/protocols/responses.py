@@ -21,7 +21,7 @@ from slalom.gateway.protocols.responses_request import (
     listed_items,
     messages_of,
     options,
-    with_system,
+    with_instructions,
 )
 from slalom.gateway.protocols.responses_store import Kept, ResponseStore, encoded
 from slalom.gateway.protocols.responses_tools import Tools, choose_tools, tools_of, wrong
@@ -63,7 +63,9 @@ class _Responses:
         tools = tools_of(body)
         fields = options(body)
         own = messages_of(items)
-        fields["messages"] = with_system(body.get("instructions"), self._before(body, key) + own)
+        fields["messages"] = with_instructions(
+            body.get("instructions"), self._before(body, key) + own
+        )
         fields |= choose_tools(body, tools)
         frame = self._frame(asked)
 
@@ -163,7 +165,7 @@ class _Responses:
         own = messages_of(listed_items(body))
         before = self._before(body, _key(ask.key))
         chat = options(body) | choose_tools(body, tools_of(body))
-        chat["messages"] = with_system(body.get("instructions"), before + own)
+        chat["messages"] = with_instructions(body.get("instructions"), before + own)
         request_body.check_fields(chat, chat=True, embeddings=False)
         model = ask.shared.catalogue.find(chat["model"]).model
         counted = await count_chat(ask.shared.runtime, model.id, chat)

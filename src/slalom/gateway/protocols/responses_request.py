@@ -1,7 +1,7 @@
 """The input items and options of OpenAI's Responses in the internal form.
 
-Owns how items become messages: calls join the message before them, what stands before the first
-turn becomes one system message. Tools are `responses_tools`' business. Pure. Used by `responses`.
+Owns how items become messages: calls join the message before them. Tools are `responses_tools`'
+business, the order of turns is `turns`'. Pure. Used by `responses`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from slalom.gateway.protocols.responses_tools import CUSTOM_INPUT, spaced, text_of, wrong
+from slalom.gateway.protocols.turns import settled
 
 #: Options that mean the same, and what llama.cpp, vLLM and Slalom add to them.
 _SAME = ("model", "stream", "temperature", "top_p", "metadata", "user", "service_tier", "seed")
@@ -99,10 +100,20 @@ class _Turns:
         self.messages: list[dict[str, Any]] = []
         #: An answer of the assistant that may still get calls.
         self._answer: dict[str, Any] = {}
+        #: What results of tools show, and only a user may: it comes behind the last of them.
+        self._pictures: list[dict[str, Any]] = []
 
     def add(self, message: dict[str, Any]) -> None:
         self.close()
         self.messages.append(message)
+
+    def answer_call(self, call_id: str, parts: list[dict[str, Any]]) -> None:
+        if self._answer:
+            self.close()
+        texts = [part["text"] for part in parts if part["type"] == "text"]
+        content = "\n".join(texts)
+        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+        self._pictures += [part for part in parts if part["type"] != "text"]
 
     def say(self, text: str) -> None:
         if "content" in self._answer or "tool_calls" in self._answer:
@@ -118,6 +129,9 @@ class _Turns:
         self._answer.setdefault("tool_calls", []).append(call)
 
     def close(self) -> None:
+        pictures, self._pictures = self._pictures, []
+        if pictures:
+            self.messages.append({"role": "user", "content": pictures})
         answer, self._answer = self._answer, {}
         if "content" in answer or "tool_calls" in answer:
             self.messages.append({"role": "assistant", "content": "", **answer})
@@ -152,12 +166,7 @@ def _take(item: Mapping[str, Any], where: str, turns: _Turns) -> None:
             turns.call(_call(item, where, msgspec.json.encode(wrapped).decode()))
         case "function_call_output" | "custom_tool_call_output":
             parts = _content(item.get("output"), f"{where}.output")
-            texts = [part["text"] for part in parts if part["type"] == "text"]
-            call_id = text_of(item, "call_id", where)
-            turns.add({"role": "tool", "tool_call_id": call_id, "content": "\n".join(texts)})
-            pictures = [part for part in parts if part["type"] != "text"]
-            if pictures:  # only a user may show them
-                turns.add({"role": "user", "content": pictures})
+            turns.answer_call(text_of(item, "call_id", where), parts)
         case str(kind) if kind in _FOREIGN_ITEMS:
             pass
         case kind:
@@ -228,20 +237,9 @@ def _call(item: Mapping[str, Any], where: str, arguments: str) -> dict[str, Any]
     return {"id": text_of(item, "call_id", where), "type": "function", "function": function}
 
 
-def with_system(instructions: str | None, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages with all that comes before the first turn as one system message.
-
-    Many chat templates take a system message at the beginning only, so that later ones are told
-    in the user's turn.
-    """
-    first = 0
-    texts = [instructions] if instructions else []
-    while first < len(messages) and messages[first]["role"] == "system":
-        texts.append(messages[first]["content"])
-        first += 1
-    rest = [
-        {**message, "role": "user"} if message["role"] == "system" else message
-        for message in messages[first:]
-    ]
-    head = [{"role": "system", "content": "\n\n".join(texts)}] if texts else []
-    return [*head, *rest]
+def with_instructions(
+    instructions: str | None, messages: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The whole conversation, as chat templates take it."""
+    head = [{"role": "system", "content": instructions}] if instructions else []
+    return settled([*head, *messages])

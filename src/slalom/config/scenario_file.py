@@ -183,6 +183,11 @@ class ScenarioDevice(Section):
     window: int = Field(
         0, ge=0, le=1_000_000, description="Requests in flight over all its replicas; 0: no bound."
     )
+    shared: bool = Field(
+        default=False,
+        description="Whether its engines take turns in computing: with k busy ones, everything "
+        "takes k times as long. Otherwise each is as fast as if it were alone.",
+    )
     host: str | None = Field(
         None,
         min_length=1,

@@ -102,6 +102,7 @@ def scenario_of(
     plan = loaded.plan if rate_scale == 1 else loaded.plan.scaled(rate_scale)
     return Scenario(
         models=tuple(_model(section, loaded.path.parent) for section in file.models),
+        shared_devices=tuple(one.id for one in file.devices if one.shared),
         devices=tuple(
             DeviceSpec(one.id, one.budget, one.window, one.host or "") for one in file.devices
         ),

@@ -49,6 +49,7 @@ class Process:
         "model",
         "replica_id",
         "rests",
+        "slowness",
         "turn",
         "wake",
     )
@@ -68,6 +69,8 @@ class Process:
         #: How its load, sleep or wake will fail, if it does.
         self.failure: FailureKind | None = None
         self.hung = False
+        #: Everything takes so many times as long since a mishap.
+        self.slowness = 1
         #: Asked to end.
         self.ending = False
         #: Number of the last wake-up; those before it are void.

@@ -172,3 +172,5 @@ class Scenario:
     until_ns: int = 24 * 3600 * SECOND
     #: What transfers share; every `LoadLaw.links` and `SleepLaw.links` names some of these.
     links: tuple[Link, ...] = ()
+    #: Devices whose engines take turns in computing.
+    shared_devices: tuple[str, ...] = ()

@@ -51,6 +51,7 @@ from slalom.twin.kernel import (
 )
 from slalom.twin.processes import Fence, Process, Processes
 from slalom.twin.scenario import Arrival, Scenario
+from slalom.twin.sharing import Sharing
 from slalom.units import SECOND
 
 #: How many times slower a struck engine becomes.
@@ -82,6 +83,7 @@ class TwinWorld:
         self._faults = Faults(scenario.faults, scenario.seed)
         self._processes = Processes(scenario, self._faults, agenda)
         self._arrivals: Iterator[Arrival] = iter(scenario.arrivals)
+        self._sharing = Sharing(scenario.shared_devices)
         self._clients = Clients(scenario.seed)
         self._ended = ended
         #: Where each attempt runs, as long as its engine has not answered for it.
@@ -153,7 +155,7 @@ class TwinWorld:
             return
         for _, milestone in process.engine.take_due(now_ns):
             self._report(milestone, now_ns)
-        self._wake_later(process)
+        self._wake_later(process, now_ns)
 
     def _engine_struck(self, occurrence: EngineStruck, now_ns: int) -> None:
         process = self._processes.find(occurrence.replica_id, occurrence.epoch)
@@ -161,11 +163,13 @@ class TwinWorld:
         if process is None or process.hung or self._where.get(fence) is not process:
             return
         if occurrence.strike == Strike.SLOW:
-            process.engine.slow_down(_SLOWDOWN, now_ns)
-            self._wake_later(process)
+            turns = self._sharing.turns(process)
+            process.slowness = _SLOWDOWN
+            process.engine.slow_down(_SLOWDOWN * turns, now_ns)
+            self._wake_later(process, now_ns)
         elif occurrence.strike == Strike.ERROR:
             self._fail(fence, FailureKind.ENGINE_ERROR, now_ns)
-            self._wake_later(process)
+            self._wake_later(process, now_ns)
         elif occurrence.strike == Strike.HANG:
             process.hung = True
             self._processes.notice_hang(process, now_ns)
@@ -215,7 +219,7 @@ class TwinWorld:
             after_ns = self._faults.strike_after_ns(*fence, alone_ns)
             struck = EngineStruck(process.replica_id, process.epoch, strike, fence)
             self._agenda.at(now_ns + after_ns, struck)
-        self._wake_later(process)
+        self._wake_later(process, now_ns)
 
     def _abort_attempt(self, action: AbortAttempt, now_ns: int) -> None:
         fence = (action.request_id, action.attempt)
@@ -224,7 +228,7 @@ class TwinWorld:
             paused = self._clients.find(action.request_id) if action.pause else None
             keep_as = _prefix_name(paused) if paused else ""
             self._fail(fence, FailureKind.ABORTED, now_ns, keep_as=keep_as)
-            self._wake_later(process)
+            self._wake_later(process, now_ns)
 
     def _end_request(self, action: EndRequest, now_ns: int) -> None:
         told, following = self._clients.ended(action)
@@ -259,8 +263,14 @@ class TwinWorld:
         if arrival is not None:
             self._agenda.at(arrival.request.arrived_ns, ClientArrives(arrival))
 
-    def _wake_later(self, process: Process) -> None:
-        """See to it that the engine's next milestone is not missed."""
+    def _wake_later(self, process: Process, now_ns: int) -> None:
+        """See to it that the engine's next milestone is not missed, nor one of its neighbours'."""
+        for other in self._sharing.changed(process, now_ns):
+            if other is not process:
+                self._arm(other)
+        self._arm(process)
+
+    def _arm(self, process: Process) -> None:
         process.wake += 1
         next_ns = None if process.hung else process.engine.next_ns()
         if next_ns is not None:
@@ -293,6 +303,8 @@ class TwinWorld:
     def _fail_all(self, process: Process, kind: FailureKind, now_ns: int) -> None:
         for fence in [fence for fence, where in self._where.items() if where is process]:
             self._fail(fence, kind, now_ns)
+        for other in self._sharing.changed(process, now_ns):
+            self._arm(other)
 
     def _forget(self, fence: Fence) -> bool:
         """Drop what is known of an attempt; whether anything of it was delivered."""

@@ -27,9 +27,11 @@ class PlanAndTrim:
     #: `auto` refuses where models share a device, because whoever waits for one keeps it loaded.
     late: Literal["auto", "demote", "refuse"] = "auto"
     #: How long a request of which nothing has begun waits from the moment from which it cannot be
-    #: on time: a share of its first objective, no less than 100 ms, and at most so many ms. What
-    #: can be served without harm to others is served even after that.
+    #: on time: a share of its first objective, no less than 100 ms. What can be served without
+    #: harm to others is served even after that.
     late_patience: float = field(default=0.25, metadata={"ge": 0})
+    #: The most that this comes to, ms. So long a request also waits, once it was due, for a model
+    #: that is kept out for the sake of others.
     late_patience_ms: int = 2_000
     #: The longest that a model which is asked for is kept out because those that would give way to
     #: it are worth more, ms; 0 to bring it up as soon as somebody waits for it.

@@ -145,53 +145,55 @@ async def test_an_estimate_of_a_message() -> None:
         assert document["error"]["code"] == "no_prediction"
 
 
+AGENT_TURN: dict[str, Any] = {
+    "model": "a",
+    "system": [
+        {"type": "text", "text": "x-anthropic-billing-header: cch=1f2e3;"},
+        {"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}},
+    ],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "look"}]},
+        {"role": "system", "content": "a later rule"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "sealed"},
+                {"type": "tool_use", "id": "t1", "name": "Read", "input": {"path": "ü"}},
+                {"type": "tool_use", "id": "t2", "name": "Now", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t1",
+                    "content": [
+                        {"type": "text", "text": "seen"},
+                        {"type": "image", "source": PICTURE},
+                    ],
+                },
+                {"type": "tool_result", "tool_use_id": "t2", "is_error": True},
+                {"type": "text", "text": "and?"},
+            ],
+        },
+    ],
+    "tools": [
+        {"name": "Read", "description": "reads", "input_schema": {"type": "object"}},
+        {"type": "web_search_20250305", "name": "web_search"},
+    ],
+    "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+    "thinking": {"type": "disabled"},
+    "metadata": {"user_id": "u"},
+    "context_management": {"edits": []},
+}
+
+
 async def test_agents_conversations_are_told_as_templates_take_them() -> None:
     """Claude Code's shapes: a first block that changes, rules in the middle, results, thoughts."""
-    body: dict[str, Any] = {
-        "model": "a",
-        "system": [
-            {"type": "text", "text": "x-anthropic-billing-header: cch=1f2e3;"},
-            {"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}},
-        ],
-        "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "look"}]},
-            {"role": "system", "content": "a later rule"},
-            {
-                "role": "assistant",
-                "content": [
-                    {"type": "thinking", "thinking": "hm", "signature": "s"},
-                    {"type": "redacted_thinking", "data": "sealed"},
-                    {"type": "tool_use", "id": "t1", "name": "Read", "input": {"path": "ü"}},
-                    {"type": "tool_use", "id": "t2", "name": "Now", "input": {}},
-                ],
-            },
-            {
-                "role": "user",
-                "content": [
-                    {
-                        "type": "tool_result",
-                        "tool_use_id": "t1",
-                        "content": [
-                            {"type": "text", "text": "seen"},
-                            {"type": "image", "source": PICTURE},
-                        ],
-                    },
-                    {"type": "tool_result", "tool_use_id": "t2", "is_error": True},
-                    {"type": "text", "text": "and?"},
-                ],
-            },
-        ],
-        "tools": [
-            {"name": "Read", "description": "reads", "input_schema": {"type": "object"}},
-            {"type": "web_search_20250305", "name": "web_search"},
-        ],
-        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
-        "thinking": {"type": "disabled"},
-        "metadata": {"user_id": "u"},
-        "context_management": {"edits": []},
-    }
     async with house() as world:
-        status, _, headers = await world.post("/v1/messages", body)
+        status, _, headers = await world.post("/v1/messages", AGENT_TURN)
         assert status == 200
         assert "web_search_20250305" in headers["x-slalom-notice"]
         assert headers["x-slalom-task"] == "agent"

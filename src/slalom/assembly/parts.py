@@ -144,17 +144,7 @@ def gateway_params(config: Config) -> GatewayParams:
             for key in config.keys
         ),
         tasks=task_table(config),
-        rules=tuple(
-            TaskRule(
-                task=rule.task,
-                path=rule.when.path,
-                has=rule.when.has,
-                model=rule.when.model,
-                header=rule.when.header,
-                history=rule.when.history,
-            )
-            for rule in config.rules
-        ),
+        rules=_task_rules(config),
         completion_cache_bytes=int(config.completion_cache.bytes),
         default_task=server.default_task,
         default_max_tokens=server.default_max_tokens,
@@ -174,4 +164,18 @@ def gateway_params(config: Config) -> GatewayParams:
         starving_ns=seconds_to_ns(server.starving_seconds),
         records_max=server.records_max,
         supersede=server.supersede,
+    )
+
+
+def _task_rules(config: Config) -> tuple[TaskRule, ...]:
+    return tuple(
+        TaskRule(
+            task=rule.task,
+            path=rule.when.path,
+            has=rule.when.has,
+            model=rule.when.model,
+            header=rule.when.header,
+            history=rule.when.history,
+        )
+        for rule in config.rules
     )

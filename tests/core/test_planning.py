@@ -1,7 +1,7 @@
 """Planners in the place of admission: what a plan can do, what it cannot, and when one is asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -324,3 +324,29 @@ def test_nonsense_is_survived_and_counted() -> None:
         story.tell(resumable(f"s{number}", story.now_ns), after_ns=SECOND)
     assert story.counter("plan_misfits") > 20
     gone(story)
+
+
+@dataclass
+class _Counting(Script):
+    """Also keeps what engines say of what they had read before."""
+
+    cached: list[int] = field(default_factory=list)
+
+    def observe(self, seen: Observation, model: PlanView, now_ns: int) -> None:
+        if seen.finished and seen.attempt is not None:
+            self.cached.append(seen.attempt.cached_tokens)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cached", "told"),
+    [(-1, -1, -1), (20, 10, 5), (20, 0, 0), (20, 25, 10), (-1, 5, -1), (10, -1, -1)],
+)
+def test_what_an_engine_had_read_is_told_in_tokens_as_the_request_counts_them(
+    prompt: int, cached: int, told: int
+) -> None:
+    script = _Counting()
+    story = planned(script)
+    arrive(story, "r1")
+    script.cached.clear()
+    story.tell(AttemptFinished("r1", 1, 5, prompt, cached))
+    assert script.cached == [told], "an estimate of 10 tokens was made"

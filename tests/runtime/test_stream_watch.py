@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,11 +107,33 @@ def test_an_endless_event_does_not_fill_memory() -> None:
     assert passed + len(watch.finish()) == sent
 
 
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ('{"cached_tokens":300}', 300),
+        ('{"cached_tokens":0,"audio_tokens":1}', 0),
+        ('{"cached_tokens":null}', -1),
+        ("null", -1),
+        ("7", -1),
+        ('{"cached_tokens":"many"}', -1),
+    ],
+)
+def test_what_the_engine_had_read_before_is_told_if_it_says_so(details: str, cached: int) -> None:
+    usage = f'{{"prompt_tokens":400,"completion_tokens":1,"prompt_tokens_details":{details}}}'
+    watch = StreamWatch(strip_usage=True)
+    assert watch.cached_tokens == -1
+    watch.feed(f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode())
+    assert (watch.prompt_tokens, watch.cached_tokens) == (400, cached)
+    body = BodyWatch()
+    body.feed(f'{{"choices":[],"usage":{usage}}}'.encode())
+    assert body.usage() == (400, 1, cached)
+
+
 def test_usage_of_a_whole_body() -> None:
     watch = BodyWatch()
     watch.feed(b'{"choices":[{"text":"a"}],"usage":{"prompt_')
     watch.feed(b'tokens":5,"completion_tokens":2,"total_tokens":7}}')
-    assert watch.usage() == (5, 2)
+    assert watch.usage() == (5, 2, -1)
     broken = BodyWatch()
     broken.feed(b"<html>")
-    assert broken.usage() == (-1, 0)
+    assert broken.usage() == (-1, 0, -1)

@@ -171,7 +171,9 @@ def on_attempt_finished(step: Step, event: AttemptFinished) -> None:
     if attempt is None:
         return
     attempt.output_tokens = event.output_tokens
-    attempt.cached_tokens = event.cached_tokens
+    if event.cached_tokens >= 0 and event.prompt_tokens > 0:  # in tokens as its size was estimated
+        share = min(event.cached_tokens / event.prompt_tokens, 1.0)
+        attempt.cached_tokens = int(share * attempt.request.prompt_tokens)
     record = _release(step, attempt, finished=True)
     if record is not None:
         end(step.state, record, Outcome.DONE, step.actions, attempt=attempt)

@@ -25,6 +25,15 @@ _ERROR = re.compile(rb'(?:^|\n)(?:error:|data:\s*\{\s*"error"\s*:)')
 class _Usage(msgspec.Struct):
     prompt_tokens: int = -1
     completion_tokens: int = -1
+    #: Optional and young: whatever stands there must not cost the rest.
+    prompt_tokens_details: Any = None
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that were not read anew, or -1 where the engine does not say."""
+        details = self.prompt_tokens_details
+        told = details.get("cached_tokens") if isinstance(details, dict) else None
+        return told if isinstance(told, int) and told >= 0 else -1
 
 
 class _Chunk(msgspec.Struct):
@@ -76,6 +85,11 @@ class StreamWatch:
     def prompt_tokens(self) -> int:
         """The engine's count of prompt tokens, or -1."""
         return self._usage.prompt_tokens if self._usage is not None else -1
+
+    @property
+    def cached_tokens(self) -> int:
+        """The engine's count of those among them that it had read before, or -1."""
+        return self._usage.cached_tokens if self._usage is not None else -1
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the stream; return those to pass on now (whole events)."""
@@ -169,15 +183,16 @@ class BodyWatch:
         """Take bytes of the body."""
         self._parts.append(data)
 
-    def usage(self) -> tuple[int, int]:
-        """(prompt tokens, output tokens); -1 and 0 where the engine does not say."""
+    def usage(self) -> tuple[int, int, int]:
+        """(prompt, output, cached prompt tokens); -1, 0, -1 where the engine does not say."""
         try:
             chunk = msgspec.json.decode(b"".join(self._parts), type=_UsageOnly)
         except msgspec.DecodeError:
-            return -1, 0
+            return -1, 0, -1
         if chunk.usage is None:
-            return -1, 0
-        return chunk.usage.prompt_tokens, max(chunk.usage.completion_tokens, 0)
+            return -1, 0, -1
+        usage = chunk.usage
+        return usage.prompt_tokens, max(usage.completion_tokens, 0), usage.cached_tokens
 
 
 class _UsageOnly(msgspec.Struct):

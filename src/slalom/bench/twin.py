@@ -17,18 +17,36 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from slalom.bench.twin_loads import fleet, one_replica, one_simple_replica
+from slalom.bench.twin_loads import PLANNER, fleet, one_replica, one_simple_replica, overloaded
 from slalom.core.journal import Entry
+from slalom.policies.registry import DEFAULT_KINDS
 from slalom.twin.records_file import RecordsFile
 from slalom.twin.run import run
 from slalom.twin.scenario import Scenario
 
+#: One and a half times the knee that the benchmark of service levels finds.
+_POISSON_PER_S = 12.5
 #: Title -> (how it is built from a number of requests, requests measured).
 LOADS: dict[str, tuple[Callable[[int], Scenario], int]] = {
     "one replica, vllm engine": (one_replica, 50_000),
     "one replica, simple engine": (one_simple_replica, 50_000),
+    f"SABER's W1 at 20 requests/s, {PLANNER}": (
+        partial(overloaded, name="saber-w1", per_s=20, places=100),
+        2_000,
+    ),
+    f"poisson at 1.5 × its knee, {PLANNER}": (
+        partial(overloaded, name="poisson", per_s=_POISSON_PER_S),
+        10_000,
+    ),
+    "poisson at 1.5 × its knee, default policies": (
+        partial(
+            overloaded, name="poisson", per_s=_POISSON_PER_S, admission=DEFAULT_KINDS["admission"]
+        ),
+        10_000,
+    ),
     "fleet of 1,000 replicas, vllm engines": (fleet, 200_000),
 }
 _QUICK = 500
@@ -137,8 +155,8 @@ def page(speeds: Sequence[Speed]) -> str:
 
 _HEAD = """# The twin's speed
 
-How many requests the twin plays in a minute on one core, with the default policies and the whole
-scheduler in the loop. Made by:
+How many requests the twin plays in a minute on one core, with the whole scheduler in the loop: the
+default policies, and the planner where more arrives than can be on time. Made by:
 
 <!-- skip: takes minutes, and the machine to itself -->
 ```console

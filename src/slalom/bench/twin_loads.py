@@ -1,22 +1,30 @@
-"""The two loads of the twin's speed benchmark: one replica under pressure, and a fleet.
+"""The loads of the twin's speed benchmark: one replica under pressure, and a fleet.
 
-Owns how requests are drawn, one at a time, so that millions of them need no memory. Called by
+Owns how requests are drawn, one at a time, so that millions of them need no memory, and which
+scenario files are played with more than can be on time, where planners have most to do. Called by
 `slalom.bench.twin`.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+from slalom.config.scenario_load import load_scenario
 from slalom.core.params import SchedulerParams
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
 from slalom.policies.registry import policies
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.engine_specs import VllmEngine
+from slalom.twin.from_file import scenario_of
 from slalom.twin.noise import stream
 from slalom.twin.profiles import find_profile
 from slalom.twin.scenario import Arrival, LoadLaw, Scenario, TwinModel
 from slalom.units import GIB, MS, SECOND
 
+#: Where scenario files are, seen from the top of the repository.
+_FOLDER = Path("scenarios")
+#: The planner of `overloaded`.
+PLANNER = "plan-and-trim"
 _PROFILE = "h100/qwen2.5-coder-7b"
 _BYTES = 70 * GIB
 #: task -> (weight, prompt tokens up to, output tokens up to, objectives).
@@ -75,6 +83,32 @@ def one_simple_replica(count: int, per_s: float = 12.0) -> Scenario:
 def fleet(count: int, per_s: float = 5_000_000 / 86_400, *, replicas: int = 1_000) -> Scenario:
     """As many H100s, each with a model of its own; by default a day of 5 million requests."""
     return _scenario(count, per_s, replicas)
+
+
+def overloaded(
+    count: int, name: str, per_s: float, *, admission: str = PLANNER, places: int = 0
+) -> Scenario:
+    """A scenario file at another rate, so that some requests have to be late.
+
+    Args:
+        count: Requests in all.
+        name: Of the file.
+        per_s: Arrivals per second.
+        admission: Who decides.
+        places: Of every replica; 0 for the file's.
+    """
+    loaded = load_scenario(_FOLDER / f"{name}.yaml")
+    models = tuple(
+        model.model_copy(update={"places": places or model.places}) for model in loaded.file.models
+    )
+    file = loaded.file.model_copy(update={"models": models})
+    plan = replace(loaded.plan, count=count, duration_ns=0)
+    return scenario_of(
+        replace(loaded, file=file, plan=plan),
+        policies(admission=admission),
+        seed=0,
+        rate_scale=per_s / loaded.plan.rate_per_s,
+    )
 
 
 def _scenario(count: int, per_s: float, replicas: int) -> Scenario:

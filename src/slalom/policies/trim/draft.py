@@ -208,13 +208,13 @@ class Draft:
 
     def _let_in(self, fresh: Sequence[Job]) -> None:
         failed: list[Job] = []
-        for job in fresh:
-            walks = sum(site.walks for site in self._sites)
+        for tried, job in enumerate(fresh):
+            walks = sum([site.walks for site in self._sites])
             if walks > self._manners.effort:
-                self._left_out += 1
+                self._left_out += len(fresh) - tried
                 self._look_ns = _SOON_NS
-                continue
-            if any(_harder(job, one) for one in failed):
+                return
+            if failed and any(_harder(job, one) for one in failed):
                 self._left_out += 1
                 continue
             sites = self._nearest_first(job)

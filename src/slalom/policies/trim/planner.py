@@ -245,27 +245,30 @@ class Trimmer:
         found: dict[str, Job] = {}
         late = 0
         for view in model.waiting(self._options.horizon):
-            name = view.request.id
-            job = known.get(name)
-            if job is None or job.produced != view.produced_tokens:
-                left, steepness = self._outlook(model, view.request, view.produced_tokens)
+            request, produced = view.request, view.produced_tokens
+            job = known.get(request.id)
+            if job is None or job.produced != produced:
+                left, steepness = self._outlook(model, request, produced)
                 job = Job.waiting(view, left)
                 job.odds = steepness
-                job.cached = self._cached(model, view.request, view.produced_tokens)
+                job.cached = self._cached(model, request, produced)
                 job.measure(pace)
-            elif view.request.prefix or view.produced_tokens:
+            elif request.prefix or produced:
                 heads = heads or self._heads_of(model)
                 if job.cached_by != heads:
-                    job.cached = self._cached(model, view.request, view.produced_tokens)
+                    job.cached = self._cached(model, request, produced)
                     job.cached_by = heads
                 job.measure(pace)
-            job.weight = self._floors.weight(view.request.task)
+            if self._options.floor:
+                job.weight = self._floors.weight(request.task)
+            if request.prefix:
+                job.goes_on = self._sequels.expected(request)
             job.demoted = view.demoted
-            job.goes_on = self._sequels.expected(view.request)
-            found[name] = job
-            late += job.demoted
-            if late >= _LATE_MAX:
-                break
+            found[request.id] = job
+            if job.demoted:
+                late += 1
+                if late >= _LATE_MAX:
+                    break
         self._jobs[model.spec.id] = found
         return list(found.values())
 

@@ -138,12 +138,13 @@ async def test_a_class_may_want_no_word_instead_of_a_late_one(*, stream: bool) -
 async def test_the_planner_gives_such_a_class_up_at_once() -> None:
     """By itself it would let the late one wait for its patience's time."""
     slow = FakeLauncher(FakeScript(timings=FakeTimings(token_ns=20 * MS), places=1))
-    planner = cast("Planning", build("admission", "plan-and-trim", {}))
+    patient = {"late": "demote", "late_patience": 1_000.0, "late_patience_ms": 600_000}
+    planner = cast("Planning", build("admission", "plan-and-trim", patient))
     async with house({"a": slow}, params=late("empty"), places=1, admission=planner) as at:
         for _ in range(12):  # so that it learns what a step takes
             await at.post(COMPLETIONS, {"model": "a", "prompt": "x", "max_tokens": 3})
         long = asyncio.create_task(
-            at.post(COMPLETIONS, {"model": "a", "prompt": "x", "max_tokens": 400})
+            at.post(COMPLETIONS, {"model": "a", "prompt": "x", "max_tokens": 2_000})
         )
         await at.until(lambda: at.engine()._active)
         status, document, headers = await at.post(

@@ -141,8 +141,6 @@ class Model:
 
     def ready(self) -> list[Replica]:
         """Its ready replicas, by name."""
-        if len(self._ready) < 2:
-            return list(self._ready.values())
         return [self._ready[name] for name in sorted(self._ready)]
 
     def waiting(self, limit: int) -> list[RequestRecord]:

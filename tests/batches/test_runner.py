@@ -3,12 +3,14 @@
 import asyncio
 from collections import Counter as Counts
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from slalom.batches import life
 from slalom.batches.answering import Answer, LineCall
+from slalom.batches.ledger import Ledger
 from slalom.batches.objects import Batch, Status
 from slalom.testing.patience import until
 from tests.batches.counter import GOOD, Memory, counter
@@ -247,3 +249,28 @@ async def test_a_batch_that_expired_while_nobody_served_ends_at_once(tmp_path: P
         done = await world.ended(batch)
         assert (done.status, done.failed) == (Status.EXPIRED, 3)
         assert memory.calls == []
+
+
+async def test_a_bug_while_looking_or_recording_does_not_stop_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory()
+    memory.gate.set()
+    broken = {"rooms": 2, "record": 2}
+
+    def breaking(name: str, work: Any) -> Any:
+        def once(*given: Any) -> Any:
+            if broken[name]:
+                broken[name] -= 1
+                raise KeyError(name)
+            return work(*given)
+
+        return once
+
+    monkeypatch.setattr(memory, "rooms", breaking("rooms", memory.rooms))
+    monkeypatch.setattr(Ledger, "record", breaking("record", Ledger.record))
+    async with counter(tmp_path, memory) as world:
+        world.runner._recorder._again_s = 0.01
+        done = await world.ended(await world.begin(NAMES))
+        assert done.completed == 20
+        assert broken == {"rooms": 0, "record": 0}

@@ -80,10 +80,12 @@ class Recorder:
             if not self._waiting:
                 self._idle.set()
             await self._desk.ask(lambda stored: stored.files.check_disk())
-        except StorageError as problem:
+        except Exception as problem:  # noqa: BLE001 - results are kept, whatever happens
             if not self.blocked:
                 _log.warning("batches wait, with %d results kept: %s", len(self._waiting), problem)
-            self.blocked = str(problem)
+                if not isinstance(problem, StorageError):
+                    _log.error("results cannot be recorded (a bug)", exc_info=problem)
+            self.blocked = str(problem) or type(problem).__name__
             return
         if self.blocked:
             self.blocked = ""

@@ -94,6 +94,8 @@ class Runner:
                 if not self._warned:
                     _log.warning("batches wait: %s", problem)
                 self._warned = self._changed = True
+            except Exception as problem:  # noqa: BLE001 - a bug must not stop batches for good
+                _log.error("looking after batches failed (a bug)", exc_info=problem)
             busy = any(
                 work.running or work.later or any(work.names()) for work in self._works.values()
             )

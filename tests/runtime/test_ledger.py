@@ -148,6 +148,22 @@ async def test_foreign_memory_is_told_when_it_comes_changes_and_goes() -> None:
     assert world.foreign == [("host", 4 * GIB), ("host", 5 * GIB), ("host", 0)]
 
 
+async def test_less_is_no_news_while_a_replica_comes_or_goes() -> None:
+    world = _World()
+    world.available = 6 * GIB
+    await world.watch.read()
+    world.add(booked=3 * GIB, state=ReplicaState.UNLOADING)
+    await world.watch.read()
+    assert world.foreign == [("host", 4 * GIB)], "1 GiB, if all of it is still taken"
+    world.available = 2 * GIB
+    await world.watch.read()
+    assert world.foreign[1:] == [("host", 5 * GIB)]
+    world.replicas.clear()
+    world.available = 9 * GIB
+    await world.watch.read()
+    assert world.foreign[2:] == [("host", 1 * GIB)]
+
+
 async def test_replicas_above_what_was_expected_of_their_model_are_drift() -> None:
     world = _World()
     world.add(booked=2 * GIB + 300 * MIB, measured=2 * GIB + 300 * MIB)

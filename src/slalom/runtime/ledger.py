@@ -14,6 +14,12 @@ from slalom.units import MIB, format_bytes
 
 #: States in which a measurement shows what a replica takes while it works.
 _WORKING = (ReplicaState.READY, ReplicaState.DRAINING)
+_MOVING = (
+    ReplicaState.LOADING,
+    ReplicaState.WAKING,
+    ReplicaState.SLEEPING,
+    ReplicaState.UNLOADING,
+)
 #: Smaller differences are noise of the machine: of the budget, and at least so many bytes.
 _NOISE_SHARE = 0.02
 _NOISE_BYTES = 64 * MIB
@@ -47,6 +53,9 @@ class Reading:
     #: What the ledger counts as free but is not there.
     foreign_bytes: int
     as_of_ns: int
+    #: Whether replicas come or go: what they have taken is not known, and what is foreign may be
+    #: more.
+    is_moving: bool = False
 
     @property
     def drift_bytes(self) -> int:
@@ -90,7 +99,9 @@ def read_device(
     """
     measured = expected = 0
     slack = dead_bytes
+    moving = False
     for replica, needed in replicas:
+        moving = moving or replica.state in _MOVING
         if replica.state in _WORKING and replica.measured_bytes:
             measured += replica.measured_bytes
             expected += needed
@@ -110,6 +121,7 @@ def read_device(
         available_bytes=available_bytes,
         foreign_bytes=foreign,
         as_of_ns=now_ns,
+        is_moving=moving,
     )
 
 

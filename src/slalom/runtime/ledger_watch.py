@@ -154,10 +154,15 @@ class LedgerWatch:
         self.alarms = tuple(now.values())
 
     def _tell_foreign(self) -> None:
-        """Below the noise nothing is foreign; above it, a change of more than the noise is news."""
+        """Below the noise nothing is foreign; above it, a change of more than the noise is news.
+
+        While replicas come and go, only more is news: less may be no more than not known.
+        """
         for reading in self.readings:
             foreign = reading.foreign_bytes if reading.foreign_bytes > reading.noise_bytes else 0
             before = self._foreign.get(reading.device, 0)
+            if reading.is_moving:
+                foreign = max(foreign, before)
             news = abs(foreign - before) > reading.noise_bytes or (not foreign and before)
             if news:
                 self._foreign[reading.device] = foreign

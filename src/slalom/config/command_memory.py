@@ -10,8 +10,8 @@ import shlex
 from pathlib import Path
 
 from slalom.config.engine_sections import CommandEngine
-from slalom.engines.gpu_memory import gpu_memory
 from slalom.errors import ModelError
+from slalom.models.gpu_memory import gpu_memory
 from slalom.models.hugging_face import local_snapshot
 from slalom.models.safetensors import FolderModel, estimate_folder, is_model_folder, read_folder
 

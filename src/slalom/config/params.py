@@ -15,8 +15,8 @@ from slalom.config.sections import DeviceSection, TaskSection
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec
-from slalom.engines.gpu_memory import gpu_memory
 from slalom.errors import ConfigError
+from slalom.models.gpu_memory import gpu_memory
 from slalom.policies.registry import POLICIES, build
 from slalom.units import ms_to_ns, seconds_to_ns
 from slalom.workload.tasks import DEFAULT_TASKS, TaskSpec

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from slalom.engines.gpu_memory import gpu_bytes_of
 from slalom.engines.memory_use import MemoryUse, memory_use
+from slalom.models.gpu_memory import gpu_bytes_of
 
 #: What is kept of a process's output: lines, characters of a line, bytes of an unended line.
 TAIL_LINES = 40

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from slalom.config.places import available_bytes
 from slalom.core.request import ModelSpec
 from slalom.core.snapshot import ReplicaState, Snapshot
-from slalom.engines.gpu_memory import gpu_memory
 from slalom.engines.protocol import Engine
 from slalom.errors import EngineError
+from slalom.models.gpu_memory import gpu_memory
 from slalom.runtime.ledger import Alarm, AlarmKind, Reading, alarms_of, read_ledgers, shortage
 
 _log = logging.getLogger(__name__)

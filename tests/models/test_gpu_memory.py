@@ -7,8 +7,8 @@ import pytest
 from slalom.config import Config
 from slalom.config.params import device_specs
 from slalom.engines import process
-from slalom.engines.gpu_memory import GpuMemory, gpu_bytes_of, gpu_memory
 from slalom.errors import ConfigError
+from slalom.models.gpu_memory import GpuMemory, gpu_bytes_of, gpu_memory
 from slalom.units import GIB, MIB
 
 _PROGRAM = """#!/bin/sh

@@ -70,7 +70,7 @@ class ServerSection(Section):
         "document: declared needs a session in the request; auto also recognises typing.",
     )
     wait_comment_after_ms: int = Field(
-        2000,
+        750,
         ge=0,
         le=600_000,
         description="A streaming client that waits this long gets its head and SSE comments, so "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from slalom.gateway.length_care import SingleLine
 from slalom.gateway.supersession import Mode
-from slalom.units import KIB, MIB, SECOND
+from slalom.units import KIB, MIB, MS, SECOND
 from slalom.workload.tasks import DEFAULT_TASKS, FALLBACK_TASK, TaskSpec
 
 
@@ -100,7 +100,7 @@ class GatewayParams:
     #: How long one is kept after its last use, seconds.
     responses_age_s: float = 6 * 3600.0
     #: A streaming client that waits this long gets its head and SSE comments, ns.
-    wait_comment_after_ns: int = 2 * SECOND
+    wait_comment_after_ns: int = 750 * MS
     #: Time between such comments, ns.
     wait_comment_every_ns: int = 5 * SECOND
     #: `/ready` fails while the oldest request waits longer than this, ns.

@@ -209,10 +209,12 @@ async def test_a_wake_is_recorded_at_the_level_it_woke_from(tmp_path: Path) -> N
     world.step(5, ReplicaReady("mini#0", 1))
     world.step(10, SleepReplica("mini#0", 1, 1, level=1))
     world.step(50, WakeReplica("mini#0", 1, 2))
+    world.step(55, ReplicaReady("mini#0", 1, turn=1))  # of an earlier turn
     world.step(80, ReplicaReady("mini#0", 1, turn=2), Dispatch("r1", 1, "mini#0", 1))
     world.step(89, FirstToken("r1", 1))
     known = await world.known()
     assert known["wake", "host"] == 30 * MS
+    assert world.costs.known("mini")[Quantity.WAKE, Tier.HOST].count == 1
     assert known["first_token", "host"] == 9 * MS
 
 

@@ -113,6 +113,19 @@ async def test_mapped_weights_are_not_free_although_the_kernel_says_so() -> None
     assert world.asked == [3 * GIB]
 
 
+async def test_pages_are_counted_anew_only_where_a_replica_has_grown() -> None:
+    world = _World()
+    world.weights = 3 * GIB
+    world.add(booked=4 * GIB, measured=4 * GIB)
+    await world.watch.read()
+    world.weights = 5 * GIB
+    await world.watch.read()
+    world.replicas.clear()
+    world.add(booked=6 * GIB, measured=6 * GIB)
+    await world.watch.read()
+    assert world.asked == [3 * GIB, 3 * GIB, 5 * GIB]
+
+
 async def test_an_alarm_is_logged_once_until_it_changes_much(
     logged: pytest.LogCaptureFixture,
 ) -> None:

@@ -57,6 +57,8 @@ class _Life:
     #: Where its weights come from; found out meanwhile.
     tier: "asyncio.Future[Tier]"
     quantity: Quantity = Quantity.LOAD
+    #: Number of that wake; the load was 0.
+    turn: int = 0
     sleep_level: int = 0
     #: Whether the next dispatch is the first one since it came up.
     is_fresh: bool = False
@@ -127,7 +129,7 @@ class Recorder:
                     life_found.sleep_level = action.level
             case WakeReplica():
                 if life_found := self._lives.get((action.replica_id, action.epoch)):
-                    life_found.began_ns = now_ns
+                    life_found.began_ns, life_found.turn = now_ns, action.turn
                     life_found.quantity = Quantity.WAKE
                     life_found.tier = asyncio.get_running_loop().create_future()
                     life_found.tier.set_result(sleep_tier(life_found.sleep_level))
@@ -144,7 +146,7 @@ class Recorder:
                 self._awaited.pop((event.request_id, event.attempt), None)
             case ReplicaReady():
                 life = self._lives.get((event.replica_id, event.epoch))
-                if life is not None:
+                if life is not None and life.turn == event.turn:
                     life.is_fresh = True
                     self._later(self._keep(life, life.quantity, now_ns - life.began_ns))
             case MemorySampled():

@@ -5,7 +5,6 @@ drains; a second one ends at once. Called by `slalom serve`, the demo and the be
 """
 
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -68,7 +67,7 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
     )
     ending = asyncio.Event()
     signals = _Signals(ending)
-    keeping = asyncio.gather(_keep_learned(parts), _watch_ledgers(parts))
+    besides = [asyncio.ensure_future(work(parts)) for work in (_keep_learned, _watch_ledgers)]
     try:
         await server.start()
         parts.runtime.start()
@@ -87,9 +86,9 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
         if parts.batches is not None:
             await parts.batches.close()
         await parts.runtime.close()
-        keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping
+        for task in besides:
+            task.cancel()
+        await asyncio.gather(*besides, return_exceptions=True)
         save_learned(parts)
         if parts.recorder is not None:
             await parts.recorder.close()

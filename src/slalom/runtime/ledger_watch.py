@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 
 from slalom.config.places import available_bytes
 from slalom.core.request import ModelSpec
-from slalom.core.snapshot import ReplicaState, Snapshot
+from slalom.core.snapshot import ReplicaSnapshot, ReplicaState, Snapshot
+from slalom.engines.protocol import Engine
+from slalom.errors import EngineError
+from slalom.models.gpu_memory import gpu_memory
 from slalom.engines.protocol import Engine
 from slalom.errors import EngineError
 from slalom.models.gpu_memory import gpu_memory
@@ -72,6 +75,8 @@ class LedgerWatch:
     readings: tuple[Reading, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     _foreign: dict[str, int] = field(default_factory=dict)
+    #: By life of a replica: its measured bytes, and the weights that were found among them.
+    _weights: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     #: Bytes of an alarm when it was last logged.
     _told: dict[tuple[str, AlarmKind], int] = field(default_factory=dict)
 
@@ -121,19 +126,32 @@ class LedgerWatch:
     async def _mapped(self) -> dict[str, int]:
         """Bytes of model files that our processes have mapped, by device."""
         mapped: dict[str, int] = {}
+        known: dict[tuple[str, int], tuple[int, int]] = {}
         devices = {spec.id: spec.device for spec in self.specs}
         for model in self.snapshot().models:
-            if devices[model.id] not in self.meters:
-                continue
+            device = devices[model.id]
             for replica in model.replicas:
-                engine = self.engine(replica.id, replica.epoch)
-                if engine is None or replica.state not in _MAPPED:
-                    continue
-                with contextlib.suppress(EngineError):
-                    use = await engine.memory_use()
-                    device = devices[model.id]
-                    mapped[device] = mapped.get(device, 0) + (use.weights if use else 0)
+                if device in self.meters and replica.state in _MAPPED:
+                    at = (replica.id, replica.epoch)
+                    known[at] = await self._weights_of(replica)
+                    mapped[device] = mapped.get(device, 0) + known[at][1]
+        self._weights = known
         return mapped
+
+    async def _weights_of(self, replica: ReplicaSnapshot) -> tuple[int, int]:
+        """(measured bytes, weights of them), looked at anew only where the former have changed.
+
+        The kernel walks through all pages of a process to tell what they are.
+        """
+        before = self._weights.get((replica.id, replica.epoch))
+        if before is not None and abs(replica.measured_bytes - before[0]) <= before[0] // 50:
+            return before
+        engine = self.engine(replica.id, replica.epoch)
+        use = None
+        if engine is not None:
+            with contextlib.suppress(EngineError):
+                use = await engine.memory_use()
+        return replica.measured_bytes, use.weights if use else 0
 
     def _raise_alarms(self) -> None:
         before = {(alarm.device, alarm.kind): alarm for alarm in self.alarms}

@@ -17,9 +17,6 @@ from slalom.core.snapshot import ReplicaSnapshot, ReplicaState, Snapshot
 from slalom.engines.protocol import Engine
 from slalom.errors import EngineError
 from slalom.models.gpu_memory import gpu_memory
-from slalom.engines.protocol import Engine
-from slalom.errors import EngineError
-from slalom.models.gpu_memory import gpu_memory
 from slalom.runtime.ledger import Alarm, AlarmKind, Reading, alarms_of, read_ledgers, shortage
 
 _log = logging.getLogger(__name__)

@@ -61,20 +61,19 @@ class Inference:
         if not request_id or request_id in inside:
             request_id = self._shared.new_id()
         exchange = Exchange(request_id, scope["path"])
-        protocol = route.protocol
         headers: Headers = [(b"x-request-id", request_id.encode())]
-        if protocol.id_header:
-            headers.append((protocol.id_header, headers[0][1]))
+        if route.protocol.id_header:
+            headers.append((route.protocol.id_header, headers[0][1]))
+        arrival = Arrival(
+            request_id, route.path, head, dry_run=route.dry_run, protocol=route.protocol
+        )
         inside.add(request_id)
         departure = Departure(scope, receive)
         try:
-            key = self._admit(scope, head)
+            arrival.key = key = self._admit(scope, head)
             exchange.key = key.name if key is not None else ""
-            peer = (scope.get("client") or ("",))[0]
-            now_ns = self._runtime.now_ns()
-            arrival = Arrival(
-                request_id, route.path, head, key, now_ns, peer, route.dry_run, protocol
-            )
+            arrival.peer = (scope.get("client") or ("",))[0]
+            arrival.arrived_ns = self._runtime.now_ns()
             work = await self._work(receive, arrival, route, exchange)
             if route.dry_run:
                 await self._estimate(work, send, exchange, headers)
@@ -87,10 +86,10 @@ class Inference:
             if not departure.explains_cancellation():
                 raise
         except SlalomError as problem:
-            await _refuse(send, failure_of_error(problem), protocol, exchange, headers)
+            await _refuse(send, failure_of_error(problem), arrival.protocol, exchange, headers)
         except Exception as problem:  # noqa: BLE001 - a bug of ours must not look like silence
             _log_bug(exchange.request_id, problem)
-            await _refuse(send, failure_of("internal"), protocol, exchange, headers)
+            await _refuse(send, failure_of("internal"), arrival.protocol, exchange, headers)
         finally:
             departure.ignore()
             inside.discard(request_id)

@@ -71,8 +71,8 @@ class Arrival:
     #: Of the inference route, in its own protocol.
     path: str
     head: RequestHead
-    key: KeyEntry | None
-    arrived_ns: int
+    key: KeyEntry | None = None
+    arrived_ns: int = 0
     #: The client's address, without its port.
     peer: str = ""
     #: Nothing is to be served; without a path the body says which route it is meant for.

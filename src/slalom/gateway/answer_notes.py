@@ -10,7 +10,7 @@ import msgspec
 
 from slalom.gateway.asgi_sink import AnySink
 from slalom.gateway.completion_cache import Rest
-from slalom.runtime.sink import Assignment, Served, Waiting
+from slalom.runtime.sink import Assignment, Waiting
 
 #: Longer answers are not read, bytes of events: some twenty times their text.
 _BYTES_MAX = 512 << 10
@@ -62,10 +62,9 @@ class AnswerNotes:
             self._parts.append(data)
         await self._sink.body(data)
 
-    def rest(self, served: Served) -> Rest | None:
-        """What the engine said, if that is one whole text."""
-        whole = served.end is None and served.failure is None and self._sink.status == 200
-        if not whole or self._bytes > _BYTES_MAX:
+    def rest(self) -> Rest | None:
+        """What the engine said, if that is one whole text: only such a one says how it ended."""
+        if self._bytes > _BYTES_MAX:
             return None
         data = b"".join(self._parts)
         documents = [found[1] for found in _DATA.finditer(data)] if self._stream else [data]

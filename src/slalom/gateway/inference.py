@@ -181,7 +181,7 @@ class Inference:
             else:
                 await _end(sink, served, exchange)
             if notes is not None and work.question is not None:
-                self._shared.completions.learn(work.question, notes.rest(served))
+                self._shared.completions.learn(work.question, notes.rest())
         except SlalomError as problem:
             # Refused at the runtime's door: the scheduler never heard of it.
             at_door = isinstance(problem, OverloadedError) or problem.code == "duplicate_request_id"

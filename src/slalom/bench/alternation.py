@@ -35,9 +35,11 @@ PARAMETERS = 250_000_000
 _QUICK_PARAMETERS = 4_000_000
 _CONTEXT_TOKENS = 1024
 _PLACES = 2
-#: Tokens of an answer, and of one that another model writes when its memory is wanted.
 _ANSWER_TOKENS = 4
-_BUSY_TOKENS = 24
+#: Tokens of the answer that a model writes when its memory is wanted: some hundred milliseconds,
+#: so that many for a large model and for one below so many parameters.
+_BUSY_TOKENS, _BUSY_TOKENS_SMALL = 24, 600
+_SMALL_PARAMETERS = 50_000_000
 _PROMPT = "def add(a, b):"
 _REQUEST_S = 300.0
 
@@ -103,7 +105,9 @@ async def measure(folder: Path, *, parameters: int, rounds: int) -> Alternation:
         running_server(folder / "server", _config(files, budget)) as url,
         aiohttp.ClientSession() as http,
     ):
-        table = _Table(url, http, files, turns)
+        is_small = parameters < _SMALL_PARAMETERS
+        busy_tokens = _BUSY_TOKENS_SMALL if is_small else _BUSY_TOKENS
+        table = _Table(url, http, files, turns, busy_tokens)
         await table.ask("a", Start.COLD, count=False)
         for number in range(rounds):
             _say(f"round {number + 1} of {rounds}")
@@ -149,6 +153,7 @@ class _Table:
     http: aiohttp.ClientSession
     files: dict[str, Path]
     turns: list[tuple[Start, str, int]]
+    busy_tokens: int
     not_cold: int = 0
 
     async def round(self) -> None:
@@ -170,7 +175,7 @@ class _Table:
 
     async def _while_busy(self, model: str, other: str) -> None:
         under_way = asyncio.Event()
-        busy = asyncio.ensure_future(self._send(other, _BUSY_TOKENS, under_way))
+        busy = asyncio.ensure_future(self._send(other, self.busy_tokens, under_way))
         started = asyncio.ensure_future(under_way.wait())
         await asyncio.wait((busy, started), return_when=asyncio.FIRST_COMPLETED)
         await self.ask(model, Start.BUSY)

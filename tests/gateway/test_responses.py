@@ -12,10 +12,10 @@ from slalom.gateway.auth import key_digest
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols.responses_answer import ResponseTeller
 from slalom.gateway.protocols.responses_request import messages_of, with_instructions
-from slalom.gateway.protocols.responses_store import Kept, ResponseStore
+from slalom.gateway.protocols.responses_store import Kept, ResponseStore, messages_in
 from slalom.gateway.protocols.responses_tools import tools_of
 from slalom.gateway.protocols.translation import Translated
-from slalom.testing import FakeLauncher, FakeLoad, FakeScript, Fault, FaultKind
+from slalom.testing import FakeLauncher, FakeLoad, FakeScript, FakeTimings, Fault, FaultKind
 from slalom.units import MS
 from tests.gateway.engine_corpus import CORPUS, DONE, call, chunk, usage
 from tests.gateway.house import House, house
@@ -120,6 +120,37 @@ async def test_a_response_belongs_to_its_key() -> None:
                 await other.responses.delete(made.id)
             with pytest.raises(openai.BadRequestError):
                 await other.responses.create(model="a", input="x", previous_response_id=made.id)
+
+
+async def test_a_conversation_is_as_bounded_as_a_body() -> None:
+    params = GatewayParams((ServedModel("a"),), body_bytes_max=1000)
+    async with house(params=params) as world, client(world) as sdk:
+        first = await sdk.responses.create(model="a", input="x" * 700, max_output_tokens=1)
+        assert world.gateway._shared.bytes_inside == 0
+        second = await sdk.responses.create(
+            model="a", input="y", previous_response_id=first.id, max_output_tokens=1
+        )
+        assert world.gateway._shared.bytes_inside == 0
+        third = await sdk.responses.create(
+            model="a", input="z" * 300, previous_response_id=second.id, max_output_tokens=1
+        )
+        body = {"model": "a", "input": "y", "previous_response_id": third.id}
+        status, document, _ = await world.post("/v1/responses", body)
+        assert status == 413
+        assert document["error"]["param"] == "previous_response_id"
+
+
+async def test_what_is_brought_along_counts_while_it_is_inside() -> None:
+    launcher = FakeLauncher(FakeScript(timings=FakeTimings(token_ns=100 * MS)))
+    async with house({"a": launcher}) as world, client(world) as sdk:
+        first = await sdk.responses.create(model="a", input="x" * 5000, max_output_tokens=1)
+        stream = await sdk.responses.create(
+            model="a", input="y", previous_response_id=first.id, stream=True, max_output_tokens=50
+        )
+        await anext(aiter(stream))
+        assert world.gateway._shared.bytes_inside > 5000
+        await stream.close()
+        await world.until(lambda: world.gateway._shared.bytes_inside == 0)
 
 
 async def test_input_tokens_are_counted() -> None:
@@ -292,14 +323,14 @@ def test_a_conversation_that_is_used_stays_whole() -> None:
     store.keep("k", kept("r00"))
     store.keep("k", kept("old"))
     store.keep("k", kept("r01", "r00"))
-    messages = store.messages("k", "r01")
-    assert messages is not None
-    assert [message["content"] for message in messages] == ["r00", "r01"]
+    conversation = store.conversation("k", "r01")
+    assert conversation is not None
+    assert [message["content"] for message in messages_in(conversation)] == ["r00", "r01"]
     store.keep("k", kept("new"))
     assert store.find("k", "old") is None
-    assert store.messages("k", "r01") is not None
+    assert store.conversation("k", "r01") is not None
     store.drop("k", "r00")
-    assert store.messages("k", "r01") is None
+    assert store.conversation("k", "r01") is None
 
 
 def test_what_nobody_uses_is_forgotten() -> None:
@@ -318,4 +349,4 @@ def test_what_nobody_uses_is_forgotten() -> None:
 def test_a_circle_ends() -> None:
     store = ResponseStore(1 << 20, 60.0, Clock())
     store.keep("k", kept("r00", "r00"))
-    assert store.messages("k", "r00") is None
+    assert store.conversation("k", "r00") is None

@@ -93,7 +93,7 @@ class Inference:
         finally:
             departure.ignore()
             inside.discard(request_id)
-            self._shared.bytes_inside -= exchange.bytes_received
+            self._shared.bytes_inside -= exchange.bytes_received + exchange.bytes_besides
             self._shared.records.answered(exchange)
 
     def _admit(self, scope: Scope, head: RequestHead) -> KeyEntry | None:
@@ -125,7 +125,11 @@ class Inference:
             receive, declared_bytes=declared_bytes, bytes_max=bytes_max
         )
         self._take_room(exchange, len(raw))
-        return prepare(self._shared, arrival, raw, route.rivals)
+        work = prepare(self._shared, arrival, raw, route.rivals)
+        if work.more_bytes:
+            self._shared.take_bytes(work.more_bytes)
+            exchange.bytes_besides = work.more_bytes
+        return work
 
     def _take_room(self, exchange: Exchange, body_bytes: int) -> None:
         """Count a body, by its declared size and then by its true one."""

@@ -61,6 +61,8 @@ class Work:
     warm_up: bool = False
     #: Whether a refusal by a planner is answered without a word instead.
     empty_when_late: bool = False
+    #: What it takes besides its own body, from what a protocol keeps, bytes.
+    more_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -176,6 +178,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         question,
         warm_up=warm_up,
         empty_when_late=resolved.task.when_late == "empty",
+        more_bytes=internal.more_bytes,
     )
 
 

@@ -33,6 +33,8 @@ class Exchange:
     code: str = ""
     bytes_received: int = 0
     bytes_sent: int = 0
+    #: What its body brought along from what the server keeps.
+    bytes_besides: int = 0
     #: Whether the scheduler knows the request, so that its half will come.
     scheduled: bool = False
     #: Whether the answer came out of the completion cache.

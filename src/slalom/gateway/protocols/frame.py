@@ -85,6 +85,8 @@ class Internal:
     raw: bytes = b""
     #: What the client should be told about its request (`x-slalom-notice`).
     notices: tuple[str, ...] = ()
+    #: What it takes besides its own body, from what the protocol keeps, bytes.
+    more_bytes: int = 0
 
 
 #: Reads a body.

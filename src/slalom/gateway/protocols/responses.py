@@ -23,7 +23,7 @@ from slalom.gateway.protocols.responses_request import (
     options,
     with_instructions,
 )
-from slalom.gateway.protocols.responses_store import Kept, ResponseStore, encoded
+from slalom.gateway.protocols.responses_store import Kept, ResponseStore, encoded, messages_in
 from slalom.gateway.protocols.responses_tools import Tools, choose_tools, tools_of, wrong
 from slalom.gateway.protocols.translation import Translated
 from slalom.gateway.replies import json_response
@@ -54,6 +54,7 @@ class _Responses:
     def __init__(self, params: GatewayParams) -> None:
         self._store = ResponseStore(params.responses_bytes_max, params.responses_age_s)
         self._bytes_max = params.answer_bytes_max
+        self._body_bytes_max = params.body_bytes_max
         self._salt = secrets.token_bytes(16)
 
     def read(self, asked: Asked) -> Internal:
@@ -63,9 +64,8 @@ class _Responses:
         tools = tools_of(body)
         fields = options(body)
         own = messages_of(items)
-        fields["messages"] = with_instructions(
-            body.get("instructions"), self._before(body, key) + own
-        )
+        before = self._before(body, key)
+        fields["messages"] = with_instructions(body.get("instructions"), messages_in(before) + own)
         fields |= choose_tools(body, tools)
         frame = self._frame(asked)
 
@@ -77,14 +77,21 @@ class _Responses:
             self._store.keep(key, Kept(response["id"], previous, *kept))
 
         writer = Translated(ResponseTeller(frame, tools, self._bytes_max, keep))
-        return Internal(CHAT_PATH, fields, writer, notices=_notices(tools))
+        return Internal(
+            CHAT_PATH,
+            fields,
+            writer,
+            notices=_notices(tools),
+            more_bytes=sum(len(kept.messages) for kept in before),
+        )
 
-    def _before(self, body: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    def _before(self, body: Mapping[str, Any], key: str) -> list[Kept]:
+        """The conversation that a request goes on behind."""
         previous = body.get("previous_response_id")
         if not previous:
             return []
-        messages = self._store.messages(key, previous)
-        if messages is None:
+        found = self._store.conversation(key, previous)
+        if found is None:
             raise RequestError(
                 f"previous_response_id: {previous[:80]!a} is not kept here (any more). Responses "
                 "are kept unless 'store' is false, for a time and within a bound; send the whole "
@@ -92,7 +99,14 @@ class _Responses:
                 code="previous_response_not_found",
                 param="previous_response_id",
             )
-        return messages
+        if sum(len(kept.messages) for kept in found) > self._body_bytes_max:
+            raise RequestError(
+                f"previous_response_id: the conversation is larger than {self._body_bytes_max} "
+                "bytes (server.max_body_mib).",
+                code="body_too_large",
+                param="previous_response_id",
+            )
+        return found
 
     def _frame(self, asked: Asked) -> dict[str, Any]:
         """The response as far as the request tells it."""
@@ -163,7 +177,7 @@ class _Responses:
         """How many tokens a request has."""
         body = await ask.document()
         own = messages_of(listed_items(body))
-        before = self._before(body, _key(ask.key))
+        before = messages_in(self._before(body, _key(ask.key)))
         chat = options(body) | choose_tools(body, tools_of(body))
         chat["messages"] = with_instructions(body.get("instructions"), before + own)
         request_body.check_fields(chat, chat=True, embeddings=False)

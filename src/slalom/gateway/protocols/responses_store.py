@@ -7,7 +7,7 @@ to the key that asked for it; nobody else can see that it exists. In memory only
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +97,8 @@ class ResponseStore:
         self._bytes[key] -= found[0].size
         return True
 
-    def messages(self, key: str, response_id: str) -> list[dict[str, Any]] | None:
-        """The conversation up to and with a response; None if a part of it is not kept."""
+    def conversation(self, key: str, response_id: str) -> list[Kept] | None:
+        """The responses up to and with this one, first to last; None if one is not kept."""
         chain: list[Kept] = []
         while response_id:
             kept = self.find(key, response_id)
@@ -106,10 +106,7 @@ class ResponseStore:
                 return None
             chain.append(kept)
             response_id = kept.previous
-        found: list[dict[str, Any]] = []
-        for kept in reversed(chain):
-            found += _messages(kept.messages)
-        return found
+        return chain[::-1]
 
     def _trim(self, key: str) -> None:
         """Let go what is too much or too old."""
@@ -120,6 +117,11 @@ class ResponseStore:
             if self._bytes[key] <= self._bytes_max and used_s >= oldest_s:
                 return
             self.drop(key, kept.id)
+
+
+def messages_in(conversation: Iterable[Kept]) -> list[dict[str, Any]]:
+    """The messages of a conversation, in the internal form."""
+    return [message for kept in conversation for message in _messages(kept.messages)]
 
 
 def encoded(value: object) -> bytes:

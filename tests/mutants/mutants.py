@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     Mutant(
         "device window ignored",
-        "core/state.py",
+        "core/device.py",
         "return self.spec.window == 0 or self.running < self.spec.window",
         "return self.spec.window == 0 or self.running <= self.spec.window",
     ),

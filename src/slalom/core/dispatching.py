@@ -8,12 +8,13 @@ import heapq
 from typing import cast
 
 from slalom.core.actions import Outcome
+from slalom.core.device import Device
 from slalom.core.ending import end, touch
 from slalom.core.planned import plan_for
 from slalom.core.planning import Planner
 from slalom.core.policy import Admission, Verdict
 from slalom.core.starting import start_attempt
-from slalom.core.state import Device, Model, State
+from slalom.core.state import Model, State
 from slalom.core.step import Step
 
 #: Stale offers below this number are never worth a rebuild.

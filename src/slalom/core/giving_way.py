@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from slalom.core.actions import EvictionDecided, UnloadCause
 from slalom.core.books import close_for_work
+from slalom.core.device import Device
 from slalom.core.entities import Replica
 from slalom.core.keeping import Need, Selection, first_that_suffice
 from slalom.core.leaving import give_way, may_sleep, unload
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device, Model
+from slalom.core.state import Model
 from slalom.core.step import Step
 from slalom.core.transitions import room_for
 

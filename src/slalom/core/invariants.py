@@ -4,8 +4,9 @@ Owns `check`. Tests call it after each step; the swarm also uses an independent 
 looks from outside (`slalom.testing`). Numbers are those of docs/explanation/invariants.md.
 """
 
+from slalom.core.device import Device
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device, Model, State
+from slalom.core.state import Model, State
 from slalom.errors import InvariantError
 
 #: States in which attempts may hold places (one whose end was never told may linger), and those in

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from slalom.core.actions import SleepReplica, UnloadCause, UnloadReplica
 from slalom.core.books import close_for_work, move
+from slalom.core.device import Device
 from slalom.core.ending import touch
 from slalom.core.entities import Replica
 from slalom.core.events import ReplicaAsleep
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import ReplicaView
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device, Model
+from slalom.core.state import Model
 from slalom.core.step import Step
 
 

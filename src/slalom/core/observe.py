@@ -3,6 +3,7 @@
 Owns the view of a model in the state of its best replica. Called through `Scheduler.snapshot`.
 """
 
+from slalom.core.device import Device
 from slalom.core.entities import Replica
 from slalom.core.planning import Learned, Learner
 from slalom.core.snapshot import (
@@ -13,7 +14,7 @@ from slalom.core.snapshot import (
     ReplicaState,
     Snapshot,
 )
-from slalom.core.state import Device, Model, State
+from slalom.core.state import Model, State
 
 #: A model is shown in the state of its best replica; best first.
 _BEST_FIRST = (

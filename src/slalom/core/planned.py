@@ -9,12 +9,13 @@ import heapq
 from dataclasses import replace
 
 from slalom.core.actions import Outcome
+from slalom.core.device import Device
 from slalom.core.ending import abort, end, touch, want_replica
 from slalom.core.entities import Attempt, RequestRecord
 from slalom.core.planning import Plan, Planner, Start
 from slalom.core.snapshot import ReplicaState
 from slalom.core.starting import start_attempt
-from slalom.core.state import Device, Model, State
+from slalom.core.state import Model, State
 from slalom.core.step import Step
 
 #: Added to the order of a demoted request: behind every other, whatever its deadline.

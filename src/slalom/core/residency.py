@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause, WakeReplica
 from slalom.core.books import enter, move, open_for_work
+from slalom.core.device import Device
 from slalom.core.ending import end, touch
 from slalom.core.entities import Replica
 from slalom.core.giving_way import (
@@ -23,7 +24,7 @@ from slalom.core.giving_way import (
 from slalom.core.keeping import Need
 from slalom.core.leaving import drop_guests, give_way, unload
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device, Model
+from slalom.core.state import Model
 from slalom.core.step import Step
 from slalom.core.transitions import does_not_fit, room_for
 

@@ -7,12 +7,16 @@ passes do. Mutated only inside `Scheduler.handle`.
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
+from slalom.core.device import Device
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.keeping import Keeper
 from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.snapshot import ReplicaState
+
+#: States that end in a replica's being ready.
+_COMING_STATES = (ReplicaState.LOADING, ReplicaState.WAKING)
 
 
 class Model:
@@ -41,7 +45,7 @@ class Model:
         "wanted_ns",
     )
 
-    def __init__(self, spec: ModelSpec, device: "Device") -> None:
+    def __init__(self, spec: ModelSpec, device: Device) -> None:
         self.spec = spec
         self.device = device
         self.queue: SortedQueue[RequestRecord] = SortedQueue()
@@ -199,130 +203,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.spec.id}, waiting={len(self.queue)}, replicas={len(self.replicas)})"
-
-
-#: Room of a device without a window.
-_UNBOUNDED = 1 << 30
-#: States that a replica should leave by itself within a bounded time.
-_TIMED_STATES = (
-    ReplicaState.LOADING,
-    ReplicaState.DRAINING,
-    ReplicaState.SLEEPING,
-    ReplicaState.WAKING,
-    ReplicaState.UNLOADING,
-)
-#: States that end in a replica's being ready.
-_COMING_STATES = (ReplicaState.LOADING, ReplicaState.WAKING)
-#: States in which bytes of a device come free.
-_LEAVING_STATES = (ReplicaState.DRAINING, ReplicaState.SLEEPING, ReplicaState.UNLOADING)
-
-
-class Device:
-    """A ledger of bytes and, where set, a window of attempts."""
-
-    __slots__ = (
-        "booked_bytes",
-        "busy",
-        "growing",
-        "guests",
-        "held",
-        "host",
-        "idle",
-        "in_state",
-        "look_ns",
-        "pinned",
-        "puts_to_sleep",
-        "rank",
-        "replicas",
-        "runnable",
-        "running",
-        "spec",
-        "tenants",
-        "wanting",
-    )
-
-    def __init__(self, spec: DeviceSpec, rank: int) -> None:
-        self.spec = spec
-        #: Place among the devices: the order in which passes look at them.
-        self.rank = rank
-        self.booked_bytes = 0
-        #: Attempts in flight.
-        self.running = 0
-        self.replicas: dict[str, Replica] = {}
-        #: The same, by state, longest in that state first.
-        self.in_state: dict[ReplicaState, OrderedDict[str, Replica]] = {
-            state: OrderedDict() for state in ReplicaState
-        }
-        #: Ready replicas without attempts, least recently used first.
-        self.idle: OrderedDict[str, Replica] = OrderedDict()
-        #: Ready replicas with attempts, least recently used first.
-        self.busy: OrderedDict[str, Replica] = OrderedDict()
-        #: Models that are loaded at start and never give way.
-        self.pinned: list[Model] = []
-        #: Whether any of its models can sleep: where none can, nobody looks for sleepers.
-        self.puts_to_sleep = False
-        #: Heap of (key of the queue's head, model id); stale entries are dropped on sight.
-        self.runnable: list[tuple[Key, str]] = []
-        #: Models that need their first replica, in the order in which the need arose; those
-        #: that take no memory, and pinned ones that were lost, stand in front.
-        self.wanting: OrderedDict[str, Model] = OrderedDict()
-        #: Models whose replicas are all full and that may have another one.
-        self.growing: dict[str, Model] = {}
-        #: Models whose head admission holds back until an attempt on this device ends.
-        self.held: dict[str, Model] = {}
-        #: When the passage of time alone may let an unmet need proceed, or -1.
-        self.look_ns = -1
-        #: The ledger that pays for what sleeps here, if there is one.
-        self.host: Device | None = None
-        #: Devices whose sleepers this ledger pays for, and those sleepers.
-        self.tenants: list[Device] = []
-        self.guests: dict[str, Replica] = {}
-
-    @property
-    def free_bytes(self) -> int:
-        """Bytes that nothing has booked; negative after a measurement above the estimate."""
-        return self.spec.budget_bytes - self.booked_bytes
-
-    def is_timed(self) -> bool:
-        """Whether anything on it falls due by the passage of time alone."""
-        return self.look_ns >= 0 or any(self.in_state[state] for state in _TIMED_STATES)
-
-    def has_room(self) -> bool:
-        """Whether another attempt may start."""
-        return self.spec.window == 0 or self.running < self.spec.window
-
-    @property
-    def room(self) -> int:
-        """How many more attempts may start; a large number where nothing bounds them."""
-        return self.spec.window - self.running if self.spec.window else _UNBOUNDED
-
-    def book(self, replica: Replica, count: int) -> None:
-        """Set what the ledger pays for a replica."""
-        self.booked_bytes += count - replica.booked_bytes
-        replica.booked_bytes = count
-
-    def lodge(self, guest: Replica, count: int) -> None:
-        """Set what this ledger pays for a replica that sleeps off another device."""
-        self.booked_bytes += count - guest.host_bytes
-        guest.host_bytes = count
-        if count:
-            self.guests[guest.id] = guest
-        else:
-            self.guests.pop(guest.id, None)
-
-    def leaving_bytes(self) -> int:
-        """Bytes that will be free once what gives way has gone, and what wakes is awake."""
-        own = sum(
-            one.freed_bytes for state in _LEAVING_STATES for one in self.in_state[state].values()
-        )
-        return own + sum(
-            guest.host_bytes
-            for guest in self.guests.values()
-            if guest.state in {ReplicaState.UNLOADING, ReplicaState.WAKING}
-        )
-
-    def __repr__(self) -> str:
-        return f"Device({self.spec.id}, booked={self.booked_bytes}/{self.spec.budget_bytes})"
 
 
 class State:

@@ -7,13 +7,13 @@ fall due, so that a pass costs the members that are due, not the members.
 from collections.abc import Iterator
 
 from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, UnloadCause, UnloadReplica
+from slalom.core.device import Device
 from slalom.core.ending import abort, end
 from slalom.core.entities import RequestRecord
 from slalom.core.events import FailureKind
 from slalom.core.params import SchedulerParams
 from slalom.core.planned import ask_due_planners
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import Device
 from slalom.core.step import Step
 from slalom.core.transitions import fail_attempt, fail_replica
 

@@ -15,7 +15,7 @@ from slalom.core.policy import ReplicaView
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.policies.residency.ranking import cheapest, host_bytes
 from slalom.policies.residency.usage import Traffic
-from slalom.units import MS, SECOND, seconds_to_ns
+from slalom.units import GIB, MS, SECOND, seconds_to_ns
 
 #: What a load is taken for where nobody knows.
 _LOAD_NS = 10 * SECOND
@@ -42,6 +42,10 @@ class Demand(Protocol):
 
     def expected_within(self, span_ns: float, now_ns: int) -> float:
         """Requests within a span."""
+        ...
+
+    def return_within(self, span_ns: float, now_ns: int) -> float:
+        """Probability of a request within a long span, by how it was asked for ever since."""
         ...
 
 
@@ -75,6 +79,8 @@ class Penalty:
     horizon_s: float = field(default=300.0, metadata={"gt": 0, "le": 86_400})
     #: Time after which an arrival counts for a third in a model's rate, s.
     memory_s: float = field(default=120.0, metadata={"gt": 0, "le": 86_400})
+    #: How far ahead the next use of what sleeps still counts, s.
+    rest_s: float = field(default=3600.0, metadata={"gt": 0, "le": 604_800})
     #: Whether a need that costs more than it gains is held back.
     hold: bool = True
 
@@ -99,6 +105,7 @@ class PenaltyKeeper:
         self._forecast = forecast
         self._delay_ns = seconds_to_ns(options.delay_s)
         self._horizon_ns = seconds_to_ns(options.horizon_s)
+        self._rest_ns = seconds_to_ns(options.rest_s)
         self.holds = options.hold
 
     def __repr__(self) -> str:
@@ -159,8 +166,10 @@ class PenaltyKeeper:
         return saved_ns * self._expected(one, now_ns)
 
     def _expected(self, one: ReplicaView, now_ns: int) -> float:
+        """Chance that it is wanted, times its size: while it comes up, others lack those bytes."""
         demand = self._forecast.of(one.model_id)
-        return demand.chance_within(self._horizon_ns, now_ns) + one.waiting_count
+        chance = max(demand.return_within(self._rest_ns, now_ns), float(one.waiting_count > 0))
+        return chance * one.spec.bytes_needed / GIB
 
     def _away_ns(self, need: Need) -> float:
         """How long the newcomer takes to come up and do its work."""

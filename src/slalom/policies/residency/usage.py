@@ -159,6 +159,16 @@ class Usage:
             return smooth
         return max(1.0 - self._gaps_above(passed_ns + span_ns) / longer, 0.0)
 
+    def return_within(self, span_ns: float, now_ns: int) -> float:
+        """Probability of another request within a long span, from all that ever came.
+
+        What is asked for now and then is forgotten by the rate and by the gaps, not by this.
+        """
+        if self.first_ns < 0:
+            return 0.0
+        seen_ns = max(now_ns - self.first_ns, span_ns / 4)
+        return 1.0 - exp(-self.arrivals * span_ns / seen_ns)
+
     def _gaps_above(self, gap_ns: float) -> float:
         """Gaps that were longer, those of the same class in proportion."""
         index = _gap_class(gap_ns)

@@ -10,6 +10,7 @@ from slalom.assembly.batches import desk_for, runner_for
 from slalom.assembly.launchers import launcher_for
 from slalom.assembly.ledgers import ledger_watch
 from slalom.assembly.model_costs import ModelCosts
+from slalom.assembly.model_facts import facts_of
 from slalom.assembly.recorder import Recorder
 from slalom.assembly.step_costs import CostStore
 from slalom.batches.runner import Runner
@@ -121,6 +122,7 @@ def gateway_params(config: Config) -> GatewayParams:
         ConfigError: A key's secret is not where it should be.
     """
     server = config.server
+    gpus = {device.id: device.gpu for device in config.devices}
     return GatewayParams(
         models=tuple(
             ServedModel(
@@ -129,6 +131,7 @@ def gateway_params(config: Config) -> GatewayParams:
                 max_tokens_default=model.max_tokens_default,
                 default_task=model.default_task,
                 tasks=model.tasks,
+                facts=facts_of(model, on_gpu=gpus.get(model.device) is not None),
             )
             for model in config.models
         ),

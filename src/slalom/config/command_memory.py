@@ -42,8 +42,12 @@ def command_bytes(engine: CommandEngine, *, gpu: int | None = None) -> int | Non
     model = model_of(engine)
     if model is None:
         return None
-    context = round(_number(words, _CONTEXT_OPTIONS) or 0)
-    return estimate_folder(model, context, engine.places).total
+    return estimate_folder(model, context_of(engine), engine.places).total
+
+
+def context_of(engine: CommandEngine) -> int:
+    """The longest context that a command is told to serve, tokens; 0 where it is not told."""
+    return round(_number(_words(engine), _CONTEXT_OPTIONS) or 0)
 
 
 def model_of(engine: CommandEngine) -> FolderModel | None:

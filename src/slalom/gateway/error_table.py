@@ -85,6 +85,9 @@ _ROWS: dict[str, Row] = {
     "duplicate_request_id": Row(409, _INVALID, "A request with this id is under way.", 1),
     "missing_api_key": _final(401, "authentication_error", "An API key is needed."),
     "admin_key_needed": _final(403, "permission_error", "An admin key is needed."),
+    "configured_models_only": _final(
+        403, "permission_error", "Which models there are is decided by the configuration."
+    ),
     "not_found": _final(404, _INVALID, "There is nothing here."),
     "method_not_allowed": _final(405, _INVALID, "This method is not allowed here."),
     "body_timeout": Row(408, _INVALID, "The body did not arrive in time."),
@@ -103,6 +106,7 @@ _ROWS: dict[str, Row] = {
     "overloaded": Row(503, _OVERLOADED, "The server is overloaded.", 1),
     "too_many_requests": Row(503, _OVERLOADED, "Too many requests at a time.", 1),
     "too_many_bytes": Row(503, _OVERLOADED, "Too many bytes of requests at a time.", 1),
+    "model_not_loaded": Row(503, _OVERLOADED, "No engine of this model runs.", 1),
     "too_many_connections": Row(503, _OVERLOADED, "Too many connections.", 1),
     "no_prediction": _final(501, _INVALID, "Nothing here predicts."),
     "answer_too_large": _final(502, _SERVER, "The engine's answer is too large."),

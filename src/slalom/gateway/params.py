@@ -14,6 +14,36 @@ from slalom.workload.tasks import DEFAULT_TASKS, FALLBACK_TASK, TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model beside its name; 0 and empty where nothing tells."""
+
+    #: For example ``qwen2``.
+    architecture: str = ""
+    #: ``gguf`` or ``safetensors``.
+    file_format: str = ""
+    #: For example ``Q4_K_M``.
+    quantisation: str = ""
+    parameter_count: int = 0
+    embedding_width: int = 0
+    #: Weights on disk, bytes.
+    file_bytes: int = 0
+    #: When its file was last written, Unix time, seconds.
+    modified_s: int = 0
+    #: Longest prompt and answer together of one request here, and what the model was made for;
+    #: tokens.
+    context_tokens: int = 0
+    trained_context_tokens: int = 0
+    #: Requests that one replica takes at a time.
+    places: int = 0
+    #: Whether chats can be told to it; only a model that surely has no template says no.
+    chats: bool = True
+    #: Whether it may think before it answers.
+    thinks: bool = False
+    #: Whether its memory is a GPU's.
+    on_gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model as clients know it."""
 
@@ -26,6 +56,7 @@ class ServedModel:
     default_task: str | None = None
     #: Task names that, asked for as a model, mean this model and declare that task.
     tasks: tuple[str, ...] = ()
+    facts: ModelFacts = ModelFacts()
 
 
 @dataclass(frozen=True, slots=True)

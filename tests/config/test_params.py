@@ -16,7 +16,7 @@ from slalom.config.sections import JournalSection, KeySection
 from slalom.core.params import SchedulerParams
 from slalom.errors import ConfigError
 from slalom.policies.ordering import Edf, Fcfs
-from slalom.policies.registry import DEFAULT_KINDS, POLICIES
+from slalom.policies.registry import POLICIES, SERVING_KINDS
 from slalom.units import GIB
 from slalom.workload.tasks import DEFAULT_TASKS
 
@@ -54,7 +54,7 @@ def test_every_policy_of_the_registry_can_be_chosen_with_its_options() -> None:
 
 def test_the_defaults_of_the_policies_are_the_registrys() -> None:
     section = Config().scheduler
-    assert {slot: getattr(section, slot).kind for slot in POLICIES} == dict(DEFAULT_KINDS)
+    assert {slot: getattr(section, slot).kind for slot in POLICIES} == dict(SERVING_KINDS)
 
 
 def test_options_of_a_policy_arrive() -> None:

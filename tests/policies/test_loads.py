@@ -50,7 +50,9 @@ def refused(planner: Trimmer, view: View, after_ms: int = 0) -> list[str]:
 
 
 def test_what_a_load_makes_late_is_refused_and_told_when_to_come_back() -> None:
-    plan = trimmer().foresee(absent(asked("r", ttft_ms=500), asked("s", e2e_ms=5000)), AT_NS)
+    queue = absent(asked("r", ttft_ms=500), asked("s", e2e_ms=5000))
+    assert not trimmer().foresee(queue, AT_NS).refusals, "only if late ones are not wanted"
+    plan = trimmer(late="refuse").foresee(queue, AT_NS)
     (refusal,) = plan.refusals
     assert refusal.request_id == "r"
     assert refusal.retry_after_ns == 2 * SECOND
@@ -61,12 +63,12 @@ def test_what_a_load_makes_late_is_refused_and_told_when_to_come_back() -> None:
 
 def test_the_last_that_is_late_keeps_the_model_wanted() -> None:
     queue = [asked("r", ttft_ms=500), asked("s", ttft_ms=500, after_ms=10)]
-    assert refused(trimmer(), absent(*queue), 20) == ["r"]
-    assert refused(trimmer(), absent(queue[1]), 60_000) == []
+    assert refused(trimmer(late="refuse"), absent(*queue), 20) == ["r"]
+    assert refused(trimmer(late="refuse"), absent(queue[1]), 60_000) == []
 
 
 def test_while_its_model_is_kept_out_it_waits_for_its_patience_only() -> None:
-    planner = trimmer(late_patience_ms=1000)
+    planner = trimmer(late_patience_ms=1000, late="refuse")
     view = absent(asked("r", ttft_ms=500))
     arrives(planner, there(), 100)
     assert not planner.pays(view, [there()], AT_NS)

@@ -110,7 +110,7 @@ def test_prompts_that_were_there_do_not_teach_that_reading_is_quick() -> None:
 
 
 def test_what_others_go_on_from_is_not_refused() -> None:
-    late = _step("late", 1_000, 0, talk="new", ttft_ms=100)
+    late = _step("late", 1_000, 0, talk="new", ttft_ms=1_200)
     assert plan(trimmer(READS), [late], places=0, after_ms=5_000, spec=READS).refusals
     planner = trimmer(READS, calibrate=False)
     for turn in range(20):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 from pydantic import Field, create_model, model_validator
 
 from slalom.config.fields import Section
-from slalom.policies.registry import DEFAULT_KINDS, POLICIES, Slot, build
+from slalom.policies.registry import POLICIES, SERVING_KINDS, Slot, build
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 
@@ -39,7 +39,7 @@ def choice(slot: Slot) -> Any:
 
 def default_choice(slot: Slot) -> PolicyChoice:
     """The slot's default policy with default options."""
-    kind = DEFAULT_KINDS[slot]
+    kind = SERVING_KINDS[slot]
     return _section(slot, kind)(kind=kind)
 
 

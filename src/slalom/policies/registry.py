@@ -58,9 +58,14 @@ POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
     }
 )
 
-#: What runs when nothing is configured.
+#: What a program gets that names no policy: the plain ones, which refuse nobody and learn nothing.
 DEFAULT_KINDS: Mapping[Slot, str] = MappingProxyType(
     {"admission": "open", "ordering": "edf", "residency": "lru", "routing": "most-free"}
+)
+
+#: What serves, and what a scenario plays, where no policy is configured.
+SERVING_KINDS: Mapping[Slot, str] = MappingProxyType(
+    {**DEFAULT_KINDS, "admission": "plan-and-trim"}
 )
 
 

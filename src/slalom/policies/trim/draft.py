@@ -33,6 +33,8 @@ class Manners:
 
     #: What becomes of requests that can be on time no more.
     late: Literal["demote", "refuse"]
+    #: Whether it matters whose fault it is that one is late.
+    spares: bool
     #: How long one may wait that can be on time no more: share of its first objective, and at
     #: most so long, ns.
     late_patience: float
@@ -77,13 +79,30 @@ class Draft:
     """One plan while it is made."""
 
     def __init__(
-        self, manners: Manners, pace: Pace, sites: Sequence[Site], room: int, now_ns: int
+        self,
+        manners: Manners,
+        pace: Pace,
+        sites: Sequence[Site],
+        room: int,
+        up_ns: int,
+        now_ns: int,
     ) -> None:
+        """Begin a plan.
+
+        Args:
+            manners: What late ones may expect.
+            pace: Step times.
+            sites: The ready replicas.
+            room: Starts that the device's window still allows.
+            up_ns: Since when the model has been ready: who came before had to wait for it.
+            now_ns: Now.
+        """
         self._manners = manners
         self._pace = pace
         self._sites = sites
         #: Starts that the device's window still allows, over all replicas.
         self._room = room
+        self._up_ns = up_ns
         self._now_ns = now_ns
         self._before = {site.replica_id: list(site.running) for site in sites}
         self._demotions: list[str] = []
@@ -165,11 +184,12 @@ class Draft:
         if not job.demoted:
             self.given_up.append(job)
         unwanted = self._manners.late == "refuse" or job.request.drop_when_late
-        return unwanted and job.client_first_ns < 0
+        spared = self._manners.spares and self._is_blameless(job)
+        return unwanted and not spared and job.client_first_ns < 0
 
     def _outstays(self, job: Job) -> bool:
         """Whether a late one of which nothing has begun has waited for long enough."""
-        if job.client_first_ns >= 0 or job.goes_on:
+        if job.client_first_ns >= 0 or job.goes_on or self._is_blameless(job):
             return False  # Whoever is refused does not ask what would have followed.
         sla, arrived_ns = job.request.sla, job.request.arrived_ns
         first_ns = sla.first_deadline_ns(arrived_ns, default_ns=_UNTOLD_NS) - arrived_ns
@@ -177,6 +197,11 @@ class Draft:
         patience_ns = min(patience_ns, self._manners.late_patience_ns)
         since_ns = max(job.latest_ns, arrived_ns)
         return self._now_ns - since_ns > patience_ns
+
+    def _is_blameless(self, job: Job) -> bool:
+        """Whether it is late for no lack of room: by a load, or by objectives beyond the engine."""
+        arrived_ns = job.request.arrived_ns
+        return arrived_ns < self._up_ns or job.latest_ns < arrived_ns
 
     def _refuse(self, job: Job) -> None:
         retry_ns, detail = self._retry_ns(), self._why(job)
@@ -253,10 +278,10 @@ class Draft:
             if not job.demoted:
                 self._demotions.append(job.request.id)
 
-    @staticmethod
-    def _squeeze(site: Site, job: Job) -> bool:
+    def _squeeze(self, site: Site, job: Job) -> bool:
         already = sum(one.is_late for one in site.running)
-        return already * _LATE_SHARE < site.places and site.squeeze(job)
+        among_late = already == len(site.running) and self._is_blameless(job)
+        return (among_late or already * _LATE_SHARE < site.places) and site.squeeze(job)
 
     def plan(self) -> Plan:
         """What comes of it; who was let in and has to wait is `promised` from then on."""

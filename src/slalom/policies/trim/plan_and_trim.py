@@ -23,19 +23,21 @@ class PlanAndTrim:
     """
 
     #: What becomes of a request that can be on time no more: it waits behind all others and is
-    #: served when nothing else needs the device (`demote`), or it is refused at once (`refuse`);
-    #: `auto` refuses where models share a device, because whoever waits for one keeps it loaded.
+    #: served when nobody is hurt by it (`demote`), or it is refused at once (`refuse`); `auto`
+    #: refuses it where models share a device, because whoever waits for one keeps it loaded, but
+    #: nobody whose model had to be loaded, or whose objectives its engine could not meet.
     late: Literal["auto", "demote", "refuse"] = "auto"
-    #: How long a request of which nothing has begun waits from the moment from which it cannot be
-    #: on time: a share of its first objective, no less than 100 ms. What can be served without
-    #: harm to others is served even after that.
+    #: How long a demoted request of which nothing has begun waits from the moment from which it
+    #: cannot be on time, before it is refused: a share of its first objective, no less than 100 ms.
+    #: What can be served without harm to others is served even after that, and whoever is late by
+    #: a load, or by objectives beyond the engine, waits on.
     late_patience: float = field(default=0.25, metadata={"ge": 0})
     #: The most that this comes to, ms. So long a request also waits, once it was due, for a model
     #: that is kept out for the sake of others.
     late_patience_ms: int = 2_000
     #: The longest that a model which is asked for is kept out because those that would give way to
     #: it are worth more, ms; 0 to bring it up as soon as somebody waits for it.
-    hold_ms: int = 30_000
+    hold_ms: int = 10_000
     #: Whether a request waits where the chances of others would lose more than its own.
     weigh_chances: bool = True
     #: Loose requests that may wait, or be paused, at a time for tighter ones; 0 for none.

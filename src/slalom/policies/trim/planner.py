@@ -82,12 +82,16 @@ class Trimmer:
         self._alone = {model.id for model in models if devices.count(model.device) == 1}
         self._manners = Manners(
             late="demote" if options.late == "auto" else options.late,
+            spares=options.late == "auto",
             late_patience=options.late_patience,
             late_patience_ns=options.late_patience_ms * MS,
             read_ahead_ns=options.read_ahead_ms * MS if options.read_ahead_ms else 1 << 62,
             effort=options.effort,
         )
-        self._refusing = replace(self._manners, late="refuse")
+        #: Where models share a device.
+        self._sharing = self._manners
+        if options.late == "auto":
+            self._sharing = replace(self._manners, late="refuse")
         self._floors = Floors(options.floor)
         self._presence = Presence((model.id for model in models), options.hold_ms * MS)
         self._sequels = Sequels()
@@ -158,9 +162,12 @@ class Trimmer:
         name = model.spec.id
         pace = self._pace(model.spec)
         pace.kept_share = self._predictor.heads(name).share
-        sites = [self._site(replica, model, pace, now_ns) for replica in model.ready()]
+        replicas = model.ready()
+        sites = [self._site(replica, model, pace, now_ns) for replica in replicas]
         self._presence.is_there(name)
-        draft = Draft(self._manners_for(name), pace, sites, max(model.room, 0), now_ns)
+        up_ns = min(replica.ready_ns for replica in replicas)
+        manners = self._manners if name in self._alone else self._sharing
+        draft = Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns)
         waiting = self._waiting(model, pace)
         if self._options.fallback_window and not self._predictor.healthy(name):
             draft.fill_blindly(waiting, self._options.fallback_window)
@@ -172,17 +179,13 @@ class Trimmer:
         self._promised[name] = draft.promised
         return plan
 
-    def _manners_for(self, name: str) -> Manners:
-        shares = self._options.late == "auto" and name not in self._alone
-        return self._refusing if shares else self._manners
-
     def foresee(self, model: PlanView, now_ns: int) -> Plan:
-        """Refuse what would be late even if the model were brought up now.
+        """Refuse what would be late even if the model were brought up now, if late ones are.
 
         The last of them waits on if nobody else does: someone has to want the model. While the
         model is kept out for others, that is for a while only.
         """
-        manners = self._manners_for(model.spec.id)
+        manners = self._manners
         if manners.late != "refuse":
             return _NOTHING
         ready_ns = model.ready_at_ns(now_ns)

@@ -99,9 +99,10 @@ class ResponseTeller:
 
     def sign_of_life(self, text: str) -> bytes:
         """An event, as clients do not count comments, with a comment for people."""
-        told = self._begin() or self._event(
-            "response.in_progress", {"response": self._response("in_progress")}
-        )
+        told = self._begin()
+        if not told:  # without what an agent sends by the ten thousand bytes
+            response = {**self._response("in_progress"), "tools": [], "instructions": None}
+            told = self._event("response.in_progress", {"response": response})
         return f": {text}\n".encode() + told
 
     def failed(self, failure: Failure) -> bytes:

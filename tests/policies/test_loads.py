@@ -82,6 +82,12 @@ def test_a_model_with_its_device_to_itself_refuses_nobody_early() -> None:
     assert refused(trimmer(A, late="refuse"), absent(asked("r", ttft_ms=1), asked("s"))) == ["r"]
 
 
+def test_who_is_of_no_use_late_is_refused_early_wherever() -> None:
+    hasty = replace(asked("r", ttft_ms=1), drop_when_late=True)
+    assert refused(trimmer(A), absent(hasty, asked("s", ttft_ms=1))) == ["r"]
+    assert refused(trimmer(A), absent(hasty)) == []  # someone has to want the model
+
+
 def test_who_is_asked_for_more_stays() -> None:
     planner = trimmer()
     view = absent(asked("r", ttft_ms=500))

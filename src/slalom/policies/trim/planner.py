@@ -186,12 +186,14 @@ class Trimmer:
         model is kept out for others, that is for a while only.
         """
         manners = self._manners
-        if manners.late != "refuse":
+        waiting = self._waiting(model, self._pace(model.spec))
+        strict = manners.late == "refuse"
+        hasty = [job for job in waiting if strict or job.request.drop_when_late]
+        if not hasty:
             return _NOTHING
         ready_ns = model.ready_at_ns(now_ns)
-        waiting = self._waiting(model, self._pace(model.spec))
-        lost = [job for job in waiting if job.latest_ns < ready_ns and job.client_first_ns < 0]
-        looks = [job.latest_ns - ready_ns + now_ns for job in waiting if job.latest_ns >= ready_ns]
+        lost = [job for job in hasty if job.latest_ns < ready_ns and job.client_first_ns < 0]
+        looks = [job.latest_ns - ready_ns + now_ns for job in hasty if job.latest_ns >= ready_ns]
         if len(lost) == len(waiting):
             wants = max(lost, key=lambda job: (job.request.arrived_ns, job.request.id))
             until_ns = due_ns(wants.request) + manners.late_patience_ns

@@ -14,6 +14,10 @@ FOLDER = Path(__file__).parent / "corpus"
 DONE = b"data: [DONE]\n\n"
 
 
+class BrokenOffError(Exception):
+    """The answer ended with an error that the client understands."""
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What a client must have understood, whatever its protocol."""

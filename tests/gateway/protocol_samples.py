@@ -14,13 +14,10 @@ import pydantic
 from anthropic.types import ErrorResponse, Message, RawMessageStreamEvent
 from openai.types.responses import Response, ResponseStreamEvent
 
-from tests.gateway.engine_corpus import Meaning
+from tests.gateway.engine_corpus import BrokenOffError, Meaning
+from tests.gateway.protocols import ollama_reader
 
 MESSAGES = [{"role": "user", "content": "one two three"}]
-
-
-class BrokenOffError(Exception):
-    """The answer ended with an error that the client understands."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +202,25 @@ SAMPLES: dict[str, Sample] = {
         responses_stream,
         responses_whole,
     ),
+    "/api/generate": Sample(
+        {"model": "a", "prompt": "one two three", "options": {"num_predict": 9}},
+        {"stream": True},
+        ollama_reader.generate_stream,
+        ollama_reader.generate_whole,
+        tools=False,
+    ),
+    "/api/chat": Sample(
+        {"model": "a", "messages": MESSAGES, "options": {"num_predict": 9}},
+        {"stream": True},
+        ollama_reader.chat_stream,
+        ollama_reader.chat_whole,
+    ),
 }
 
 #: Paths that are told in no other words than OpenAI's, or have no text.
-PLAIN = frozenset(("/v1/chat/completions", "/v1/completions", "/v1/embeddings"))
+PLAIN = frozenset(
+    (
+        *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+        *("/api/embed", "/api/embeddings"),
+    )
+)

@@ -179,6 +179,12 @@ CORPUS: dict[str, Recorded] = {
         ),
         Meaning("a\r\nb", prompt_tokens=1, output_tokens=1),
     ),
+    "no space behind the colon": Recorded(
+        b"".join([chunk({"content": "a"}, "stop"), chunk(**usage(1, 1)), DONE]).replace(
+            b"data: ", b"data:"
+        ),
+        Meaning("a", prompt_tokens=1, output_tokens=1),
+    ),
     "nothing": _made(
         [chunk({"role": "assistant", "content": ""}), chunk({}, "stop"), chunk(**usage(2, 0))],
         Meaning(prompt_tokens=2),

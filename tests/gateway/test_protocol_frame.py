@@ -140,6 +140,16 @@ def test_garbage_is_the_engines_fault(path: str) -> None:
 
 
 @paths
+@pytest.mark.parametrize("event", [b'data: {"error": {"message": "x"}}', b'error: {"code": 500}'])
+def test_an_error_inside_the_stream_is_left_to_the_runtime(path: str, event: bytes) -> None:
+    out = writer(path, stream=True)
+    assert out.feed(event + b"\n\n") == b""
+    assert not out.ended
+    with pytest.raises(BrokenOffError):
+        SAMPLES[path].read_stream(out.failed(failure_of("engine_error")))
+
+
+@paths
 def test_a_sign_of_life_disturbs_nothing(path: str) -> None:
     out, sample = writer(path, stream=True), SAMPLES[path]
     recorded = CORPUS["reasoning, then text"]

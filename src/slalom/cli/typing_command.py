@@ -229,7 +229,7 @@ def _wanted(
         metrics=pages,
         fim=_marks(fim),
         litellm=litellm,
-        calibrate_s=1.0 if quick else 25.0,
+        calibrate_s=0.0 if quick else 25.0,
     )
 
 

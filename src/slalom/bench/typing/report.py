@@ -47,6 +47,7 @@ class Wanted:
     fim: FimTemplate | None = None
     key: str | None = field(default=None, repr=False)
     litellm: bool = True
+    #: Time for the calibration that Slalom's planner starts from; 0 for none.
     calibrate_s: float = _CALIBRATE_S
     #: Longest wait for other programs before it begins, seconds.
     wait_s: float = 0.0
@@ -70,15 +71,17 @@ async def _bundled(wanted: Wanted) -> tuple[Facts, list[Run]]:
         folder = Path(passing)
         with state_in(folder):
             async with separate_cores() as separate:
-                say("calibrate")
-                calibration = await calibrated(wanted.model, folder, wanted.calibrate_s)
+                where = "not calibrated"
+                if wanted.calibrate_s:
+                    say("calibrate")
+                    key = (await calibrated(wanted.model, folder, wanted.calibrate_s))["key"]
+                    where = f"{key['device']}; {key['engine']}"
                 async with bundled(wanted.model, folder, litellm=wanted.litellm) as up:
                     runs = await measure(wanted.sizes, up, seed=wanted.seed)
-    key = calibration["key"]
     facts = Facts(
         command=wanted.command,
         sizes=wanted.sizes,
-        served=f"{key['device']}; {key['engine']}; {wanted.model}",
+        served=f"{where}; {wanted.model}",
         own=SLALOM,
         left_out=up.left_out,
         separate_cores=separate,

@@ -11,8 +11,9 @@ from slalom.gateway.params import GatewayParams, ServedModel
 from slalom.runtime.driver import RuntimeParams
 from slalom.testing import FakeEngine, FakeLauncher, FakeLoad
 from slalom.units import SECOND
+from tests.gateway.engine_corpus import BrokenOffError
 from tests.gateway.house import WAIT_S, House, house
-from tests.gateway.protocol_samples import SAMPLES, BrokenOffError, Sample
+from tests.gateway.protocol_samples import SAMPLES, Sample
 
 PARAMS = GatewayParams((ServedModel("a"),), wait_comment_after_ns=0)
 

@@ -18,9 +18,9 @@ from slalom.gateway.protocols.engine_stream import EVENT_BYTES_MAX, EventReader,
 from slalom.gateway.protocols.frame import Asked, Internal, Writer
 from slalom.gateway.protocols.registry import Protocols
 from slalom.gateway.resolution import CHAT_PATH, EMBEDDINGS_PATH
-from tests.gateway.engine_corpus import CORPUS, Meaning
+from tests.gateway.engine_corpus import CORPUS, BrokenOffError, Meaning
 from tests.gateway.house import house
-from tests.gateway.protocol_samples import PLAIN, SAMPLES, BrokenOffError, Sample
+from tests.gateway.protocol_samples import PLAIN, SAMPLES, Sample
 
 PROTOCOLS = Protocols(GatewayParams((ServedModel("a"),)))
 PATHS = sorted(SAMPLES)

@@ -151,7 +151,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal:
             raise _RefusedError
         super().on_headers_complete()
-        self.cycle.transport = cast("asyncio.Transport", HeldHead(self.transport))
+        if self.scope["method"] != "HEAD":  # nothing follows the head of such an answer
+            self.cycle.transport = cast("asyncio.Transport", HeldHead(self.transport))
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body; what comes after the answer is thrown away, within bounds.

@@ -118,9 +118,8 @@ class _Reads:
         name = body.get("model")
         if not isinstance(name, str) or not name:
             raise wrong("model", "is needed: the name of a model (GET /api/tags lists them)")
-        if name not in self._facts:
-            name = name.removesuffix(ollama_models.TAG)
-        return name, self._facts.get(name) or ModelFacts()
+        known = next((one for one in ollama_models.spellings(name) if one in self._facts), name)
+        return known, self._facts.get(known) or ModelFacts()
 
 
 def _load(asked: Asked, fields: dict[str, Any], notices: list[str], *, chat: bool) -> Internal:

@@ -20,14 +20,21 @@ from slalom.gateway.protocols.ollama_request import flag_of, wrong
 from slalom.gateway.replies import json_response
 from slalom.gateway.shared import Shared
 
-#: What Ollama's clients add to a name that has no tag.
-TAG = ":latest"
+#: What Ollama and its clients add to a name that has no tag.
+_TAG = ":latest"
 #: The version of Ollama whose API this is; clients ask for a lowest one.
 API_VERSION = "0.13.5"
 #: No time limit keeps a model here; clients read this far away as "forever".
 _FOREVER = "9999-12-31T23:59:59Z"
 _STREAM = "application/x-ndjson"
 _GIGA, _MEGA = 10**9, 10**6
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A name, and the same with or without the tag that means nothing."""
+    if name.endswith(_TAG):
+        return name, name.removesuffix(_TAG)
+    return (name,) if ":" in name else (name, name + _TAG)
 
 
 def named(shared: Shared, document: dict[str, Any]) -> ServedModel:
@@ -39,12 +46,13 @@ def named(shared: Shared, document: dict[str, Any]) -> ServedModel:
     name = document.get("model") or document.get("name")
     if not isinstance(name, str) or not name:
         raise wrong("model", "is needed: the name of a model (GET /api/tags lists them)")
-    try:
-        return shared.catalogue.find(name).model
-    except RequestError:
-        if not name.endswith(TAG):
-            raise
-        return shared.catalogue.find(name.removesuffix(TAG)).model
+    catalogue = shared.catalogue
+    for spelling in spellings(name):
+        try:
+            return catalogue.find(spelling).model
+        except RequestError:
+            continue
+    return catalogue.find(name).model
 
 
 async def _hello(_ask: SideAsk) -> Response:

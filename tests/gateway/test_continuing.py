@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from slalom.engines.protocol import Capabilities, FimTemplate
+from slalom.engines.protocol import Capabilities
 from slalom.gateway.continuing import resumable
+from slalom.models.fim import FimTemplate
 from slalom.runtime.sink import Terms
 from tests.gateway.test_preparation import COMPLETIONS, Engine, sent, work
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slalom.engines.protocol import Capabilities, FimTemplate
+from slalom.engines.protocol import Capabilities
 from slalom.errors import RequestError
 from slalom.gateway import upstream_call
 from slalom.gateway.params import GatewayParams, ServedModel
 from slalom.gateway.preparation import Arrival, Work, prepare
 from slalom.gateway.request_head import read_head
 from slalom.gateway.shared import Shared
+from slalom.models.fim import FimTemplate
 from slalom.runtime.sink import Terms
 
 CHAT = "/v1/chat/completions"
@@ -25,7 +26,10 @@ EMBEDDINGS = "/v1/embeddings"
 
 class Engine:
     model_name = "engine-name"
-    capabilities = Capabilities(embeddings=True, fim=FimTemplate("<P>", "<S>", "<M>"))
+    capabilities = Capabilities(
+        embeddings=True,
+        fim=FimTemplate("<P>", "<S>", "<M>", stops=("<P>",), engine_fields=(("keep", ("<P>",)),)),
+    )
 
 
 class Runtime:
@@ -65,6 +69,7 @@ NAMES = st.sampled_from(
         *("model", "messages", "prompt", "suffix", "input", "stream", "stop", "n", "tools"),
         *("max_tokens", "max_completion_tokens", "n_predict", "metadata", "stream_options"),
         *("t_max_prompt_ms", "t_max_predict_ms", "priority", "service_tier", "temperature"),
+        *("input_extra", "filename", "repository"),
     ]
 )
 VALUES = st.recursive(
@@ -76,7 +81,9 @@ VALUES = st.recursive(
     | st.just("a"),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["role", "content", "text", "task"]), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "text", "task", "filename"]), inner, max_size=3
+        )
     ),
     max_leaves=6,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from slalom.errors import ModelError
-from slalom.models.gguf_metadata import FimTokens, ModelMetadata, read_metadata, shard_files
+from slalom.models.gguf_metadata import ModelMetadata, read_metadata, shard_files
 from tests.models.gguf_bytes import MINI, MODEL_KEYS, Item, gguf
 
 
@@ -26,7 +26,9 @@ def test_a_bundled_model_is_described() -> None:
     assert metadata.has_chat_template
     assert not metadata.thinks
     assert not metadata.is_embedding
-    assert metadata.fim == FimTokens("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+    assert metadata.fim is not None
+    assert metadata.fim.family == "qwen"
+    assert metadata.fim.marks == ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
     assert metadata.file_bytes == MINI.stat().st_size
     # Two kinds, keys and values, of 64 numbers for the one KV head of each of four layers.
     assert metadata.kv_elements_per_token == 2 * 64 * metadata.kv_head_count * metadata.layer_count
@@ -65,11 +67,13 @@ def test_fim_tokens_are_found_by_id_or_by_spelling(tmp_path: Path) -> None:
             "tokenizer.ggml.fim_mid_token_id": 1,
         },
     )
-    assert by_id.fim == FimTokens("c", "a", "b")
+    assert by_id.fim is not None
+    assert by_id.fim.render("1", "2") == "c1a2b"
     by_spelling = read(
         tmp_path, {"tokenizer.ggml.tokens": ["<fim_middle>", "<fim_suffix>", "<fim_prefix>"]}
     )
-    assert by_spelling.fim == FimTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+    assert by_spelling.fim is not None
+    assert by_spelling.fim.render("1", "2") == "<fim_prefix>1<fim_suffix>2<fim_middle>"
     outside = {f"tokenizer.ggml.fim_{part}_token_id": 99 for part in ("pre", "suf", "mid")}
     assert read(tmp_path, {**outside}).fim is None
 

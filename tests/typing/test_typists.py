@@ -15,9 +15,9 @@ from slalom.bench.typing.rhythm import Keystroke, Rhythm, keystrokes
 from slalom.bench.typing.sources import Source, Sources
 from slalom.bench.typing.typist import Completion, Editor, type_on
 from slalom.clock import MonotonicClock
-from slalom.engines.protocol import FimTemplate
 from slalom.errors import ConfigError
 from slalom.metrics.records import NEVER
+from slalom.models.fim import FimTemplate
 from slalom.units import MS, SECOND
 
 _JAVA = "class A {\n" + "".join(

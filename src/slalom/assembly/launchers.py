@@ -6,9 +6,9 @@ in `slalom.config.engine_sections` and a module in `slalom.engines`.
 
 from pathlib import Path
 
+from slalom.assembly.fill_in import fim_of_command, fim_of_gguf, fim_of_remote
 from slalom.config.engine_sections import (
     CommandEngine,
-    FimTokens,
     LlamaCppEngine,
     ModelSection,
     RemoteEngine,
@@ -18,7 +18,7 @@ from slalom.config.params import auto_threads
 from slalom.config.secret_sources import remote_key
 from slalom.engines.command import CommandLauncher, CommandOptions
 from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabilities_of
-from slalom.engines.protocol import Capabilities, FimTemplate, Launcher
+from slalom.engines.protocol import Capabilities, Launcher
 from slalom.engines.remote import RemoteLauncher, RemoteOptions
 from slalom.engines.shrinking import ShrinkingLauncher
 from slalom.models.sources import resolve
@@ -76,6 +76,7 @@ def _llama_cpp(
         embeddings=engine.embeddings,
         pooling=engine.pooling,
         chat_template=template,
+        fim=fim_of_gguf(engine.fim, local.metadata.fim),
         tokens_max=tokens_max,
         prompt_cache_bytes=engine.prompt_cache,
         warm_up=engine.warm_up,
@@ -96,7 +97,7 @@ def _command(
         sleep_levels=_VLLM_SLEEP_LEVELS if engine.sleep == "vllm" else (),
         priority=engine.priority,
         continue_chat=_CONTINUE_CHAT[engine.continue_chat],
-        fim=_template(engine.fim),
+        fim=fim_of_command(model.id, engine),
     )
     options = CommandOptions(
         cmd=engine.cmd,
@@ -118,7 +119,7 @@ def _remote(model_id: str, engine: RemoteEngine) -> tuple[Launcher, Capabilities
         embeddings=engine.embeddings,
         priority=engine.priority,
         continue_chat=_CONTINUE_CHAT[engine.continue_chat],
-        fim=_template(engine.fim),
+        fim=fim_of_remote(model_id, engine),
     )
     options = RemoteOptions(
         base_url=engine.base_url,
@@ -128,7 +129,3 @@ def _remote(model_id: str, engine: RemoteEngine) -> tuple[Launcher, Capabilities
         capabilities=capabilities,
     )
     return RemoteLauncher(options, model_name=model_id), capabilities
-
-
-def _template(tokens: FimTokens | None) -> FimTemplate | None:
-    return FimTemplate(tokens.prefix, tokens.suffix, tokens.middle) if tokens else None

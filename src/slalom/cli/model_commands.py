@@ -4,7 +4,7 @@ Owns the tables and progress bars; the work is `slalom.models`'s.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -14,6 +14,9 @@ from slalom.cli.model_facts import inspect_folder, shown_times
 from slalom.cli.output import bytes_progress, print_facts, print_json, print_table, stderr
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples, group
 from slalom.units import format_bytes
+
+if TYPE_CHECKING:
+    from slalom.models.fim import FimTemplate
 
 models_app = group(
     "models",
@@ -185,7 +188,8 @@ def _inspect(engine: Any, *, json: bool) -> None:
         print_json(
             {
                 "source": engine.source,
-                "metadata": {f: getattr(metadata, f) for f in _FIELDS},
+                "metadata": {f: getattr(metadata, f) for f in _FIELDS}
+                | {"fim": _fim_facts(metadata.fim) if metadata.fim else None},
                 "path": str(local.path),
                 "context_tokens": engine.context_tokens,
                 "places": engine.places,
@@ -204,13 +208,17 @@ def _inspect(engine: Any, *, json: bool) -> None:
         "vocabulary": f"{metadata.vocabulary_size:,} tokens",
         "context": f"{metadata.context_length:,} tokens at most",
         "chat template": "yes" if metadata.has_chat_template else "no",
-        "fill-in-the-middle": f"{fim.prefix} {fim.suffix} {fim.middle}" if fim else "no",
+        "fill-in-the-middle": f"{' '.join(fim.marks)} ({fim.family})" if fim else "no",
         "memory": f"{format_bytes(estimate.total)} for {engine.places} places of "
         f"{engine.context_tokens:,} tokens: weights {format_bytes(estimate.weights)}, KV cache "
         f"{format_bytes(estimate.kv)}, work {format_bytes(estimate.compute)}, process "
         f"{format_bytes(estimate.runtime)}",
     }
     print_facts((Text(name, style="bold"), Text(text)) for name, text in facts.items())
+
+
+def _fim_facts(fim: "FimTemplate") -> dict[str, str]:
+    return {name: getattr(fim, name) for name in ("prefix", "suffix", "middle", "family")}
 
 
 _FIELDS = (
@@ -227,7 +235,6 @@ _FIELDS = (
     "vocabulary_size",
     "quantisation",
     "has_chat_template",
-    "fim",
     "is_embedding",
     "file_bytes",
     "tensor_bytes",

@@ -19,7 +19,7 @@ from slalom.errors import ConfigError
 if TYPE_CHECKING:
     from slalom.bench.typing.report import Wanted
     from slalom.bench.typing.runs import Sizes
-    from slalom.engines.protocol import FimTemplate
+    from slalom.models.fim import FimTemplate
 
 _TYPISTS_MAX = 256
 #: Which editors there are: option -> whether each cancels.
@@ -234,7 +234,7 @@ def _wanted(
 
 
 def _marks(text: str | None) -> "FimTemplate | None":
-    from slalom.engines.protocol import FimTemplate
+    from slalom.models.fim import FimTemplate
 
     if text is None:
         return None

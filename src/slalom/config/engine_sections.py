@@ -16,6 +16,58 @@ from slalom.config.fields import AUTO, AutoCount, AutoSize, Name, Section, Size
 _URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
 
+class FimTokens(Section):
+    """How the model wants fill-in-the-middle prompts: a known family's way, or marks of its own."""
+
+    family: Literal[
+        "auto",
+        "none",
+        "qwen",
+        "codegemma",
+        "granite",
+        "starcoder2",
+        "granite-code",
+        "starcoder",
+        "santacoder",
+        "deepseek",
+        "codellama",
+        "codestral",
+    ] = Field(
+        "auto",
+        description="Whose way; auto looks into the model's files, or at its name where they are "
+        "not here; none takes no suffixes.",
+    )
+    prefix: str | None = Field(
+        None, min_length=1, description="Token before the text above the cursor; null for family's."
+    )
+    suffix: str | None = Field(
+        None, min_length=1, description="Token before the text below the cursor."
+    )
+    middle: str | None = Field(
+        None, min_length=1, description="Token after which the model writes."
+    )
+    suffix_first: bool = Field(
+        default=False,
+        description="Whether the text below the cursor comes first; middle may then be missing.",
+    )
+    stop: tuple[str, ...] = Field((), description="Texts with which an answer ends.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = (self.prefix, self.suffix, self.middle)
+        if all(mark is None for mark in given):
+            if self.suffix_first:
+                raise ValueError("suffix_first needs prefix and suffix")
+            return self
+        if self.family != "auto":
+            raise ValueError("give a family, or prefix, suffix and middle, not both")
+        if self.prefix is None or self.suffix is None:
+            raise ValueError("prefix and suffix go together")
+        if self.middle is None and not self.suffix_first:
+            raise ValueError("middle is missing; only with suffix_first it may be")
+        return self
+
+
 class LlamaCppEngine(Section):
     """llama.cpp, built in: one process per replica."""
 
@@ -75,6 +127,11 @@ class LlamaCppEngine(Section):
         None,
         description="Jinja template that replaces the one in the GGUF: itself, or a file's path.",
     )
+    fim: FimTokens | None = Field(
+        None,
+        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
+        "or its name.",
+    )
     memory_limit: Size | None = Field(
         None, description="Hard limit on a replica's private memory; null for none."
     )
@@ -128,8 +185,10 @@ class CommandEngine(Section):
         description="How it goes on with a begun answer of a chat, which lets planners pause it: "
         "prefill where a last message of the assistant is enough; vllm says so in fields.",
     )
-    fim: "FimTokens | None" = Field(
-        None, description="Fill-in-the-middle tokens, where the model knows them."
+    fim: FimTokens | None = Field(
+        None,
+        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
+        "or its name.",
     )
 
     @field_validator("cmd", "stop_cmd")
@@ -142,14 +201,6 @@ class CommandEngine(Section):
         if words is not None and (not words or not words[0]):
             raise ValueError("needs a program")
         return value
-
-
-class FimTokens(Section):
-    """How the model wants fill-in-the-middle prompts."""
-
-    prefix: str = Field(min_length=1, description="Token before the text above the cursor.")
-    suffix: str = Field(min_length=1, description="Token before the text below the cursor.")
-    middle: str = Field(min_length=1, description="Token after which the model writes.")
 
 
 class RemoteEngine(Section):
@@ -184,7 +235,9 @@ class RemoteEngine(Section):
         "prefill where a last message of the assistant is enough; vllm says so in fields.",
     )
     fim: FimTokens | None = Field(
-        None, description="Fill-in-the-middle tokens, where the model knows them."
+        None,
+        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
+        "or its name.",
     )
 
     @field_validator("base_url")

@@ -12,16 +12,17 @@ import secrets
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from slalom.core.events import FailureKind
 from slalom.engines.diagnosis import diagnose
 from slalom.engines.http_engine import HttpEngine
 from slalom.engines.load_progress import tell_progress
 from slalom.engines.process import EngineProcess, describe_end
-from slalom.engines.protocol import Capabilities, FimTemplate, OnProgress
+from slalom.engines.protocol import Capabilities, OnProgress
 from slalom.engines.upstream import Upstream
 from slalom.errors import ConfigError, EngineError, ModelError
+from slalom.models.fim import FimTemplate
 from slalom.models.gguf_metadata import ModelMetadata, read_metadata
 
 _ENVIRONMENT = {
@@ -67,6 +68,9 @@ class LlamaCppOptions:
     seed: int = 0xFFFFFFFF
     #: Jinja template in place of the model's own.
     chat_template: str | None = None
+    #: How the model wants fill-in-the-middle prompts; None where it knows none, ``auto`` asks the
+    #: file.
+    fim: FimTemplate | Literal["auto"] | None = "auto"
     #: Most tokens a request that does not say `max_tokens` may produce; -1 is to the context's end.
     tokens_max: int = 2048
     #: Host memory for prompts of earlier requests, beside the KV cache.
@@ -233,11 +237,11 @@ class LlamaCppLauncher:
 
 def capabilities_of(options: LlamaCppOptions, metadata: ModelMetadata) -> Capabilities:
     """What llama.cpp can do with a model."""
-    fim, template = metadata.fim, options.chat_template
+    template = options.chat_template
     thinks = metadata.thinks if template is None else "think" in template
     return Capabilities(
         embeddings=options.embeddings,
-        fim=FimTemplate(fim.prefix, fim.suffix, fim.middle) if fim else None,
+        fim=metadata.fim if options.fim == "auto" else options.fim,
         # It goes on with a last message of the assistant, but refuses to where a model may think.
         continue_chat=None if thinks else (),
     )

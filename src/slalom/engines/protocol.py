@@ -10,22 +10,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from slalom.engines.memory_use import MemoryUse
+from slalom.models.fim import FimTemplate
 
 #: Told how far a load is, 0.0 to 1.0. Must not block.
 OnProgress = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class FimTemplate:
-    """How a model wants fill-in-the-middle prompts: prefix token, suffix token, middle token."""
-
-    prefix: str
-    suffix: str
-    middle: str
-
-    def render(self, before: str, after: str) -> str:
-        """The prompt for text `before` and `after` the cursor (prefix-suffix-middle order)."""
-        return f"{self.prefix}{before}{self.suffix}{after}{self.middle}"
 
 
 @dataclass(frozen=True, slots=True)

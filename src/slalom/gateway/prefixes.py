@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from slalom.gateway import fill_in
+
 _encode = msgspec.json.encode
 
 #: Characters of a block; of one from so far into a text on, and of all in messages, whose ends are
@@ -193,6 +195,8 @@ def _cut_hash(nodes: list[_Node], text: str, cut: int) -> int:
 def _segments(body: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], bool]]:
     """The texts of a prompt in the order in which an engine reads them, and which are answers."""
     if "prompt" in body:  # checked as a completion: what else stands there is nobody's
+        for extra in fill_in.texts(body):
+            yield (extra,), False
         for field in ("prompt", "suffix"):
             text = body.get(field)
             if isinstance(text, str) and text:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slalom.core.request import Request, Sla
-from slalom.engines.protocol import Capabilities, FimTemplate
+from slalom.engines.protocol import Capabilities
 from slalom.errors import RequestError
 from slalom.gateway import (
     continuing,
     estimates,
+    fill_in,
     length_care,
     request_body,
     supersession,
@@ -37,6 +38,7 @@ from slalom.gateway.resolution import (
 )
 from slalom.gateway.shared import Shared
 from slalom.gateway.upstream_call import Outgoing
+from slalom.models.fim import FimTemplate
 from slalom.workload.tasks import TaskSpec
 
 # Built for every request and read once: frozen dataclasses would cost five times as much to build.
@@ -135,12 +137,16 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     named = shared.catalogue.find(body["model"])
     model = named.model
     capabilities = shared.runtime.capabilities(model.id)
+    if internal.at_cursor and not infill:
+        infill = capabilities.fim is not None
+        if not infill:  # nothing stands behind the cursor: any model can go on with the text
+            body = internal.body = fill_in.plain(body)
     if embeddings:
         _check_embeddings(capabilities, model.id)
         answer = _Answer()
     else:
         if infill:
-            upstream_call.check_infill(body, capabilities, model.id)
+            fill_in.check(body, capabilities, model.id)
         answer = _answer(body, model, shared.params)
     facts = Facts(
         path=path,
@@ -153,7 +159,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         key=arrival.key,
         prompt_tokens=upstream_call.prompt_tokens(body, chat=chat),
         max_tokens=answer.max_tokens,
-        fim=infill or upstream_call.has_fim_tokens(body, capabilities.fim),
+        fim=infill or internal.at_cursor or fill_in.has_marks(body, capabilities.fim),
     )
     cursor = typing_care.cursor_of(facts, capabilities.fim)
     answer.changes += typing_care.shorten(facts, cursor, capabilities.fim)

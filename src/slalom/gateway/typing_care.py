@@ -6,11 +6,11 @@ older ones, the end after one line, the question for the completion cache. Calle
 
 from typing import Any
 
-from slalom.engines.protocol import FimTemplate
 from slalom.gateway import completion_cache, length_care, supersession
 from slalom.gateway.completion_cache import Question
 from slalom.gateway.resolution import COMPLETIONS_PATH, Facts
 from slalom.gateway.supersession import Documents
+from slalom.models.fim import FimTemplate
 
 
 def cursor_of(facts: Facts, fim: FimTemplate | None) -> tuple[str, str] | None:
@@ -18,10 +18,8 @@ def cursor_of(facts: Facts, fim: FimTemplate | None) -> tuple[str, str] | None:
     prompt, after = facts.body.get("prompt"), facts.body.get("suffix") or ""
     if facts.path != COMPLETIONS_PATH or not isinstance(prompt, str):
         return None
-    if fim is not None and not after and fim.suffix in prompt:
-        before, _, after = prompt.partition(fim.suffix)
-        return before, after
-    return prompt, after
+    marked = fim.around_cursor(prompt) if fim is not None and not after else None
+    return marked or (prompt, after)
 
 
 def shorten(
@@ -36,7 +34,7 @@ def shorten(
     of_key = facts.key.single_line if facts.key is not None else "off"
     before, after = cursor
     if fim is not None:
-        before, after = before.removeprefix(fim.prefix), after.removesuffix(fim.middle)
+        before, after = fim.bare(before, after)
     if not length_care.wants_single_line(facts.headers, facts.body, of_key, (before, after)):
         return ()
     change = ("stop", length_care.stops(facts.body))

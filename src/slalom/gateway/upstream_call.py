@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from slalom.engines.protocol import Call, Capabilities, Engine, FimTemplate
+from slalom.engines.protocol import Call, Engine
 from slalom.errors import RequestError
-from slalom.gateway import continuing
+from slalom.gateway import continuing, fill_in
+from slalom.models.fim import FimTemplate
 from slalom.runtime.sink import Terms
 
 _encode = msgspec.json.encode
@@ -64,7 +65,7 @@ class Outgoing:
             fields["priority"] = priority
         template = engine.capabilities.fim or self.fim
         if self.infill and template is not None:
-            fields["prompt"] = template.render(fields["prompt"], fields.pop("suffix"))
+            fill_in.fill(fields, template)
         if terms.max_tokens or terms.resumed_tokens:
             _limit(fields, terms)
         if terms.resumed_text:
@@ -129,33 +130,11 @@ def usage_changes(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
     return {"stream_options": {**options, "include_usage": True}}, True
 
 
-def check_infill(body: Mapping[str, Any], capabilities: Capabilities, model: str) -> None:
-    """Refuse a suffix that the model cannot use.
-
-    Raises:
-        RequestError: The model knows no fill-in-the-middle, or the prompt is not one text.
-    """
-    if capabilities.fim is None:
-        raise RequestError(
-            f"The model {model!r} does not know fill-in-the-middle: leave 'suffix' out, or use a "
-            "code model that was trained for it.",
-            code="unsupported_by_model",
-            param="suffix",
-        )
-    if not isinstance(body["prompt"], str):
-        raise RequestError("With 'suffix', prompt must be one text.", param="prompt")
-
-
-def has_fim_tokens(body: Mapping[str, Any], fim: FimTemplate | None) -> bool:
-    """Whether the prompt already carries the model's own fill-in-the-middle tokens."""
-    prompt = body.get("prompt")
-    return fim is not None and isinstance(prompt, str) and bool(fim.middle) and fim.middle in prompt
-
-
 def prompt_tokens(body: Mapping[str, Any], *, chat: bool) -> int:
     """Estimated tokens of a checked body's prompt, from its bytes: no tokenizer is asked."""
     if not chat:
-        return _tokens(body.get("prompt", body.get("input"))) + _tokens(body.get("suffix"))
+        around = _tokens(body.get("suffix")) + sum(map(_tokens, fill_in.texts(body)))
+        return _tokens(body.get("prompt", body.get("input"))) + around
     count = 0
     for message in body["messages"]:
         content = message.get("content")

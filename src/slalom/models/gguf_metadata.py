@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slalom.errors import ModelError
+from slalom.models import fim_tokenizer
+from slalom.models.fim import FimTemplate
 from slalom.models.gguf_format import FILE_TYPES, TENSOR_TYPES
 from slalom.models.gguf_header import (
     ArrayPlace,
@@ -27,24 +29,6 @@ _SHARDS_MAX = 1_000
 #: A longer list of sizes per layer is taken for damage, and left unread.
 _LAYERS_MAX = 65_536
 _MATRIX_DIMENSIONS = 2
-#: Spellings of the fill-in-the-middle tokens in files that do not name their ids.
-_KNOWN_FIM = (
-    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
-    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
-    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
-    ("<\uff5cfim▁begin\uff5c>", "<\uff5cfim▁hole\uff5c>", "<\uff5cfim▁end\uff5c>"),
-    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
-    ("<PRE>", "<SUF>", "<MID>"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class FimTokens:
-    """The spellings of a model's fill-in-the-middle tokens."""
-
-    prefix: str
-    suffix: str
-    middle: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +57,8 @@ class ModelMetadata:
     has_chat_template: bool
     #: Whether that template lets the model think before it answers.
     thinks: bool
-    fim: FimTokens | None
+    #: How it wants fill-in-the-middle prompts; None where it has no marks for them.
+    fim: FimTemplate | None
     #: True for models that make embeddings and no text.
     is_embedding: bool
     #: All files of the model together, bytes.
@@ -142,6 +127,16 @@ class _Keys:
         place = self._header.values.get("tokenizer.ggml.tokens")
         return read_strings(self._header, place) if isinstance(place, ArrayPlace) else []
 
+    def token_kinds(self) -> list[int]:
+        """llama.cpp's kind of each token, or nothing where the file does not say."""
+        place = self._header.values.get("tokenizer.ggml.token_type")
+        return read_integers(self._header, place) if isinstance(place, ArrayPlace) else []
+
+    @property
+    def names(self) -> str:
+        """What the model is called, in the file and by the file."""
+        return f"{self.text('general.name')} {self._header.path.stem}"
+
     def token_id(self, key: str) -> int | None:
         value = self._header.values.get(f"tokenizer.ggml.{key}_token_id")
         return value if isinstance(value, int) else None
@@ -178,7 +173,7 @@ def _describe(headers: list[Header]) -> ModelMetadata:
         quantisation=_quantisation(first, tensors),
         has_chat_template=bool(keys.text("tokenizer.chat_template")),
         thinks="think" in keys.text("tokenizer.chat_template"),
-        fim=_fim_tokens(keys, tokens),
+        fim=_fim(keys, tokens),
         is_embedding=f"{keys.architecture}.pooling_type" in first.values,
         file_bytes=sum(header.file_bytes for header in headers),
         tensor_bytes=sum(tensor.byte_count for tensor in tensors),
@@ -207,13 +202,7 @@ def _quantisation(header: Header, tensors: list[TensorInfo]) -> str:
     return TENSOR_TYPES[elements.most_common(1)[0][0]].name
 
 
-def _fim_tokens(keys: _Keys, tokens: list[str]) -> FimTokens | None:
-    named = [keys.token_id(key) for key in ("fim_pre", "fim_suf", "fim_mid")]
-    spelled = [tokens[i] for i in named if i is not None and 0 <= i < len(tokens)]
-    if len(spelled) == len(named):
-        return FimTokens(*spelled)
-    known = set(tokens)
-    for triple in _KNOWN_FIM:
-        if known.issuperset(triple):
-            return FimTokens(*triple)
-    return None
+def _fim(keys: _Keys, tokens: list[str]) -> FimTemplate | None:
+    given = {name: keys.token_id(name) for name in fim_tokenizer.ID_NAMES}
+    ids = {name: number for name, number in given.items() if number is not None}
+    return fim_tokenizer.of_gguf(tokens, keys.token_kinds(), ids, keys.names)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from slalom.engines.protocol import Capabilities, FimTemplate
+from slalom.engines.protocol import Capabilities
+from slalom.models.fim import FimTemplate
 from slalom.testing.fake_wire import Asked
 from slalom.units import MIB, MS
 

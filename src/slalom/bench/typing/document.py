@@ -5,7 +5,7 @@ window of text that is sent along. Asks nobody. Called by the typists.
 """
 
 from slalom.bench.typing.sources import Source
-from slalom.engines.protocol import FimTemplate
+from slalom.models.fim import FimTemplate
 from slalom.workload.streams import stream
 
 #: Text sent along from before and after the cursor, characters.

@@ -19,7 +19,7 @@ from slalom.bench.typing.page import Facts
 from slalom.bench.typing.runs import Sizes, measure
 from slalom.bench.typing.ways import SLALOM, bundled, named
 from slalom.clock import MonotonicClock
-from slalom.engines.protocol import FimTemplate
+from slalom.models.fim import FimTemplate
 from slalom.units import SECOND
 
 #: The bundled model that is served by default, and time of its calibration's repeats, seconds.

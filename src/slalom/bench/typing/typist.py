@@ -15,8 +15,8 @@ from slalom.bench.typing.asking import Heard, ask
 from slalom.bench.typing.document import Document
 from slalom.bench.typing.rhythm import Keystroke
 from slalom.clock import Clock
-from slalom.engines.protocol import FimTemplate
 from slalom.metrics.records import NEVER
+from slalom.models.fim import FimTemplate
 from slalom.units import SECOND
 from slalom.workload.prompts import COMPLETIONS_PATH
 

@@ -27,8 +27,8 @@ from slalom.bench.sla_live.setting import (
     litellm_target,
 )
 from slalom.bench.typing.counters import Gauge
-from slalom.engines.protocol import FimTemplate
 from slalom.errors import SlalomError
+from slalom.models.fim import FimTemplate
 from slalom.models.gguf_metadata import read_metadata
 from slalom.models.sources import resolve
 
@@ -143,5 +143,4 @@ def _gauge_of(pid: int) -> Gauge:
 
 def _fim(model: str) -> FimTemplate | None:
     """How a bundled model marks a gap."""
-    fim = read_metadata(resolve(f"bundled:{model}").path).fim
-    return FimTemplate(fim.prefix, fim.suffix, fim.middle) if fim else None
+    return read_metadata(resolve(f"bundled:{model}").path).fim

@@ -87,6 +87,8 @@ class Internal:
     notices: tuple[str, ...] = ()
     #: What it takes besides its own body, from what the protocol keeps, bytes.
     more_bytes: int = 0
+    #: Whether a completion is meant for the cursor of an editor, also where nothing is behind it.
+    at_cursor: bool = False
 
 
 #: Reads a body.

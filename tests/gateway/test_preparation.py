@@ -26,10 +26,7 @@ EMBEDDINGS = "/v1/embeddings"
 
 class Engine:
     model_name = "engine-name"
-    capabilities = Capabilities(
-        embeddings=True,
-        fim=FimTemplate("<P>", "<S>", "<M>", stops=("<P>",), engine_fields=(("keep", ("<P>",)),)),
-    )
+    capabilities = Capabilities(embeddings=True, fim=FimTemplate("<P>", "<S>", "<M>"))
 
 
 class Runtime:

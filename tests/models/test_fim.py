@@ -45,18 +45,24 @@ def test_a_file_alone(family: str, expected: str) -> None:
     [
         (
             "qwen",
-            "<|repo_name|>shop\n<|file_sep|>a.py\nA = 1\n<|file_sep|>\nB = 2\n<|file_sep|>b.py\n"
-            "<|fim_prefix|>def f(<|fim_suffix|>\n<|fim_middle|>",
+            (
+                "<|repo_name|>shop\n<|file_sep|>a.py\nA = 1\n<|file_sep|>\nB = 2\n"
+                "<|file_sep|>b.py\n<|fim_prefix|>def f(<|fim_suffix|>\n<|fim_middle|>"
+            ),
         ),
         (
             "starcoder2",
-            "<repo_name>shop<file_sep>a.py\nA = 1\n<file_sep>\nB = 2<file_sep>"
-            "<fim_prefix>b.py\ndef f(<fim_suffix>\n<fim_middle>",
+            (
+                "<repo_name>shop<file_sep>a.py\nA = 1\n<file_sep>\nB = 2<file_sep>"
+                "<fim_prefix>b.py\ndef f(<fim_suffix>\n<fim_middle>"
+            ),
         ),
         (
             "deepseek",
-            "<｜fim▁begin｜>#a.py\nA = 1\n#\nB = 2\n#b.py\ndef f("  # noqa: RUF001 - as spelled
-            "<｜fim▁hole｜>\n<｜fim▁end｜>",  # noqa: RUF001 - as spelled
+            (
+                "<｜fim▁begin｜>#a.py\nA = 1\n#\nB = 2\n#b.py\ndef f("  # noqa: RUF001 - as spelled
+                "<｜fim▁hole｜>\n<｜fim▁end｜>"  # noqa: RUF001 - as spelled
+            ),
         ),
         (
             "codestral",

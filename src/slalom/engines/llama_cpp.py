@@ -183,8 +183,8 @@ class LlamaCppLauncher:
             ) from problem
 
     def _argv(self) -> list[str]:
-        options = asdict(self.options)
-        del options["model"], options["load_timeout_s"], options["gpu"]
+        options = asdict(replace(self.options, fim=None))  # which is no business of llama.cpp's
+        del options["model"], options["load_timeout_s"], options["gpu"], options["fim"]
         options["alias"] = self.model_name
         return [
             sys.executable,

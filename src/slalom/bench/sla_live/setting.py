@@ -102,7 +102,7 @@ def engine_target(model: str) -> Target:
     )
     given = {**asdict(options), "alias": model}
     path = given.pop("model")
-    del given["load_timeout_s"]
+    del given["load_timeout_s"], given["fim"]
     command = [sys.executable, "-m", "slalom.engines.llama_cpp_process", "--model", str(path)]
     command += ["--options", json.dumps(given), "--port", "${PORT}"]
     return Target(DIRECT, command=shlex.join(command).replace("'${PORT}'", "${PORT}"))

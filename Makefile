@@ -91,6 +91,10 @@ test: check ## Install, check and run every test (under 10 minutes on 2 cores)
 test-only: setup ## Only pytest:  make test-only ARGS="tests/core -k deadline"
 	$(BIN)/pytest $(ARGS)
 
+.PHONY: test-clients
+test-clients: setup ## Real editors, agents and SDKs from PyPI and npm, each unchanged (12 minutes)
+	$(BIN)/python -m tests.clients.run $(ARGS)
+
 .PHONY: swarm
 swarm: setup ## More random worlds than CI tries:  make swarm SEEDS=5000
 	$(BIN)/pytest -q tests/swarm --swarm-seeds $(SEEDS) --timeout 0 $(ARGS)

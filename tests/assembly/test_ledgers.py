@@ -1,5 +1,6 @@
 """The watch over the devices of a configuration: what can be measured is."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,18 @@ async def test_main_memory_is_measured_and_other_devices_are_not() -> None:
     assert (host.foreign_bytes, far.available_bytes) == (0, None)
 
 
-async def test_a_budget_that_the_machine_has_not_is_an_alarm() -> None:
+async def test_a_budget_that_the_machine_has_not_is_an_alarm_and_less_for_the_scheduler() -> None:
     parts = assemble(_config({"id": "host", "budget": "4000TiB"}))
     assert parts.ledgers is not None
+    told = asyncio.Event()
+    parts.runtime.on_step.append(lambda _entry: told.set())
     await parts.ledgers.read()
     assert [alarm.kind for alarm in parts.ledgers.alarms] == [AlarmKind.FOREIGN]
+    async with asyncio.timeout(10):
+        await told.wait()
+    (device,) = parts.scheduler.snapshot().devices
+    assert device.foreign_bytes == parts.ledgers.readings[0].foreign_bytes > 0
+    await parts.runtime.close()
 
 
 async def test_a_gpu_is_measured_by_its_driver(

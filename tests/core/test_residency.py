@@ -6,6 +6,7 @@ from slalom.core.actions import AbortAttempt, EndRequest, Reason
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    DeviceSampled,
     FailureKind,
     MemorySampled,
     ReplicaFailed,
@@ -283,3 +284,28 @@ def test_what_an_overrun_drains_is_not_taken_back_while_it_lasts() -> None:
     assert found.state is ModelState.DRAINING
     assert story.counter("evictions_undone") == 0
     assert unloaded(story.tell(AttemptFinished("r1", 1, 1))) == [("a#0", "evicted")]
+
+
+def test_what_others_hold_is_not_there_for_models() -> None:
+    story = watched(model("a", 6), params=AT_ONCE)
+    story.tell(DeviceSampled("gpu", 5 * GIB, 0))
+    assert loaded(arrive(story, "r")) == [], "10 GiB less 5 are too few for 6"
+    assert loaded(story.tell(DeviceSampled("gpu", 4 * GIB, 1))) == ["a#0"]
+
+
+def test_memory_that_others_take_makes_models_give_way_until_it_is_back() -> None:
+    story = watched(model("a", 5), model("b", 5), params=AT_ONCE)
+    resident(story, "a", "b")
+    assert unloaded(story.tell(DeviceSampled("gpu", 1 * GIB, 0))) == [("a#0", "evicted")]
+    gone(story)
+    assert loaded(arrive(story, "r", of="a", after_ns=1)) == []
+    assert story.scheduler.snapshot().devices[0].foreign_bytes == 1 * GIB
+    assert loaded(story.tell(DeviceSampled("gpu", 0, 1))) == ["a#0"]
+
+
+def test_an_old_measurement_and_an_unknown_device_change_nothing() -> None:
+    story = watched(model("a", 6), params=AT_ONCE)
+    story.tell(DeviceSampled("gpu", 0, 9), DeviceSampled("gpu", 5 * GIB, 8))
+    story.tell(DeviceSampled("nowhere", 5 * GIB, 10))
+    assert story.counter("stale_events") == 2
+    assert loaded(arrive(story, "r")) == ["a#0"]

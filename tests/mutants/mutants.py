@@ -32,6 +32,12 @@ MUTANTS = (
         "    attempt.aborting or fail_attempt(step, attempt, event.kind, delivered=True)",
     ),
     Mutant(
+        "what others hold is taken for free",
+        "core/state.py",
+        "return self.spec.budget_bytes - self.foreign_bytes - self.booked_bytes",
+        "return self.spec.budget_bytes - self.booked_bytes",
+    ),
+    Mutant(
         "bytes not freed",
         "core/books.py",
         "    device.book(replica, 0)\n    del",

@@ -30,7 +30,7 @@ def test_every_world_is_survived_and_its_journal_replays(seeds: range) -> None:
 def test_the_swarm_visits_what_it_is_there_for() -> None:
     """A swarm that never evicts, retries or fails a load would prove nothing."""
     seen: Counter[str] = Counter()
-    for seed in range(80):
+    for seed in range(100):
         seen.update(dict(run(scenario_for(seed)).snapshot.counters))
     for counter, least in {
         "ended_done": 1_000,
@@ -46,6 +46,7 @@ def test_the_swarm_visits_what_it_is_there_for() -> None:
         "unloads_shutdown": 5,
         "drain_aborts": 5,
         "ledger_drift": 5,
+        "foreign_memory": 20,
         "unloads_asked_again": 1,
         "pauses": 20,
         "demotions": 100,

@@ -1,5 +1,6 @@
 """Virtual time: the order of simultaneous things, noise by key, and what the world plays out."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -18,6 +19,7 @@ from slalom.core.actions import (
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    DeviceSampled,
     Event,
     FailureKind,
     FirstToken,
@@ -231,6 +233,21 @@ def test_foreign_memory_is_measured() -> None:
         run(scenario(faults=plan, seed=seed)).snapshot.devices[0].booked_bytes for seed in range(4)
     ]
     assert all(4 * GIB < count <= 5 * GIB for count in booked)
+
+
+def test_memory_that_others_take_is_measured_and_given_back() -> None:
+    # Attempts that last for longer than the memory is taken.
+    model = replace(scenario().models[0], step=StepLaw(MS, token_ns=4 * SECOND, neighbour_ns=0))
+    plan = FaultPlan(taken_memory=1.0)
+    for seed in range(4):
+        result = run(scenario(faults=plan, models=(model,), seed=seed))
+        (_, taken), (_, back) = told(result, DeviceSampled)
+        assert isinstance(taken, DeviceSampled)
+        assert isinstance(back, DeviceSampled)
+        assert 0 < taken.foreign_bytes <= 8 * GIB
+        assert (taken.device, back.foreign_bytes) == ("gpu", 0)
+        assert back.as_of_ns > taken.as_of_ns
+        assert result.snapshot.devices[0].foreign_bytes == 0
 
 
 def test_lost_events_are_made_up_for_by_time() -> None:

@@ -5,6 +5,7 @@ Owns the choice of a meter for each device: main memory, a GPU, or none. Called 
 
 from slalom.config.params import HOST
 from slalom.config.schema import Config
+from slalom.core.events import DeviceSampled
 from slalom.core.request import ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.runtime.driver import Runtime
@@ -27,4 +28,7 @@ def ledger_watch(
         now_ns=runtime.now_ns,
         specs=specs,
         meters=meters,
+        on_foreign=lambda device, count: runtime.post(
+            DeviceSampled(device, count, runtime.now_ns())
+        ),
     )

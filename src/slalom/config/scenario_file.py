@@ -214,6 +214,9 @@ class FaultSection(Section):
     foreign_memory: float = Field(
         0, ge=0, le=1, description="Loads after which more memory is taken than was estimated."
     )
+    taken_memory: float = Field(
+        0, ge=0, le=1, description="Loads after which others take memory of the device, for 20 s."
+    )
     lost: float = Field(0, ge=0, le=1, description="Events of engines that are never told.")
     late: float = Field(0, ge=0, le=1, description="Events told up to two seconds late.")
     duplicate: float = Field(0, ge=0, le=1, description="Events told twice.")

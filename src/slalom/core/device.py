@@ -35,6 +35,8 @@ class Device:
     __slots__ = (
         "booked_bytes",
         "busy",
+        "foreign_bytes",
+        "foreign_ns",
         "growing",
         "guests",
         "held",
@@ -89,11 +91,17 @@ class Device:
         #: Devices whose sleepers this ledger pays for, and those sleepers.
         self.tenants: list[Device] = []
         self.guests: dict[str, Replica] = {}
+        #: Bytes of the budget that other processes hold, and when that was measured.
+        self.foreign_bytes = 0
+        self.foreign_ns = -1
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that nothing has booked; negative after a measurement above the estimate."""
-        return self.spec.budget_bytes - self.booked_bytes
+        """Bytes that nothing has booked and nobody else holds.
+
+        Negative after a measurement above the estimate, or of memory that others took.
+        """
+        return self.spec.budget_bytes - self.foreign_bytes - self.booked_bytes
 
     def is_timed(self) -> bool:
         """Whether anything on it falls due by the passage of time alone."""

@@ -158,6 +158,19 @@ class MemorySampled:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceSampled:
+    """What others hold of a device's memory was measured anew: its budget is the less for it.
+
+    Told when it changes, for as long as it lasts: 0 ends it.
+    """
+
+    device: str
+    #: Bytes that the budget counts on and are not there.
+    foreign_bytes: int
+    as_of_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The time of the last `SetTimer` has come."""
 
@@ -182,6 +195,7 @@ Event = (
     | ReplicaFailed
     | ReplicaGone
     | MemorySampled
+    | DeviceSampled
     | TimerFired
     | DrainRequested
 )

@@ -12,7 +12,7 @@ from slalom.core.books import close_for_work, move
 from slalom.core.device import Device
 from slalom.core.ending import touch
 from slalom.core.entities import Replica
-from slalom.core.events import ReplicaAsleep
+from slalom.core.events import DeviceSampled, ReplicaAsleep
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import ReplicaView
 from slalom.core.snapshot import ReplicaState
@@ -150,6 +150,18 @@ def _prefix(guests: Sequence[Replica], shortfall_bytes: int) -> list[Replica]:
 def _among(guests: Sequence[Replica], chosen: Sequence[ReplicaView]) -> list[Replica]:
     by_id = {guest.id: guest for guest in guests}
     return [by_id[one.id] for one in chosen]
+
+
+def on_device_sampled(step: Step, event: DeviceSampled) -> None:
+    """Others hold more or less of a device: what its models may take is looked at again."""
+    device = step.state.devices.get(event.device)
+    if device is None or event.as_of_ns < device.foreign_ns:
+        step.state.counters["stale_events"] += 1
+        return
+    device.foreign_ns = event.as_of_ns
+    device.foreign_bytes = max(event.foreign_bytes, 0)
+    step.state.counters["foreign_memory"] += device.foreign_bytes > 0
+    step.state.dirty[device.spec.id] = device
 
 
 def on_replica_asleep(step: Step, event: ReplicaAsleep) -> None:

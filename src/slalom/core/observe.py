@@ -124,4 +124,5 @@ def _device(device: Device) -> DeviceSnapshot:
         booked_bytes=device.booked_bytes,
         measured_bytes=sum(replica.measured_bytes for replica in device.replicas.values()),
         running=device.running,
+        foreign_bytes=device.foreign_bytes,
     )

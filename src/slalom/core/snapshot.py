@@ -84,6 +84,8 @@ class DeviceSnapshot:
     booked_bytes: int
     measured_bytes: int
     running: int
+    #: Of the budget, what other processes were measured to hold.
+    foreign_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    DeviceSampled,
     DrainRequested,
     FailureKind,
     FirstToken,
@@ -29,7 +30,13 @@ from slalom.core.events import (
     RequestCancelled,
     TimerFired,
 )
-from slalom.core.leaving import backoff, fail_sleep, on_replica_asleep, unload
+from slalom.core.leaving import (
+    backoff,
+    fail_sleep,
+    on_device_sampled,
+    on_replica_asleep,
+    unload,
+)
 from slalom.core.planning import Moment
 from slalom.core.request import Request
 from slalom.core.snapshot import ReplicaState
@@ -387,6 +394,7 @@ TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
     ReplicaFailed: on_replica_failed,
     ReplicaGone: on_replica_gone,
     MemorySampled: on_memory_sampled,
+    DeviceSampled: on_device_sampled,
     TimerFired: on_timer_fired,
     DrainRequested: on_drain_requested,
 }

@@ -204,7 +204,7 @@ class Checker:
         self._require(wanted, "load only what is wanted", action)
         byte_count = books.bytes_to_book(model)
         booked = books.booked_bytes(model.device) + byte_count
-        budget = books.devices[model.device].budget_bytes
+        budget = books.budget_bytes(model.device)
         within = booked <= budget or byte_count == 0
         self._require(within, "bytes within the budget", (action, booked, budget))
         failed_ns = books.load_failed_ns.get(model.id, -self._params.load_backoff_ns)
@@ -352,7 +352,7 @@ class Checker:
             self._require(not replica.running, "what is busy is never evicted", action)
             self._require(not model.pinned, "what is pinned is never evicted", action)
             young = self._now_ns - replica.ready_ns < self._params.min_residency_ns
-            forced = self.books.overrun_ns.get(model.device, -1) >= replica.ready_ns
+            forced = self.books.was_overrun(model.device, replica.ready_ns)
             self._require(not young or forced, "minimum residency", action)
 
     def _settle(self) -> None:

@@ -139,6 +139,9 @@ class Books:
         self.learned_bytes: dict[str, int] = {}
         #: When a load of a model last failed.
         self.load_failed_ns: dict[str, int] = {}
+        #: What others hold, by device.
+        self.foreign_bytes: dict[str, int] = {}
+        self.foreign_ns: dict[str, int] = {}
         #: When a device was last seen over its budget.
         self.overrun_ns: dict[str, int] = {}
 
@@ -211,7 +214,16 @@ class Books:
         if not unmet or resting or pinned:
             return False
         needed = sum(self.bytes_to_book(model) - self.kept_bytes(model) for model in unmet)
-        return self.booked_bytes(device.id) + needed <= device.budget_bytes
+        return self.booked_bytes(device.id) + needed <= self.budget_bytes(device.id)
+
+    def foreign(self, device_id: str, byte_count: int, as_of_ns: int, now_ns: int) -> None:
+        """Others hold this much of a device's budget; an older figure means nothing."""
+        if device_id not in self.devices or as_of_ns < self.foreign_ns.get(device_id, -1):
+            return
+        self.foreign_bytes[device_id] = byte_count
+        self.foreign_ns[device_id] = as_of_ns
+        if self.is_overrun(device_id):
+            self.overrun_ns[device_id] = now_ns
 
     def measure(self, replica: SeenReplica, byte_count: int, now_ns: int) -> None:
         """A replica was measured: it takes at least that."""
@@ -220,8 +232,25 @@ class Books:
         replica.booked_bytes = max(replica.booked_bytes, byte_count)
         model = replica.model
         self.learned_bytes[model.id] = max(self.learned_bytes.get(model.id, 0), byte_count)
-        if self.booked_bytes(model.device) > self.devices[model.device].budget_bytes:
+        if self.is_overrun(model.device):
             self.overrun_ns[model.device] = now_ns
+
+    def was_overrun(self, device_id: str, since_ns: int) -> bool:
+        """Whether a device is overrun, or became so since then.
+
+        What others took while a replica was loading is asked back once it can go.
+        """
+        if self.foreign_bytes.get(device_id) and self.is_overrun(device_id):
+            return True
+        return self.overrun_ns.get(device_id, -1) >= since_ns
+
+    def is_overrun(self, device_id: str) -> bool:
+        """Whether models and others hold more than a device's budget."""
+        return self.booked_bytes(device_id) > self.budget_bytes(device_id)
+
+    def budget_bytes(self, device_id: str) -> int:
+        """A device's budget without what others hold of it."""
+        return self.devices[device_id].budget_bytes - self.foreign_bytes.get(device_id, 0)
 
     def open(self, request: SeenRequest, number: int, replica: SeenReplica, now_ns: int) -> None:
         """A waiting request was dispatched."""

@@ -11,6 +11,7 @@ from slalom.core.actions import Outcome
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    DeviceSampled,
     FailureKind,
     FirstToken,
     MemorySampled,
@@ -128,6 +129,10 @@ class Witness:
     def _(self, event: ReplicaAsleep) -> None:
         replica = self._books.replicas.get((event.replica_id, event.epoch))
         checker_sleep.asleep(replica, event.turn, self._now_ns)
+
+    @_take.register
+    def _(self, event: DeviceSampled) -> None:
+        self._books.foreign(event.device, event.foreign_bytes, event.as_of_ns, self._now_ns)
 
     @_take.register
     def _(self, event: MemorySampled) -> None:

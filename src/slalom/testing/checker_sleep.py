@@ -58,7 +58,7 @@ def judge_wake(
     replica.turn = action.turn
     replica.rest, replica.rest_since_ns = Rest.WAKING, now_ns
     replica.booked_bytes += added
-    booked, budget = books.booked_bytes(model.device), books.devices[model.device].budget_bytes
+    booked, budget = books.booked_bytes(model.device), books.budget_bytes(model.device)
     require(booked <= budget or not added, "a wake within the budget", (action, booked, budget))
 
 

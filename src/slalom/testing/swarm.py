@@ -220,7 +220,7 @@ def _faults(rng: random.Random) -> FaultPlan:
     def share(most: float) -> float:
         return rng.choice((0.0, rng.random() * most))
 
-    return FaultPlan(
+    plan = FaultPlan(
         crash=share(0.1),
         hang=share(0.05),
         slow=share(0.05),
@@ -234,6 +234,8 @@ def _faults(rng: random.Random) -> FaultPlan:
         late_ns=rng.choice((10 * MS, 5 * SECOND)),
         heal_ns=_HEAL_NS,
     )
+    # No draw of its own, which would change every world.
+    return replace(plan, taken_memory=plan.foreign_memory)
 
 
 def _arrivals(rng: random.Random, models: tuple[TwinModel, ...]) -> tuple[Arrival, ...]:

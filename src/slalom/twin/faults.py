@@ -45,6 +45,8 @@ class FaultPlan:
     slow_load: float = 0.0
     #: Loads after which a replica is measured above its estimate.
     foreign_memory: float = 0.0
+    #: Loads after which other processes take some of the device for a while.
+    taken_memory: float = 0.0
     lost: float = 0.0
     late: float = 0.0
     duplicate: float = 0.0
@@ -100,6 +102,13 @@ class Faults:
         """How many times as long as usual a load takes."""
         slow = self._happens("slow load", replica_id, epoch, self._plan.slow_load, now_ns)
         return 10 if slow else 1
+
+    def taken_bytes(self, replica_id: str, epoch: int, byte_count: int, now_ns: int) -> int:
+        """What other processes take of a device for a while, of so many bytes; 0 for nothing."""
+        share = self._plan.taken_memory
+        if not self._happens("taken memory", replica_id, epoch, share, now_ns):
+            return 0
+        return noise.below(byte_count + 1, self._seed, "taken bytes", replica_id, epoch)
 
     def foreign_bytes(self, replica_id: str, epoch: int, byte_count: int, now_ns: int) -> int:
         """Bytes measured above the estimate: up to a quarter of it."""

@@ -14,6 +14,7 @@ from slalom.core.actions import Action
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    DeviceSampled,
     DrainRequested,
     Event,
     FirstToken,
@@ -146,6 +147,7 @@ PRIORITY: dict[type, int] = {
     ReplicaAsleep: 23,
     ReplicaFailed: 24,
     ReplicaGone: 25,  # gone is the last word of a life
+    DeviceSampled: 26,  # after replicas: whose memory it was is known by then
     RequestArrived: 30,  # after engines: arrivals meet the places that just became free
     RequestCancelled: 31,  # after arrivals, for the same reason as above
     DrainRequested: 40,  # whatever came at the same instant still counts

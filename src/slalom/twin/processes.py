@@ -6,6 +6,7 @@ losses. Attempts are the world's; how fast they run is the engine's. Called by `
 
 from slalom.core.actions import LoadReplica, SleepReplica, UnloadReplica, WakeReplica
 from slalom.core.events import (
+    DeviceSampled,
     Event,
     FailureKind,
     LoadProgress,
@@ -22,8 +23,9 @@ from slalom.twin.links import SharedLinks
 from slalom.twin.scenario import Scenario, TwinModel
 from slalom.units import SECOND
 
-#: A foreign process is noticed this long after a replica became ready.
+#: A foreign process is noticed this long after a replica became ready, and gone after that.
 _SAMPLE_AFTER_NS = 250_000_000
+_TAKEN_FOR_NS = 20 * SECOND
 
 
 #: (request id, attempt number): the name of a job.
@@ -289,6 +291,18 @@ class Processes:
             at_ns = now_ns + _SAMPLE_AFTER_NS
             sample = MemorySampled(replica_id, epoch, needed + foreign, at_ns)
             self.tell(sample, replica_id, epoch, at_ns)
+        self._take_for_a_while(process, now_ns)
+
+    def _take_for_a_while(self, process: Process, now_ns: int) -> None:
+        """Other processes take some of the device, and give it back; we measure that ourselves."""
+        spec = process.model.spec
+        taken = self._faults.taken_bytes(
+            process.replica_id, process.epoch, 2 * spec.bytes_needed, now_ns
+        )
+        if taken:
+            begin_ns, end_ns = now_ns + _SAMPLE_AFTER_NS, now_ns + _TAKEN_FOR_NS
+            self._agenda.at(begin_ns, DeviceSampled(spec.device, taken, begin_ns))
+            self._agenda.at(end_ns, DeviceSampled(spec.device, 0, end_ns))
 
     def _tell_failed(self, process: Process, kind: FailureKind, now_ns: int) -> None:
         event = ReplicaFailed(process.replica_id, process.epoch, kind)

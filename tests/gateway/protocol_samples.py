@@ -15,7 +15,7 @@ from anthropic.types import ErrorResponse, Message, RawMessageStreamEvent
 from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.gateway.engine_corpus import BrokenOffError, Meaning
-from tests.gateway.protocols import ollama_reader
+from tests.gateway.protocols import llama_cpp_reader, ollama_reader
 
 MESSAGES = [{"role": "user", "content": "one two three"}]
 
@@ -215,6 +215,21 @@ SAMPLES: dict[str, Sample] = {
         ollama_reader.chat_stream,
         ollama_reader.chat_whole,
     ),
+    **{
+        path: Sample(
+            {"model": "a", "n_predict": 9, **text},
+            {"stream": True},
+            llama_cpp_reader.read_stream,
+            llama_cpp_reader.read_whole,
+            tools=False,
+            thoughts=False,
+        )
+        for path, text in {
+            "/completion": {"prompt": "one two three"},
+            "/completions": {"prompt": "one two three"},
+            "/infill": {"input_prefix": "one two", "input_suffix": " three"},
+        }.items()
+    },
 }
 
 #: Paths that are told in no other words than OpenAI's, or have no text.

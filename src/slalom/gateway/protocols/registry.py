@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from slalom.gateway import estimates
 from slalom.gateway.params import GatewayParams
-from slalom.gateway.protocols import anthropic, ollama, openai, responses
+from slalom.gateway.protocols import anthropic, llama_cpp, ollama, openai, responses
 from slalom.gateway.protocols.frame import WireProtocol
 
 #: One row per protocol; of two with the same path the first has it, unless the other claims a
@@ -20,6 +20,7 @@ PROTOCOLS: tuple[Callable[[GatewayParams], WireProtocol], ...] = (
     anthropic.protocol,
     responses.protocol,
     ollama.protocol,
+    llama_cpp.protocol,
 )
 
 

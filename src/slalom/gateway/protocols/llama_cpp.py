@@ -26,7 +26,6 @@ _CONSUMED = frozenset(
 #: Fields that ask for several answers, of which this form of answer has no word.
 _COUNTS = ("n", "n_cmpl", "best_of")
 _PROBS_MAX = 1000
-_ENDLESS = -1
 
 
 def protocol(params: GatewayParams) -> WireProtocol:
@@ -93,9 +92,8 @@ class _Reads:
         for count in _COUNTS:
             if fields.pop(count, None) not in {None, 1}:
                 raise _wrong(count, "must be 1: several answers are given by /v1/completions")
-        if isinstance(fields.get("n_predict"), int) and fields["n_predict"] < _ENDLESS:
-            fields["n_predict"] = _ENDLESS
         settings = dict(fields)
+        _limit(fields)
         fields |= {"model": name, **text}
         if stream:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -123,6 +121,17 @@ class _Reads:
         if len(self._models) == 1:
             return model.id, ()
         return model.id, (f"no model was named: {model.id} answers",)
+
+
+def _limit(fields: dict[str, Any]) -> None:
+    """Say the limit in the word that every engine knows; below 0 it is none, 0 is a warm-up."""
+    limit = fields.get("n_predict")
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        return  # the check of the internal form says what is wrong with it
+    if limit > 0:
+        fields["max_tokens"] = limit
+    if limit != 0:
+        del fields["n_predict"]
 
 
 def _wrong(name: str, what: str) -> RequestError:

@@ -129,7 +129,9 @@ def _chunks(message: Mapping[str, Any]) -> list[dict[str, Any]]:
         deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": p}}]} for p in pieces]
     else:
         deltas += [{"content": piece} for piece in _pieces(message["content"])]
-    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": delta, "finish_reason": None} for delta in deltas
+    ]
     choices.append({"index": 0, "delta": {}, "finish_reason": finish})
     last: dict[str, Any] = {**_BASE, "choices": [], "usage": _USAGE}
     return [*({**_BASE, "choices": [choice]} for choice in choices), last]

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from slalom.core.snapshot import ModelSnapshot
 from slalom.errors import RequestError, SlalomError
+from slalom.gateway import openapi
 from slalom.gateway.error_table import Failure, failure_of, failure_of_error
 from slalom.gateway.ledger_metrics import status_document
 from slalom.gateway.params import ServedModel
@@ -30,6 +31,20 @@ _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 _LISTED_MAX = 100
 
 
+_SUMMARIES = {
+    "/openapi.json": "This document.",
+    "/v1/models": "The models, each with its state.",
+    "/v1/models/{name:path}": "One model by any of its names.",
+    "/health": "Whether the process answers.",
+    "/ready": "Whether it is well.",
+    "/metrics": "Metrics in Prometheus' text format.",
+    "/admin/snapshot": "The scheduler's state in full.",
+    "/admin/status": "The ledgers held against the devices.",
+    "/admin/requests": "Records of the last ended requests.",
+    "/admin/requests/{request_id:path}": "The record of one ended request.",
+}
+
+
 class ColdRoutes:
     """The documents of the cold routes.
 
@@ -41,10 +56,12 @@ class ColdRoutes:
     def __init__(self, shared: Shared, protocols: Sequence[WireProtocol]) -> None:
         self._shared = shared
         self._protocols = protocols
+        self._openapi: dict[str, Any] = {}
 
     def starlette(self) -> Starlette:
         """The ASGI app that serves them."""
         routes = [
+            Route("/openapi.json", self.openapi),
             Route("/v1/models", self._for_callers(self.models)),
             Route("/v1/models/{name:path}", self._for_callers(self.model)),
             Route("/health", self.health),
@@ -55,6 +72,8 @@ class ColdRoutes:
             Route("/admin/requests", self._for_admins(self.requests)),
             Route("/admin/requests/{request_id:path}", self._for_admins(self.request)),
         ]
+        built_in = [(route.path, _SUMMARIES[route.path]) for route in routes]
+        self._openapi = openapi.document(self._shared.params, self._protocols, built_in)
         return Starlette(
             routes=side_routes(self._shared, self._protocols, routes),
             exception_handlers={
@@ -63,6 +82,10 @@ class ColdRoutes:
                 Exception: _bug,
             },
         )
+
+    async def openapi(self, request: Request) -> Response:
+        """What there is, for machines."""
+        return _json(self._openapi)
 
     async def models(self, request: Request) -> Response:
         """Every model with its state."""

@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "pinned models give way",
         "core/giving_way.py",
-        "return replica.ready_ns <= grown_ns and not replica.model.spec.pinned",
+        "return replica.ready_ns <= grown_ns and not wishes.pinned",
         "return replica.ready_ns <= grown_ns",
     ),
     Mutant(

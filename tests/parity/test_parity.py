@@ -14,11 +14,12 @@ from itertools import groupby
 
 import pytest
 
+from slalom.core.events import Ask, ModelAsked
 from slalom.core.journal import Entry, replay
 from slalom.core.params import SchedulerParams
 from slalom.core.planning import Planning
 from slalom.core.policy import Policies
-from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla
+from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla, Swap
 from slalom.engines.protocol import Call, Engine
 from slalom.policies.registry import POLICIES, policies
 from slalom.runtime.driver import Runtime, RuntimeParams
@@ -30,7 +31,15 @@ from slalom.testing.virtual_loop import run_virtual
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.noise import stream
 from slalom.twin.run import build_scheduler, run
-from slalom.twin.scenario import Arrival, HostDelays, LoadLaw, Scenario, SleepLaw, TwinModel
+from slalom.twin.scenario import (
+    Arrival,
+    Asked,
+    HostDelays,
+    LoadLaw,
+    Scenario,
+    SleepLaw,
+    TwinModel,
+)
 from slalom.units import MIB, MS, SECOND
 
 _LAW = StepLaw(prefill_ns_per_token=130_003, token_ns=7_000_001, neighbour_ns=1_300_007)
@@ -159,7 +168,12 @@ async def _live(clock: VirtualClock, scenario: Scenario) -> list[Entry]:
             async with asyncio.timeout(patience_s):
                 await runtime.serve(request, make_call, _Deaf(), stream=True)
 
-    await asyncio.gather(*(ask(arrival) for arrival in scenario.arrivals))
+    async def operate(asked: Asked) -> None:
+        await asyncio.sleep((asked.at_ns - clock.now_ns()) / SECOND)
+        runtime.post(asked.event)
+
+    operator = [operate(asked) for asked in scenario.asks]
+    await asyncio.gather(*(ask(arrival) for arrival in scenario.arrivals), *operator)
     await asyncio.sleep(60)
     told = list(entries)
     await runtime.close()
@@ -200,6 +214,45 @@ def test_with_models_that_sleep_too(seed: int) -> None:
     assert counters["sleeps_done"] > 2
     assert counters["wakes_done"] > 1
     assert replay(build_scheduler(scenario), live) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_people_who_say_what_they_want(seed: int) -> None:
+    scenario = _with_wishes(_with_naps(_scenario(seed, policies())), seed)
+    twin = run(scenario)
+    live = run_virtual(lambda clock: _live(clock, scenario))
+    _compare(live, twin.entries)
+    counters = dict(twin.snapshot.counters)
+    assert counters["idle_departures"] > 0
+    assert counters["asks_load"] > 0
+    assert counters["asks_unload"] > 0
+    assert replay(build_scheduler(scenario), live) is None
+
+
+def _with_wishes(scenario: Scenario, seed: int) -> Scenario:
+    """The same, with an operator, limits to idling and users who say what they want."""
+    rng = stream(seed, "wishes")
+    models = [
+        replace(model, spec=replace(model.spec, idle_unload_ns=400_000_009, preload=True))
+        for model in scenario.models
+    ]
+    arrivals = [
+        replace(
+            arrival,
+            request=replace(
+                arrival.request,
+                keep_ns=rng.choice((-1, 0, 300_000_007)),
+                allow_swap=rng.choice((Swap.NORMAL, Swap.IDLE, Swap.NEVER)),
+            ),
+        )
+        for arrival in scenario.arrivals
+    ]
+    asks = [
+        Asked(rng.randrange(7 * SECOND), ModelAsked(rng.choice("abc"), what, f"ask {what} {index}"))
+        for index in range(3)
+        for what in Ask
+    ]
+    return replace(scenario, models=tuple(models), arrivals=tuple(arrivals), asks=tuple(asks))
 
 
 def _compare(live: list[Entry], twin: Sequence[Entry]) -> None:

@@ -278,6 +278,31 @@ class ModelSection(Section):
         description="Replicas to hold while there is demand; only the first may evict others.",
     )
     pinned: bool = Field(default=False, description="Load it at start and never evict it.")
+    preload: bool = Field(
+        default=False,
+        description="Load it at start where it fits beside the others; it may be evicted later.",
+    )
+    swap: Literal["normal", "idle", "never"] = Field(
+        "normal",
+        description="What others may suffer so that it comes up: normal drains busy ones if it "
+        "must, idle evicts only idle ones, never uses what is free. A request may allow less.",
+    )
+    apart: tuple[Name, ...] = Field(
+        (), description="Groups of models of which only one is up at a time on a device."
+    )
+    idle_sleep_seconds: float = Field(
+        0, ge=0, le=31_536_000, description="Idle for so long it sleeps if it can; 0 for never."
+    )
+    idle_unload_seconds: float = Field(
+        0, ge=0, le=31_536_000, description="Idle for so long it is unloaded; 0 for never."
+    )
+    tool_hold_seconds: float = Field(
+        0,
+        ge=0,
+        le=600,
+        description="How long it is kept after an answer that calls tools, since an agent comes "
+        "back with their results.",
+    )
     sleep_level: Literal[0, 1, 2] = Field(
         0,
         description="How a replica that gives way sleeps instead of ending, where its engine can: "

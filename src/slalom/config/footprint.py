@@ -8,11 +8,12 @@ from slalom.config.command_memory import command_bytes, model_of
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.config.fields import AUTO
 from slalom.config.schema import Config
-from slalom.core.request import ModelSpec
+from slalom.core.request import ModelSpec, Swap
 from slalom.errors import ConfigError
 from slalom.models.gguf_metadata import ModelMetadata
 from slalom.models.memory import MemoryEstimate, estimate_bytes
 from slalom.models.sources import resolve
+from slalom.units import seconds_to_ns
 
 #: Bytes of one number in the KV cache; the quantised formats store 32 with their scale.
 KV_ELEMENT_BYTES = {
@@ -46,6 +47,12 @@ def model_specs(config: Config) -> tuple[ModelSpec, ...]:
             sleep_level=model.sleep_level,
             host_bytes=sleep_bytes(model, gpu=gpus[model.device]),
             residual_bytes=model.sleep_residual,
+            swap=Swap(model.swap),
+            idle_sleep_ns=seconds_to_ns(model.idle_sleep_seconds),
+            idle_unload_ns=seconds_to_ns(model.idle_unload_seconds),
+            preload=model.preload,
+            apart=model.apart,
+            hold_ns=seconds_to_ns(model.tool_hold_seconds),
         )
         for model in config.models
     )

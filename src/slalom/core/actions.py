@@ -7,6 +7,8 @@ action carries a fence (attempt number or replica epoch) that its answering even
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slalom.core.events import Ask
+
 
 class Outcome(StrEnum):
     """How a request ended; exactly one per request."""
@@ -36,6 +38,16 @@ class Reason(StrEnum):
     LOAD_BACKOFF = "model_load_backoff"
     #: Its SLA can no longer be met (admission).
     SLA_INFEASIBLE = "sla_infeasible"
+    #: Others would have to give way to its model, which it does not allow.
+    SWAP_NOT_ALLOWED = "swap_not_allowed"
+    #: Of asks: the model is pinned; nothing of it is ready; it is in the middle of a change.
+    PINNED = "model_pinned"
+    NOT_READY = "model_not_ready"
+    NOT_ASLEEP = "model_not_asleep"
+    CANNOT_SLEEP = "model_cannot_sleep"
+    MODEL_BUSY = "model_busy"
+    #: Something else was asked of it before it came about.
+    ASKED_OTHERWISE = "asked_otherwise"
 
 
 class UnloadCause(StrEnum):
@@ -47,6 +59,12 @@ class UnloadCause(StrEnum):
     DROPPED = "dropped"
     #: Nobody waits for the load any more.
     UNWANTED = "unwanted"
+    #: An operator asked for it.
+    ASKED = "asked"
+    #: Nobody used it for as long as was allowed.
+    IDLE = "idle"
+    #: A model that it must be apart from comes up.
+    APART = "apart"
     SHUTDOWN = "shutdown"
 
 
@@ -183,6 +201,8 @@ class SleepReplica:
     turn: int
     #: 1 moves its weights to host memory, 2 drops them.
     level: int
+    #: Why it leaves its device.
+    cause: UnloadCause = UnloadCause.EVICTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +212,33 @@ class WakeReplica:
     replica_id: str
     epoch: int
     turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A replica that holds memory of a device."""
+
+    replica_id: str
+    held_bytes: int
+    #: Its state.
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskRefused:
+    """What an operator asked for will not be: a record, nothing is asked for by it."""
+
+    ask_id: str
+    model: str
+    what: Ask
+    #: A `Reason` or a `FailureKind`.
+    reason: str
+    #: For people.
+    detail: str = ""
+    #: What bringing the model up takes on its device, what is free there, and who holds the rest.
+    needed_bytes: int = 0
+    free_bytes: int = 0
+    holders: tuple[Holder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +264,7 @@ Action = (
     | UnloadReplica
     | SleepReplica
     | WakeReplica
+    | AskRefused
     | SetTimer
     | DrainComplete
 )

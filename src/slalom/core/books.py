@@ -4,6 +4,7 @@ Owns the only functions that change places, states and the indices over them. De
 Called by transitions and by the reconcile passes.
 """
 
+from slalom.core.actions import UnloadCause
 from slalom.core.entities import Attempt, Replica
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import State
@@ -89,6 +90,8 @@ def open_for_work(state: State, replica: Replica) -> None:
     """Make a replica ready: routable, idle or busy, and as good as just used."""
     move(state, replica, ReplicaState.READY)
     replica.last_used_ns = state.now_ns
+    replica.leaves_as = UnloadCause.EVICTED
+    replica.model.wishes.ask = None
     replica.model.index(replica)
     device = replica.model.device
     (device.busy if replica.running else device.idle)[replica.id] = replica

@@ -43,6 +43,7 @@ class Device:
         "host",
         "idle",
         "in_state",
+        "kept",
         "look_ns",
         "pinned",
         "puts_to_sleep",
@@ -73,6 +74,8 @@ class Device:
         self.busy: OrderedDict[str, Replica] = OrderedDict()
         #: Models that are loaded at start and never give way.
         self.pinned: list[Model] = []
+        #: Models that a request or a call of tools lets stay for a while.
+        self.kept: dict[str, Model] = {}
         #: Whether any of its models can sleep: where none can, nobody looks for sleepers.
         self.puts_to_sleep = False
         #: Heap of (key of the queue's head, model id); stale entries are dropped on sight.

@@ -9,7 +9,7 @@ import heapq
 from slalom.core.actions import AbortAttempt, Action, Dispatch, EndRequest, Outcome, Reason
 from slalom.core.entities import Attempt, RequestRecord
 from slalom.core.planning import Moment, Observation
-from slalom.core.request import Request
+from slalom.core.request import Request, Swap
 from slalom.core.state import Model, State
 
 #: Stands for the dispatch of a request that never had one.
@@ -77,6 +77,8 @@ def enqueue(state: State, record: RequestRecord) -> None:
     """Let a request wait for its model; one that ran before keeps its old place in line."""
     model = state.models[record.request.model]
     model.queue.push(record)
+    if record.request.allow_swap is not Swap.NORMAL or model.spec.swap is not Swap.NORMAL:
+        model.wishes.limit(record.request, model.spec.swap)
     record.waits_since_ns = state.now_ns
     state.waiting[record.request.id] = record
     touch(state, model)
@@ -87,10 +89,11 @@ def leave_queue(state: State, record: RequestRecord) -> None:
     model = state.models[record.request.model]
     model.queue.remove(record)
     del state.waiting[record.request.id]
+    model.wishes.limited.pop(record.request.id, None)
     touch(state, model)
     if not model.queue:
         state.dirty[model.device.spec.id] = model.device
-        if not model.spec.pinned:
+        if not model.wishes.stays:
             model.device.wanting.pop(model.spec.id, None)
 
 

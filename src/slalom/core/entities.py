@@ -6,7 +6,7 @@ Owns their data. `state` joins them, `books` keeps them consistent, and nothing 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from slalom.core.actions import Dispatch
+from slalom.core.actions import Dispatch, UnloadCause
 from slalom.core.queue import Key
 from slalom.core.request import ModelSpec, Request
 from slalom.core.snapshot import ReplicaState
@@ -146,6 +146,7 @@ class Replica:
         "host_bytes",
         "id",
         "last_used_ns",
+        "leaves_as",
         "level",
         "load_fraction",
         "measured_bytes",
@@ -179,6 +180,8 @@ class Replica:
         self.turn = 0
         #: Whether it is to sleep instead of ending, now that it gives way.
         self.sleeps = False
+        #: Why it leaves; only what is evicted may be taken back.
+        self.leaves_as = UnloadCause.EVICTED
         #: Level of its last sleep.
         self.level = 0
         self.running: dict[tuple[str, int], Attempt] = {}

@@ -77,6 +77,8 @@ class AttemptFinished:
     prompt_tokens: int = -1
     #: Those among them that it had read before, where it says so; -1 where it does not.
     cached_tokens: int = -1
+    #: Whether it ends by calling tools: its client is likely to come back soon.
+    tool_calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,27 @@ class MemorySampled:
     as_of_ns: int
 
 
+class Ask(StrEnum):
+    """What an operator may ask of a model."""
+
+    LOAD = "load"
+    SLEEP = "sleep"
+    WAKE = "wake"
+    UNLOAD = "unload"
+    PIN = "pin"
+    UNPIN = "unpin"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAsked:
+    """An operator wants something of a model: it is begun, or answered by `AskRefused`."""
+
+    model: str
+    what: Ask
+    #: Names the ask in its refusal.
+    ask_id: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceSampled:
     """What others hold of a device's memory was measured anew: its budget is the less for it.
@@ -196,6 +219,7 @@ Event = (
     | ReplicaGone
     | MemorySampled
     | DeviceSampled
+    | ModelAsked
     | TimerFired
     | DrainRequested
 )

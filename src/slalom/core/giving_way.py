@@ -12,10 +12,11 @@ from slalom.core.device import Device
 from slalom.core.entities import Replica
 from slalom.core.keeping import Need, Selection, first_that_suffice
 from slalom.core.leaving import give_way, may_sleep, unload
+from slalom.core.request import Swap
+from slalom.core.room import room_for
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model
 from slalom.core.step import Step
-from slalom.core.transitions import room_for
 
 
 def residency_ns(step: Step) -> int:
@@ -27,8 +28,9 @@ def residency_ns(step: Step) -> int:
 
 
 def is_urgent(step: Step, model: Model) -> bool:
-    """Whether a model's need has lasted for longer than its patience."""
-    return model.wanted_ns + step.params.swap_patience_ns <= step.state.now_ns
+    """Whether a model's need has lasted for longer than its patience, and may disturb others."""
+    waited = model.wanted_ns + step.params.swap_patience_ns <= step.state.now_ns
+    return waited and model.swap is Swap.NORMAL
 
 
 def is_overdue(step: Step, model: Model) -> bool:
@@ -70,8 +72,8 @@ def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[R
     offered: dict[str, Replica] = {}
 
     def offer() -> Iterator[Replica]:
-        urgent = is_urgent(step, model)
-        for replica in candidates_on(step, model.device, urgent=urgent, settled=True):
+        urgent, overdue = is_urgent(step, model), is_overdue(step, model)
+        for replica in candidates_on(step, model.device, urgent=urgent, overdue=overdue):
             rests = replica.state is ReplicaState.ASLEEP
             if replica.model is not model and not (rests and asleep):
                 replica.sleeps = asleep and may_sleep(step, replica)
@@ -103,6 +105,7 @@ def _need(step: Step, model: Model, shortfall: int) -> Need:
         model.waiting_count,
         urgent=is_urgent(step, model),
         overdue=is_overdue(step, model),
+        pinned=model.wishes.pinned,
     )
 
 
@@ -126,17 +129,23 @@ def record_decision(
     )
 
 
-def candidates_on(step: Step, device: Device, *, urgent: bool, settled: bool) -> Iterator[Replica]:
+def candidates_on(
+    step: Step, device: Device, *, urgent: bool, overdue: bool, settled: bool = True
+) -> Iterator[Replica]:
     """Replicas that may go, least recently used first: never pinned ones, never loading ones.
 
     Those of models nobody waits for come first; those with a queue, busy ones, and at last what
-    sleepers keep on the device, only if urgent. Unless the budget is overrun, only those that have
-    been ready for their minimum time.
+    sleepers keep on the device, only if urgent. What is kept for a while goes only if overdue.
+    Unless the budget is overrun, only those that have been ready for their minimum time.
     """
-    grown_ns = step.state.now_ns - (residency_ns(step) if settled else 0)
+    now_ns = step.state.now_ns
+    grown_ns = now_ns - (residency_ns(step) if settled else 0)
 
     def may_go(replica: Replica) -> bool:
-        return replica.ready_ns <= grown_ns and not replica.model.spec.pinned
+        wishes = replica.model.wishes
+        if wishes.kept_until_ns > now_ns and not overdue:
+            return False
+        return replica.ready_ns <= grown_ns and not wishes.pinned
 
     contested = []
     for replica in device.idle.values():

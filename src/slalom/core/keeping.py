@@ -34,6 +34,8 @@ class Need:
     urgent: bool = False
     #: It has waited for as long as any need may: who holds it back now is overruled.
     overdue: bool = False
+    #: It is for a model that is to be up in any case.
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

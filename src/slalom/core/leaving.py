@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from slalom.core.actions import SleepReplica, UnloadCause, UnloadReplica
 from slalom.core.books import close_for_work, move
 from slalom.core.device import Device
-from slalom.core.ending import touch
+from slalom.core.ending import touch, want_replica
 from slalom.core.entities import Replica
 from slalom.core.events import DeviceSampled, ReplicaAsleep
 from slalom.core.params import SchedulerParams
@@ -30,6 +30,17 @@ def unload(step: Step, replica: Replica, cause: UnloadCause) -> None:
     state.dirty[replica.model.device.spec.id] = replica.model.device
 
 
+def order_away(step: Step, replica: Replica, cause: UnloadCause, *, sleeps: bool) -> None:
+    """Let a replica leave once its work is done; nothing takes that back."""
+    replica.leaves_as, replica.sleeps = cause, sleeps
+    if replica.running:
+        if replica.state is ReplicaState.READY:
+            close_for_work(step.state, replica, ReplicaState.DRAINING)
+    else:
+        give_way(step, replica)
+    step.state.dirty[replica.model.device.spec.id] = replica.model.device
+
+
 def may_sleep(step: Step, replica: Replica) -> bool:
     """Whether a replica that runs could sleep instead of ending, host memory permitting."""
     spec, host = replica.model.spec, replica.model.device.host
@@ -47,7 +58,7 @@ def give_way(step: Step, replica: Replica) -> None:
     """
     host, spec = replica.model.device.host, replica.model.spec
     if not (replica.sleeps and may_sleep(step, replica)):
-        unload(step, replica, UnloadCause.EVICTED)
+        unload(step, replica, replica.leaves_as)
         return
     level = spec.sleep_level
     if host is not None and spec.host_bytes:
@@ -59,9 +70,9 @@ def give_way(step: Step, replica: Replica) -> None:
                     close_for_work(step.state, replica, ReplicaState.DRAINING)
                 return
     if level:
-        _fall_asleep(step, replica, level)
+        _put_to_sleep(step, replica, level)
     else:
-        unload(step, replica, UnloadCause.EVICTED)
+        unload(step, replica, replica.leaves_as)
 
 
 def _short_of_memory(step: Step, host: Device, replica: Replica) -> int:
@@ -77,7 +88,7 @@ def _is_late(step: Step, replica: Replica) -> bool:
     return draining and waited_ns >= step.params.swap_drain_timeout_ns
 
 
-def _fall_asleep(step: Step, replica: Replica, level: int) -> None:
+def _put_to_sleep(step: Step, replica: Replica, level: int) -> None:
     """Book the host memory and put a replica to sleep; its device's bytes stay booked till then."""
     state, spec = step.state, replica.model.spec
     close_for_work(state, replica, ReplicaState.SLEEPING)
@@ -85,7 +96,8 @@ def _fall_asleep(step: Step, replica: Replica, level: int) -> None:
     if replica.model.device.host is not None and level == spec.sleep_level:
         replica.model.device.host.lodge(replica, spec.host_bytes)
     replica.turn += 1
-    step.actions.append(SleepReplica(replica.id, replica.epoch, replica.turn, level))
+    cause = replica.leaves_as
+    step.actions.append(SleepReplica(replica.id, replica.epoch, replica.turn, level, cause))
     state.counters["sleeps"] += 1
     state.counters["deep_sleeps"] += level > spec.sleep_level
     state.dirty[spec.device] = replica.model.device
@@ -164,7 +176,7 @@ def on_device_sampled(step: Step, event: DeviceSampled) -> None:
     step.state.dirty[device.spec.id] = device
 
 
-def on_replica_asleep(step: Step, event: ReplicaAsleep) -> None:
+def fall_asleep(step: Step, event: ReplicaAsleep) -> None:
     """A replica sleeps: all but its residue on the device is free."""
     state = step.state
     replica = state.replica(event.replica_id, event.epoch)
@@ -178,6 +190,8 @@ def on_replica_asleep(step: Step, event: ReplicaAsleep) -> None:
     replica.measured_bytes, replica.measured_ns = event.measured_bytes, state.now_ns
     model.sleep_failures = 0
     state.counters["sleeps_done"] += 1
+    if model.wishes.stays:
+        want_replica(state, model)
     state.dirty[model.spec.device] = model.device
     touch(state, model)
 

@@ -4,8 +4,20 @@ Owns the frozen inputs of the scheduler. Built by the gateway (live) and by work
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from slalom.errors import RequestError
+
+
+class Swap(StrEnum):
+    """What others may suffer so that a model comes up."""
+
+    #: Idle replicas give way at once, busy ones are drained if that takes too long.
+    NORMAL = "normal"
+    #: Only idle ones give way.
+    IDLE = "idle"
+    #: Nobody does: it uses what is free.
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,10 @@ class Request:
     #: Nobody wants its answer late: a planner refuses it as soon as its objectives cannot be met,
     #: whatever becomes of other late ones.
     drop_when_late: bool = False
+    #: How long its model is kept after it, ns; it then leaves if idle. -1 says nothing.
+    keep_ns: int = -1
+    #: What others may suffer so that its model comes up; a model's own limit may allow less.
+    allow_swap: Swap = Swap.NORMAL
 
     def __post_init__(self) -> None:
         """Reject impossible sizes at the door, so that no policy needs to.
@@ -216,6 +232,17 @@ class ModelSpec:
     #: The same of a wake from level 2, for a model that sleeps at level 1 where host memory has
     #: room and could sleep at level 2 where it has not; 0 if it could not.
     deep_wake_ns: int = 0
+    #: What others may suffer so that it comes up.
+    swap: Swap = Swap.NORMAL
+    #: Idle for so long it sleeps, or ends, ns; 0 for never.
+    idle_sleep_ns: int = 0
+    idle_unload_ns: int = 0
+    #: It is loaded at start where it fits without anybody giving way.
+    preload: bool = False
+    #: Groups of models of which only one is up at a time on a device.
+    apart: tuple[str, ...] = ()
+    #: How long it is kept after an answer that calls tools, ns.
+    hold_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ is gone or asleep; the policy only chooses among the replicas that this pass all
 are served in the order in which they arose, so none can be overtaken for ever.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause, WakeReplica
 from slalom.core.books import enter, move, open_for_work
@@ -23,10 +24,12 @@ from slalom.core.giving_way import (
 )
 from slalom.core.keeping import Need
 from slalom.core.leaving import drop_guests, give_way, unload
+from slalom.core.parting import part
+from slalom.core.request import Swap
+from slalom.core.room import are_apart, does_not_fit, refuse_ask, rivals, room_for
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model
 from slalom.core.step import Step
-from slalom.core.transitions import does_not_fit, room_for
 
 #: Needs for which room is made at a time on one device: enough to keep its link busy.
 _UNMET_MAX = 16
@@ -57,7 +60,7 @@ def _cancel_unwanted_loads(step: Step, device: Device) -> None:
     """End loads that nobody waits for any more."""
     for replica in list(device.in_state[ReplicaState.LOADING].values()):
         model = replica.model
-        if not (model.waiting_count or model.spec.pinned or model.running_count()):
+        if not (model.waiting_count or model.wishes.stays or model.running_count()):
             unload(step, replica, UnloadCause.UNWANTED)
 
 
@@ -70,7 +73,7 @@ def _shed_excess(step: Step, device: Device) -> None:
         step.state.counters["budget_overruns"] += 1
         excess -= drop_guests(step, device, excess, urgent=True)
     if excess > 0:
-        candidates = list(candidates_on(step, device, urgent=True, settled=False))
+        candidates = list(candidates_on(step, device, urgent=True, overdue=True, settled=False))
         for replica in candidates:
             replica.sleeps = False
         need = Need(None, excess, step.state.now_ns, urgent=True, overdue=True)
@@ -95,8 +98,22 @@ class _Pool:
     stuck: bool = False
 
 
+@dataclass(slots=True)
+class _Walk:
+    """One walk over the needs of a device, and what became of each."""
+
+    pool: _Pool
+    met: list[Model] = field(default_factory=list)
+    too_large: list[Model] = field(default_factory=list)
+    resting: list[Model] = field(default_factory=list)
+    unmet: list[Model] = field(default_factory=list)
+
+
 def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
     """Make room for an unmet need and reserve its bytes; False ends the walk."""
+    swap = model.swap
+    if swap is Swap.NEVER:  # it uses what is free, and nobody waits behind it
+        return True
     needed, urgent = model.bytes_to_add, is_urgent(step, model)
     shortfall = pool.reserved + needed - pool.free - pool.coming
     if shortfall > 0 and not pool.stuck:
@@ -108,7 +125,7 @@ def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
     holds = step.keeper.holds and not is_overdue(step, model)
     if shortfall <= 0 or (urgent and not holds):
         pool.reserved += needed
-    elif not holds:
+    elif not holds and swap is Swap.NORMAL:
         pool.stuck = True
     return shortfall <= 0 or holds or not urgent
 
@@ -123,40 +140,65 @@ def _serve_needs(step: Step, device: Device) -> None:
     victims are sought for them either. The walk also ends at `_UNMET_MAX` unmet needs, so that
     a pass costs the needs it serves and not all there are.
     """
-    now_ns = step.state.now_ns
-    pool = _Pool(device.free_bytes, device.leaving_bytes())
-    met: list[Model] = []
-    too_large: list[Model] = []
-    resting: list[Model] = []
-    unmet: list[Model] = []
+    walk = _Walk(_Pool(device.free_bytes, device.leaving_bytes()))
     for model in device.wanting.values():
-        need = model.bytes_to_add
-        dozes = model.in_state(ReplicaState.SLEEPING)
-        if not _still_wants(step, model):
-            met.append(model)
-        elif pool.reserved == 0 and _take_back(step, model):
-            met.append(model)
-            pool.coming = device.leaving_bytes()
-        elif now_ns < model.backoff_until_ns:
-            resting.append(model)
-        elif room_for(model) < model.bytes_needed:
-            too_large.append(model)
-        elif (need == 0 or pool.free - pool.reserved >= need) and not dozes:
-            met.append(model)
-            _bring_up(step, model)
-            pool.free -= need
-        else:
-            unmet.append(model)
-            if not _reserve(step, model, pool) or len(unmet) >= _UNMET_MAX:
-                break
-    for model in (*met, *too_large):
+        if not _serve(step, model, walk) or len(walk.unmet) >= _UNMET_MAX:
+            break
+    for model in (*walk.met, *walk.too_large):
         del device.wanting[model.spec.id]
-    for model in too_large:
+    for model in walk.too_large:
         _refuse_waiting(step, model)
+    pool = walk.pool
     _undo_needless_drains(step, device, max(pool.reserved - pool.free, 0))
-    device.look_ns = _next_look_ns(step, device, [*resting, *unmet])
+    device.look_ns = _next_look_ns(step, device, [*walk.resting, *walk.unmet])
     if device.look_ns >= 0:
         step.state.timed[device.spec.id] = device
+
+
+def _serve(step: Step, model: Model, walk: _Walk) -> bool:
+    """One step of the walk; False ends it."""
+    pool, need = walk.pool, model.bytes_to_add
+    dozes = model.in_state(ReplicaState.SLEEPING) or _is_sent_away(model)
+    if not _still_wants(step, model):
+        walk.met.append(model)
+    elif model.spec.apart and _is_behind_rival(model, walk):
+        walk.unmet.append(model)
+    elif pool.reserved == 0 and _take_back(step, model):
+        walk.met.append(model)
+        pool.coming = model.device.leaving_bytes()
+    elif step.state.now_ns < model.backoff_until_ns:
+        walk.resting.append(model)
+    elif room_for(model) < model.bytes_needed:
+        walk.too_large.append(model)
+    elif foes := rivals(model):
+        return _serve_beside(step, model, walk, foes)
+    elif (need == 0 or pool.free - pool.reserved >= need) and not dozes:
+        walk.met.append(model)
+        _bring_up(step, model)
+        pool.free -= need
+    else:
+        return _serve_beside(step, model, walk, ())
+    return True
+
+
+def _is_behind_rival(model: Model, walk: _Walk) -> bool:
+    """Whether an older need is unmet of one that it must be apart from."""
+    return any(one.swap is Swap.NORMAL and are_apart(model, one) for one in walk.unmet)
+
+
+def _serve_beside(step: Step, model: Model, walk: _Walk, foes: Sequence[Replica]) -> bool:
+    """Others must go first: those it must be apart from, then those that hold its memory."""
+    if _is_mere_preload(model):
+        walk.met.append(model)
+        model.wishes.ask = None
+        step.state.counters["preloads_left_out"] += 1
+        return True
+    walk.unmet.append(model)
+    if not foes:
+        return _reserve(step, model, walk.pool)
+    on_their_way = part(step, model, foes)
+    walk.pool.coming = model.device.leaving_bytes()
+    return not on_their_way or _reserve(step, model, walk.pool)
 
 
 def _next_look_ns(step: Step, device: Device, unmet: list[Model]) -> int:
@@ -173,18 +215,42 @@ def _next_look_ns(step: Step, device: Device, unmet: list[Model]) -> int:
         if replica.since_ns + residency_ns(step) <= now_ns:
             break
         times.append(replica.ready_ns + residency_ns(step))
+    if device.kept:
+        kept = {name: one for name, one in device.kept.items() if one.wishes.kept_until_ns > now_ns}
+        device.kept = kept
+        bound_ns = max(params.swap_patience_ns, params.swap_hold_ns) if kept else 0
+        times += [model.wishes.kept_until_ns for model in kept.values()]
+        times += [model.wanted_ns + bound_ns for model in unmet if kept]
     return min((at_ns for at_ns in times if at_ns > now_ns), default=-1)
 
 
 def _still_wants(step: Step, model: Model) -> bool:
     if step.state.drain_deadline_ns >= 0 and not model.waiting_count:
         return False
-    return (model.waiting_count > 0 or model.spec.pinned) and not model.is_resident()
+    return (model.waiting_count > 0 or model.wishes.stays) and not model.is_resident()
+
+
+def _is_sent_away(model: Model) -> bool:
+    """Whether a replica of it drains that will not be taken back."""
+    return any(
+        one.state is ReplicaState.DRAINING and one.leaves_as is not UnloadCause.EVICTED
+        for one in model.replicas.values()
+    )
+
+
+def _is_mere_preload(model: Model) -> bool:
+    """Whether only its preload wants it, for which nobody gives way."""
+    ask = model.wishes.ask
+    only = ask is not None and not ask.ask_id
+    return only and not model.waiting_count and not model.wishes.pinned
 
 
 def _refuse_waiting(step: Step, model: Model) -> None:
     """The model turned out larger than its device: waiting cannot help."""
     detail = does_not_fit(model, room_for(model))
+    ask, model.wishes.ask = model.wishes.ask, None
+    if ask is not None and ask.ask_id:
+        refuse_ask(step, model, ask, Reason.DOES_NOT_FIT, detail)
     for record in model.queue.entries():
         end(
             step.state,
@@ -203,7 +269,8 @@ def _take_back(step: Step, model: Model) -> bool:
     """
     spare = model.device.free_bytes + model.device.leaving_bytes()
     for replica in model.replicas.values():
-        if replica.state is ReplicaState.DRAINING and spare >= replica.freed_bytes:
+        kept = replica.leaves_as is UnloadCause.EVICTED and spare >= replica.freed_bytes
+        if replica.state is ReplicaState.DRAINING and kept:
             _reopen(step, replica)
             return True
     return False
@@ -221,7 +288,7 @@ def _undo_needless_drains(step: Step, device: Device, unmet_bytes: int) -> None:
         return
     spare = device.leaving_bytes() - unmet_bytes
     for replica in reversed(list(device.in_state[ReplicaState.DRAINING].values())):
-        if spare >= replica.freed_bytes:
+        if replica.leaves_as is UnloadCause.EVICTED and spare >= replica.freed_bytes:
             spare -= replica.freed_bytes
             _reopen(step, replica)
 

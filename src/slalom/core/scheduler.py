@@ -136,6 +136,7 @@ def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> 
             )
         if problem := _sleep_problem(model, by_id):
             raise ConfigError(problem)
+        _check_apart(model, models)
         if model.pinned:
             pinned[model.device] += model.bytes_needed * model.replicas
     for device in devices:
@@ -149,6 +150,18 @@ def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> 
             raise ConfigError(
                 f"the models pinned to device {device_id} need {format_bytes(needed)}, but its "
                 f"budget is {format_bytes(by_id[device_id].budget_bytes)}: pin fewer models"
+            )
+
+
+def _check_apart(model: ModelSpec, models: Sequence[ModelSpec]) -> None:
+    """Two pinned models must not have to be apart."""
+    for other in models if model.pinned and model.apart else ():
+        shared = sorted(set(model.apart).intersection(other.apart))
+        here = other.pinned and other.device == model.device and other.id != model.id
+        if here and shared:
+            raise ConfigError(
+                f"models {model.id} and {other.id} are both pinned, and both in group "
+                f"{shared[0]!r} of models of which one is up at a time: pin one of them"
             )
 
 

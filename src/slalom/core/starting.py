@@ -24,6 +24,7 @@ def start_attempt(
     state = step.state
     model.queue.remove(record)
     del state.waiting[record.request.id]
+    model.wishes.limited.pop(record.request.id, None)
     record.attempts += 1
     record.number += 1
     while (record.request.id, record.number) in state.attempts:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 from slalom.core.device import Device
 from slalom.core.entities import Attempt, Replica, RequestRecord
+from slalom.core.events import Ask
 from slalom.core.keeping import Keeper
 from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
-from slalom.core.request import DeviceSpec, ModelSpec
+from slalom.core.request import DeviceSpec, ModelSpec, Swap
 from slalom.core.snapshot import ReplicaState
+from slalom.core.wishes import StandingAsk, Wishes
 
 #: States that end in a replica's being ready.
 _COMING_STATES = (ReplicaState.LOADING, ReplicaState.WAKING)
@@ -43,12 +45,15 @@ class Model:
         "sleep_failures",
         "spec",
         "wanted_ns",
+        "wishes",
     )
 
     def __init__(self, spec: ModelSpec, device: Device) -> None:
         self.spec = spec
         self.device = device
         self.queue: SortedQueue[RequestRecord] = SortedQueue()
+        #: What people asked of it beyond its requests.
+        self.wishes = Wishes(pinned=spec.pinned)
         self.replicas: dict[str, Replica] = {}
         #: Ready replicas by number of free places: the routing index.
         self._by_free: list[OrderedDict[str, Replica]] = [
@@ -116,6 +121,11 @@ class Model:
         if not self.spec.deep_wake_ns:
             return 0
         return self.last_deep_wake_ns if self.last_deep_wake_ns >= 0 else self.spec.deep_wake_ns
+
+    @property
+    def swap(self) -> Swap:
+        """The most that any of those who want it may do to others."""
+        return self.wishes.swap(len(self.queue))
 
     def sleeper(self) -> Replica | None:
         """The replica to wake: that which was used last of those that sleep."""
@@ -222,6 +232,10 @@ class State:
             if model.spec.pinned:
                 model.device.pinned.append(model)
                 model.device.wanting[model.spec.id] = model
+        for model in self.models.values():
+            if model.spec.preload and not model.spec.pinned:
+                model.wishes.ask = StandingAsk(Ask.LOAD, "", -1, Swap.NEVER)
+                model.device.wanting[model.spec.id] = model
         self.requests: dict[str, RequestRecord] = {}
         #: (key, model, name) -> the newest request of those that replace each other.
         self.newest: dict[tuple[str, str, str], str] = {}
@@ -234,6 +248,8 @@ class State:
         self.keeper: Keeper | None = None
         #: Heap of (time, model id) at which planners want to be asked; stale ones are dropped.
         self.looks: list[tuple[int, str]] = []
+        #: Heap of (time, model id) at which wishes fall due; stale ones are dropped.
+        self.lapses: list[tuple[int, str]] = []
         #: Waiting requests, longest present wait first (expiry).
         self.waiting: OrderedDict[str, RequestRecord] = OrderedDict()
         #: Attempts that hold a place, longest silent first.

@@ -11,6 +11,7 @@ from slalom.core.device import Device
 from slalom.core.ending import abort, end
 from slalom.core.entities import RequestRecord
 from slalom.core.events import FailureKind
+from slalom.core.lapsing import end_lapsed
 from slalom.core.params import SchedulerParams
 from slalom.core.planned import ask_due_planners
 from slalom.core.snapshot import ReplicaState
@@ -22,6 +23,7 @@ def fire_due(step: Step) -> None:
     """Apply every time-out that is due now."""
     ask_due_planners(step)
     _expire_waiting(step)
+    end_lapsed(step)
     _fail_silent_attempts(step)
     for device in sorted(step.state.timed.values(), key=lambda device: device.rank):
         _check_replicas(step, device)
@@ -140,18 +142,25 @@ def _due_times(step: Step) -> Iterator[int]:
         yield state.drain_deadline_ns
     if state.looks:
         yield state.looks[0][0]
+    if state.lapses:
+        yield state.lapses[0][0]
     for device in state.timed.values():
-        for into, timeout_ns, _ in _coming(params):
-            for replica in device.in_state[into].values():
-                yield replica.since_ns + timeout_ns
-                break
-        for replica in device.in_state[ReplicaState.UNLOADING].values():
-            yield replica.unload_asked_ns + params.unload_timeout_ns
+        yield from _due_on(device, state.now_ns, params)
+
+
+def _due_on(device: Device, now_ns: int, params: SchedulerParams) -> Iterator[int]:
+    """The same of one device."""
+    for into, timeout_ns, _ in _coming(params):
+        for replica in device.in_state[into].values():
+            yield replica.since_ns + timeout_ns
             break
-        for replica in device.in_state[ReplicaState.DRAINING].values():
-            due_ns = replica.since_ns + params.swap_drain_timeout_ns
-            if due_ns > state.now_ns:
-                yield due_ns
-                break
-        if device.look_ns > state.now_ns:
-            yield device.look_ns
+    for replica in device.in_state[ReplicaState.UNLOADING].values():
+        yield replica.unload_asked_ns + params.unload_timeout_ns
+        break
+    for replica in device.in_state[ReplicaState.DRAINING].values():
+        due_ns = replica.since_ns + params.swap_drain_timeout_ns
+        if due_ns > now_ns:
+            yield due_ns
+            break
+    if device.look_ns > now_ns:
+        yield device.look_ns

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from slalom.core.actions import Outcome, Reason, UnloadCause
+from slalom.core.asking import on_model_asked
 from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
-from slalom.core.ending import end, enqueue, refuse, tell, touch
+from slalom.core.ending import end, enqueue, refuse, tell, touch, want_replica
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
     AttemptFailed,
@@ -21,6 +22,7 @@ from slalom.core.events import (
     FirstToken,
     LoadProgress,
     MemorySampled,
+    ModelAsked,
     Progress,
     ReplicaAsleep,
     ReplicaFailed,
@@ -30,19 +32,15 @@ from slalom.core.events import (
     RequestCancelled,
     TimerFired,
 )
-from slalom.core.leaving import (
-    backoff,
-    fail_sleep,
-    on_device_sampled,
-    on_replica_asleep,
-    unload,
-)
+from slalom.core.lapsing import note_use, on_replica_asleep, watch
+from slalom.core.leaving import backoff, fail_sleep, on_device_sampled, unload
 from slalom.core.planning import Moment
-from slalom.core.request import Request
+from slalom.core.request import Request, Swap
+from slalom.core.room import does_not_fit, refuse_ask, rivals, room_for
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model, State
 from slalom.core.step import Step
-from slalom.units import format_bytes
+from slalom.core.wishes import strictest
 
 #: States that end in a replica's being ready, or in a failed load.
 _COMING_UP = (ReplicaState.LOADING, ReplicaState.WAKING)
@@ -96,6 +94,9 @@ def _refusal(
     if not model.is_resident():
         if (room := room_for(model)) < model.bytes_needed:
             return Reason.DOES_NOT_FIT, 0, does_not_fit(model, room)
+        if _needs_swap(model, request):
+            detail = f"others would have to give way to model {model.spec.id}"
+            return Reason.SWAP_NOT_ALLOWED, step.params.swap_patience_ns, detail
         gave_up = model.failures >= step.params.load_failures_max
         if gave_up and state.now_ns < model.backoff_until_ns:
             return (
@@ -109,22 +110,12 @@ def _refusal(
     return None
 
 
-def room_for(model: Model) -> int:
-    """Bytes a model could get at best: the budget less what pinned others hold or need."""
+def _needs_swap(model: Model, request: Request) -> bool:
+    """Whether others would have to give way to a request that does not allow it."""
+    if strictest(request.allow_swap, model.spec.swap) is not Swap.NEVER:
+        return False
     device = model.device
-    pinned = sum(
-        other.bytes_needed * other.spec.replicas for other in device.pinned if other is not model
-    )
-    return device.spec.budget_bytes - pinned
-
-
-def does_not_fit(model: Model, room_bytes: int) -> str:
-    """Who needs what, for people."""
-    return (
-        f"model {model.spec.id} needs {format_bytes(model.bytes_needed)}, but device "
-        f"{model.device.spec.id} has a budget of {format_bytes(model.device.spec.budget_bytes)} "
-        f"of which at most {format_bytes(room_bytes)} can be freed for it"
-    )
+    return device.free_bytes + device.leaving_bytes() < model.bytes_to_add or bool(rivals(model))
 
 
 def on_request_cancelled(step: Step, event: RequestCancelled) -> None:
@@ -181,7 +172,7 @@ def on_attempt_finished(step: Step, event: AttemptFinished) -> None:
     if event.cached_tokens >= 0 and event.prompt_tokens > 0:  # in tokens as its size was estimated
         share = min(event.cached_tokens / event.prompt_tokens, 1.0)
         attempt.cached_tokens = int(share * attempt.request.prompt_tokens)
-    record = _release(step, attempt, finished=True)
+    record = _release(step, attempt, finished=True, tool_calls=event.tool_calls)
     if record is not None:
         end(step.state, record, Outcome.DONE, step.actions, attempt=attempt)
 
@@ -220,9 +211,12 @@ def fail_attempt(step: Step, attempt: Attempt, kind: FailureKind, *, delivered: 
     enqueue(state, record)
 
 
-def _release(step: Step, attempt: Attempt, *, finished: bool = False) -> RequestRecord | None:
+def _release(
+    step: Step, attempt: Attempt, *, finished: bool = False, tool_calls: bool = False
+) -> RequestRecord | None:
     """Free an attempt's place; its request if that still lives and this was its attempt."""
     vacate(step.state, attempt)
+    note_use(step, attempt, tool_calls=tool_calls)
     tell(step.state, Moment.OVER, attempt.record, attempt, finished=finished)
     model = attempt.replica.model
     touch(step.state, model)
@@ -270,6 +264,7 @@ def on_replica_ready(step: Step, event: ReplicaReady) -> None:
     _measure(state, replica, event.measured_bytes, state.now_ns)
     state.dirty[model.device.spec.id] = model.device
     touch(state, model)
+    watch(step, model)
 
 
 def _measure(state: State, replica: Replica, measured_bytes: int, as_of_ns: int) -> None:
@@ -329,6 +324,9 @@ def _fail_load(step: Step, model: Model, kind: FailureKind, detail: str) -> None
         model.failures = max(model.failures, params.load_failures_max)
     if model.failures < params.load_failures_max or model.is_resident():
         return
+    ask, model.wishes.ask = model.wishes.ask, None
+    if ask is not None and ask.ask_id:
+        refuse_ask(step, model, ask, kind, detail)
     for record in model.queue.entries():
         end(
             state,
@@ -360,9 +358,10 @@ def on_replica_gone(step: Step, event: ReplicaGone) -> None:
         fail_attempt(step, attempt, FailureKind.CRASHED, delivered=delivered)
     forget(state, replica)
     state.dirty[device.spec.id] = device
-    if model.spec.pinned and state.drain_deadline_ns < 0:
-        device.wanting[model.spec.id] = model
-        device.wanting.move_to_end(model.spec.id, last=False)
+    if model.wishes.stays and state.drain_deadline_ns < 0:
+        want_replica(state, model)
+        if model.wishes.pinned and model.spec.id in device.wanting:
+            device.wanting.move_to_end(model.spec.id, last=False)
     touch(state, model)
 
 
@@ -395,6 +394,7 @@ TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
     ReplicaGone: on_replica_gone,
     MemorySampled: on_memory_sampled,
     DeviceSampled: on_device_sampled,
+    ModelAsked: on_model_asked,
     TimerFired: on_timer_fired,
     DrainRequested: on_drain_requested,
 }

@@ -42,7 +42,7 @@ class Weighed:
     def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
         """What the keeper chose, or nobody for now."""
         found = self._keeper.select(candidates, need, now_ns)
-        if not found.victims or need.spec is None or need.spec.pinned or need.overdue:
+        if not found.victims or need.spec is None or need.pinned or need.overdue:
             return found
         losers = {one.model_id: self._models[one.model_id] for one in found.victims}
         if self._planner.pays(self._models[need.spec.id], list(losers.values()), now_ns):

@@ -64,6 +64,15 @@ _ROWS: dict[str, Row] = {
         503, _SERVER, "The model is larger than the memory budget leaves room for."
     ),
     Reason.LOAD_BACKOFF: Row(503, _SERVER, "The model failed to load a moment ago.", 5),
+    Reason.SWAP_NOT_ALLOWED: Row(
+        503, _OVERLOADED, "Others would have to give way to this model, which is not allowed.", 2
+    ),
+    Reason.PINNED: _final(409, _INVALID, "The model is pinned."),
+    Reason.NOT_READY: _final(409, _INVALID, "No replica of the model is ready."),
+    Reason.NOT_ASLEEP: _final(409, _INVALID, "The model does not sleep."),
+    Reason.CANNOT_SLEEP: _final(409, _INVALID, "The model cannot sleep."),
+    Reason.MODEL_BUSY: Row(409, _INVALID, "The model is in the middle of a change.", 1),
+    Reason.ASKED_OTHERWISE: _final(409, _INVALID, "A later word took it back."),
     Reason.SLA_INFEASIBLE: Row(429, "rate_limit_error", "The target cannot be met now.", 1),
     # Ran, or was to run, and failed.
     FailureKind.ABORTED: Row(503, _SERVER, "The request was ended by the server.", 1),

@@ -15,6 +15,7 @@ from slalom.clock import Clock, MonotonicClock
 from slalom.core.actions import (
     AbortAttempt,
     Action,
+    AskRefused,
     Dispatch,
     DrainComplete,
     EndRequest,
@@ -341,8 +342,8 @@ class Runtime:
                 self._interrupted = True
             case LoadReplica():
                 self._supervisor.load(action)
-            case EvictionDecided():
-                pass  # a record: those who watch steps read it
+            case EvictionDecided() | AskRefused():
+                pass  # records: those who watch steps read them
             case UnloadReplica():
                 self._supervisor.unload(action)
             case SleepReplica():

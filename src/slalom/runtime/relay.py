@@ -164,7 +164,7 @@ class Relay:
                     tokens = self.output_tokens
                     self.post(Progress(assignment.request_id, assignment.attempt, tokens))
             if watch.done and not watch.error:
-                self._finish(watch.output_tokens, watch.prompt_tokens, watch.cached_tokens)
+                self._finish_stream(watch)
             if transcript is not None:
                 out = self._kept(transcript, out, goes_on=goes_on)
             await self._deliver(reply, sink, out)
@@ -177,7 +177,7 @@ class Relay:
                 f"replica {assignment.replica_id} reported an error inside its stream",
                 code=FailureKind.ENGINE_ERROR,
             )
-        self._finish(watch.output_tokens, watch.prompt_tokens, watch.cached_tokens)
+        self._finish_stream(watch)
 
     def _kept(self, transcript: Transcript, events: bytes, *, goes_on: bool) -> bytes:
         """Events as they go to the client, noted in the transcript."""
@@ -192,7 +192,7 @@ class Relay:
             watch.feed(data)
             await self._deliver(reply, sink, data)
         prompt_tokens, output_tokens, cached_tokens = watch.usage()
-        self._finish(output_tokens, prompt_tokens, cached_tokens)
+        self._finish(output_tokens, prompt_tokens, cached_tokens, tool_calls=watch.tool_calls())
 
     async def _relay_refusal(self, reply: Reply, sink: Sink) -> None:
         """Pass the engine's own 4xx on: it says best what is wrong with the request."""
@@ -218,7 +218,17 @@ class Relay:
         if self.paused:
             raise PausedError
 
-    def _finish(self, output_tokens: int, prompt_tokens: int, cached_tokens: int) -> None:
+    def _finish_stream(self, watch: StreamWatch) -> None:
+        self._finish(
+            watch.output_tokens,
+            watch.prompt_tokens,
+            watch.cached_tokens,
+            tool_calls=watch.tool_calls,
+        )
+
+    def _finish(
+        self, output_tokens: int, prompt_tokens: int, cached_tokens: int, *, tool_calls: bool
+    ) -> None:
         """Report success, once: at the end mark, so that a slow client keeps no place."""
         self.output_tokens = output_tokens
         if self.finished:
@@ -227,7 +237,8 @@ class Relay:
         fence = (self.assignment.request_id, self.assignment.attempt)
         if prompt_tokens >= 0:  # it read what earlier attempts wrote as a part of its prompt
             prompt_tokens = max(prompt_tokens - self.assignment.resumed_tokens, 0)
-        self.post(AttemptFinished(*fence, output_tokens, prompt_tokens, cached_tokens))
+        counts = (output_tokens, prompt_tokens, cached_tokens)
+        self.post(AttemptFinished(*fence, *counts, tool_calls))
 
 
 async def _engine_error(reply: Reply) -> EngineError:

@@ -17,6 +17,8 @@ PARTIAL_BYTES_MAX = 1 << 20
 _TOKEN = re.compile(
     rb'"(?:content|text|reasoning_content|arguments)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\[\s*\{'
 )
+#: Such an answer says so in its last chunk; inside a text the quotes would be escaped.
+_CALLS_TOOLS = re.compile(rb'"finish_reason"\s*:\s*"tool_calls"')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 _ERROR = re.compile(rb'(?:^|\n)(?:error:|data:\s*\{\s*"error"\s*:)')
@@ -60,6 +62,7 @@ class StreamWatch:
         "done",
         "error",
         "first_token",
+        "tool_calls",
     )
 
     def __init__(self, *, strip_usage: bool) -> None:
@@ -73,6 +76,8 @@ class StreamWatch:
         self.done = False
         #: The engine reported an error inside the stream.
         self.error = False
+        #: The answer ends by calling tools.
+        self.tool_calls = False
 
     @property
     def output_tokens(self) -> int:
@@ -130,6 +135,8 @@ class StreamWatch:
     def _inspect(self, data: bytes) -> bytes:
         if b'"error"' in data or b"error:" in data:
             self.error = self.error or _ERROR.search(data) is not None
+        if b'"tool_calls"' in data:
+            self.tool_calls = self.tool_calls or _CALLS_TOOLS.search(data) is not None
         if b"[DONE]" in data:
             self.done = True
             self._events -= 1
@@ -182,6 +189,12 @@ class BodyWatch:
     def feed(self, data: bytes) -> None:
         """Take bytes of the body."""
         self._parts.append(data)
+
+    def tool_calls(self) -> bool:
+        """Whether the answer ends by calling tools."""
+        return any(b'"tool_calls"' in part for part in self._parts) and (
+            _CALLS_TOOLS.search(b"".join(self._parts)) is not None
+        )
 
     def usage(self) -> tuple[int, int, int]:
         """(prompt, output, cached prompt tokens); -1, 0, -1 where the engine does not say."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from slalom.core.actions import (
     AbortAttempt,
+    AskRefused,
     Dispatch,
     DrainComplete,
     EndRequest,
@@ -31,7 +32,9 @@ from slalom.core.planning import Planning
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.scheduler import Scheduler
-from slalom.testing.checker_books import Books, Rest, SeenReplica, SeenRequest
+from slalom.testing.checker_asks import due_ns as ask_due_ns
+from slalom.testing.checker_asks import judge_alone, judge_decision, judge_leaving, judge_refusal
+from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
 from slalom.testing.checker_events import Witness
 from slalom.testing.checker_order import promised_order
 from slalom.testing.checker_sleep import due_ns, judge_sleep, judge_wake
@@ -107,8 +110,7 @@ class Checker:
                 self._witness.take_event(event, self._now_ns)
         self._witness.take_time(self._now_ns)
         for action in entry.actions:
-            if not isinstance(action, EvictionDecided):  # a record
-                self._judge(action)
+            self._judge(action)
         self._settle()
 
     def finish(self) -> None:
@@ -200,8 +202,8 @@ class Checker:
         self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
-        wanted = model.pinned or bool(books.waiting(model.id))
-        self._require(wanted, "load only what is wanted", action)
+        self._require(books.wanted(model), "load only what is wanted", action)
+        judge_alone(model, books, self._require)
         byte_count = books.bytes_to_book(model)
         booked = books.booked_bytes(model.device) + byte_count
         budget = books.budget_bytes(model.device)
@@ -232,6 +234,14 @@ class Checker:
     @_judge.register
     def _(self, action: WakeReplica) -> None:
         judge_wake(action, self.books, self._params, self._now_ns, self._require)
+
+    @_judge.register
+    def _(self, action: EvictionDecided) -> None:
+        judge_decision(action, self.books, self._require)
+
+    @_judge.register
+    def _(self, action: AskRefused) -> None:
+        judge_refusal(action, self.books, self._require)
 
     @_judge.register
     def _(self, action: SetTimer) -> None:
@@ -334,26 +344,13 @@ class Checker:
             self._require(not action.good, "good means done in time", (action, sla))
 
     def _judge_unload(self, action: UnloadReplica, replica: SeenReplica) -> None:
-        model = replica.model
         if action.cause is UnloadCause.FAILED:
             self._require(replica.failed, "failed only if it has failed", action)
         elif action.cause is UnloadCause.SHUTDOWN:
             self._require(self._drain_ns >= 0, "shutdown only if asked for", action)
             self._require(not self.books.requests, "shutdown after the last request", action)
-        elif action.cause is UnloadCause.UNWANTED:
-            self._require(replica.ready_ns < 0, "unwanted is a load", action)
-            wanted = model.pinned or bool(self.books.waiting(model.id))
-            self._require(not wanted, "unwanted by all", action)
-        elif action.cause is UnloadCause.DROPPED:
-            self._require(replica.rest is Rest.ASLEEP, "dropped only if it sleeps", action)
         else:
-            up = replica.ready_ns >= 0 and replica.rest is Rest.AWAKE
-            self._require(up, "a load, a sleep or a wake is never evicted", action)
-            self._require(not replica.running, "what is busy is never evicted", action)
-            self._require(not model.pinned, "what is pinned is never evicted", action)
-            young = self._now_ns - replica.ready_ns < self._params.min_residency_ns
-            forced = self.books.was_overrun(model.device, replica.ready_ns)
-            self._require(not young or forced, "minimum residency", action)
+            judge_leaving(action, replica, self.books, self._params, self._now_ns, self._require)
 
     def _settle(self) -> None:
         """What must hold once an entry has been told."""
@@ -365,7 +362,7 @@ class Checker:
         for replica in books.replicas.values():
             gone = not replica.failed or replica.leaving
             self._require(gone, "what has failed is reaped", replica)
-            unwanted = not replica.model.pinned and not books.in_use(replica.model.id)
+            unwanted = not (books.wanted(replica.model) or books.in_use(replica.model.id))
             wasted = unwanted and replica.ready_ns < 0 and not replica.leaving
             self._require(not wasted, "a load that nobody wants is cancelled", replica)
         for device in books.devices.values():
@@ -391,6 +388,7 @@ class Checker:
                 yield replica.since_ns + params.load_timeout_ns
             else:
                 yield from due_ns(replica, params)
+        yield from ask_due_ns(self.books, params)
         if self.books.requests and self._drain_ns >= 0:
             yield self._drain_ns
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from slalom.core.actions import Outcome
+from slalom.core.events import ModelAsked
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 
 #: (request id, attempt number) and (replica id, epoch).
@@ -128,6 +129,17 @@ class Books:
     def __init__(self, models: tuple[ModelSpec, ...], devices: tuple[DeviceSpec, ...]) -> None:
         self.models = {model.id: model for model in models}
         self.devices = {device.id: device for device in devices}
+        #: What people want of models: pins (by which ask), loads (which ask, when), and when they
+        #: were last told to leave.
+        self.pinned = {model.id: "" for model in models if model.pinned}
+        self.asked: dict[str, tuple[str, int]] = {}
+        self.asked_before: dict[str, tuple[str, int] | None] = {}
+        self.sent_away_ns: dict[str, int] = {}
+        #: Every ask that was not refused, and of those to unpin whether that changed anything.
+        self.asks: dict[str, ModelAsked] = {}
+        self.unpinned: dict[str, bool] = {}
+        #: Whether any request said how long its model is kept.
+        self.keeps = False
         self.requests: dict[str, SeenRequest] = {}
         #: (key, model, name) -> the last that arrived of those that replace each other.
         self.newest: dict[tuple[str, str, str], str] = {}
@@ -159,6 +171,11 @@ class Books:
         """Whether anything that lives, or still runs, belongs to a model."""
         lives = any(seen.request.model == model_id for seen in self.requests.values())
         return lives or any(seen.replica.model.id == model_id for seen in self.attempts.values())
+
+    def wanted(self, model: ModelSpec) -> bool:
+        """Whether a model is to be up, for whatever reason."""
+        by_people = model.id in self.pinned or model.id in self.asked or model.preload
+        return by_people or bool(self.waiting(model.id))
 
     def of_model(self, model_id: str) -> list[SeenReplica]:
         """Every life of a model's replicas that holds memory."""
@@ -210,8 +227,9 @@ class Books:
         if any(one.rest is Rest.DOZING for m in unmet for one in self.of_model(m.id)):
             return False  # it must be asleep before it can be woken
         resting = any(model.id in self.load_failed_ns for model in unmet)
-        pinned = any(model.pinned for model in self.models.values() if model.device == device.id)
-        if not unmet or resting or pinned:
+        others = any(self.models[name].device == device.id for name in (*self.pinned, *self.asked))
+        apart = any(model.apart for model in unmet)
+        if not unmet or resting or others or apart:
             return False
         needed = sum(self.bytes_to_book(model) - self.kept_bytes(model) for model in unmet)
         return self.booked_bytes(device.id) + needed <= self.budget_bytes(device.id)

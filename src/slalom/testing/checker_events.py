@@ -15,6 +15,7 @@ from slalom.core.events import (
     FailureKind,
     FirstToken,
     MemorySampled,
+    ModelAsked,
     Progress,
     ReplicaAsleep,
     ReplicaFailed,
@@ -24,7 +25,7 @@ from slalom.core.events import (
     RequestCancelled,
 )
 from slalom.core.params import SchedulerParams
-from slalom.testing import checker_sleep
+from slalom.testing import checker_asks, checker_sleep
 from slalom.testing.checker_books import Books, Fence, SeenAttempt, SeenReplica, SeenRequest
 
 
@@ -66,10 +67,15 @@ class Witness:
     def _(self, event: RequestArrived) -> None:
         if event.request.id in self._books.requests:
             return
+        self._books.keeps = self._books.keeps or event.request.keep_ns >= 0
         older = self._books.replaced_by(event.request)
         if older is not None:
             older.must = Outcome.SUPERSEDED
         self._books.requests[event.request.id] = SeenRequest(event.request, self._now_ns)
+
+    @_take.register
+    def _(self, event: ModelAsked) -> None:
+        checker_asks.take_ask(event, self._books, self._now_ns)
 
     @_take.register
     def _(self, event: RequestCancelled) -> None:
@@ -123,6 +129,7 @@ class Witness:
             return
         checker_sleep.awake(replica, self._now_ns)
         self._books.load_failed_ns.pop(replica.model.id, None)
+        self._books.asked.pop(replica.model.id, None)
         self._books.measure(replica, event.measured_bytes, self._now_ns)
 
     @_take.register

@@ -24,12 +24,13 @@ def judge_sleep(
     model = replica.model
     require(replica.usable, "put to sleep only what is ready", (action, replica))
     require(not replica.running, "what is busy is never put to sleep", action)
-    require(not model.pinned, "what is pinned never sleeps", action)
+    require(model.id not in books.pinned, "what is pinned never sleeps", action)
     deeper = action.level == 2 and model.deep_wake_ns > 0
     require(deeper or action.level == model.sleep_level > 0, "sleep as the model can", action)
     require(action.turn == replica.turn + 1, "turns count up", action)
     young = now_ns - replica.ready_ns < params.min_residency_ns
-    require(not young, "minimum residency before a sleep", action)
+    asked = books.sent_away_ns.get(model.id, -1) >= 0
+    require(not young or asked, "minimum residency before a sleep", action)
     replica.turn = action.turn
     replica.rest, replica.rest_since_ns = Rest.DOZING, now_ns
     replica.host_bytes = model.host_bytes if action.level == model.sleep_level else 0
@@ -50,7 +51,7 @@ def judge_wake(
     assert replica is not None
     model = replica.model
     require(replica.is_asleep, "wake only what sleeps", (action, replica))
-    require(bool(books.waiting(model.id)), "wake only what is wanted", action)
+    require(books.wanted(model), "wake only what is wanted", action)
     require(action.turn == replica.turn + 1, "turns count up", action)
     rested = now_ns - books.load_failed_ns.get(model.id, -params.load_backoff_ns)
     require(rested >= params.load_backoff_ns, "a failed wake backs off", action)

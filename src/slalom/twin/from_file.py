@@ -134,7 +134,7 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
             pinned=section.pinned,
             step_cost=_known_cost(section, laws),
             load_ns=load.load_ns(section.load.weights or section.bytes),
-            **_rest(section),
+            **_rest(section),  # type: ignore[arg-type]  # whole numbers of sleep
         ),
         **laws,
         load=load,

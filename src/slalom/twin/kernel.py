@@ -20,6 +20,7 @@ from slalom.core.events import (
     FirstToken,
     LoadProgress,
     MemorySampled,
+    ModelAsked,
     Progress,
     ReplicaAsleep,
     ReplicaFailed,
@@ -150,6 +151,7 @@ PRIORITY: dict[type, int] = {
     DeviceSampled: 26,  # after replicas: whose memory it was is known by then
     RequestArrived: 30,  # after engines: arrivals meet the places that just became free
     RequestCancelled: 31,  # after arrivals, for the same reason as above
+    ModelAsked: 35,  # what an operator wants, among all that is known of this instant
     DrainRequested: 40,  # whatever came at the same instant still counts
     TimerFired: 50,  # last: time-outs look at a state that knows all the rest
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from slalom.core.events import ModelAsked
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
@@ -155,6 +156,14 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What an operator wants of a model at a time."""
+
+    at_ns: int
+    event: ModelAsked
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One run."""
 
@@ -174,3 +183,5 @@ class Scenario:
     links: tuple[Link, ...] = ()
     #: Devices whose engines take turns in computing.
     shared_devices: tuple[str, ...] = ()
+    #: What an operator asks for meanwhile.
+    asks: tuple[Asked, ...] = ()

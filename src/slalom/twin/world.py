@@ -11,6 +11,7 @@ from typing import Any
 from slalom.core.actions import (
     AbortAttempt,
     Action,
+    AskRefused,
     Dispatch,
     DrainComplete,
     EndRequest,
@@ -118,12 +119,15 @@ class TwinWorld:
             UnloadReplica: self._unload_replica,
             EvictionDecided: _take_note,
             SleepReplica: self._processes.sleep,
+            AskRefused: _take_note,
             WakeReplica: self._processes.wake,
             SetTimer: self._set_timer,
             DrainComplete: self._drain_complete,
         }
         if scenario.drain is not None:
             agenda.at(scenario.drain.at_ns, DrainRequested(scenario.drain.deadline_ns))
+        for asked in scenario.asks:
+            agenda.at(asked.at_ns, asked.event)
         self._pull_arrival()
 
     def __repr__(self) -> str:

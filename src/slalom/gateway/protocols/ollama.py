@@ -58,7 +58,7 @@ class _Reads:
         raw = ollama_request.flag_of(body, "raw", default=False)
         if ollama_request.text_of(body, "template"):
             raise wrong("template", "cannot be set here: send the whole prompt with raw: true")
-        fields = {"model": name, **ollama_request.common(body, facts, notices)}
+        fields = {"model": name, **ollama_request.settings(body, facts, notices)}
         if body.get("context"):
             notices.append("context ignored: send the conversation to /api/chat")
         if not prompt and not suffix and not body.get("images"):
@@ -79,7 +79,7 @@ class _Reads:
         """A conversation."""
         body, notices = asked.body, list[str]()
         name, facts = self._model(body)
-        fields = {"model": name, **ollama_request.common(body, facts, notices)}
+        fields = {"model": name, **ollama_request.settings(body, facts, notices)}
         messages = ollama_request.messages_of(body.get("messages", []))
         if not messages:
             return _load(asked, fields, notices, chat=True)

@@ -68,7 +68,7 @@ def flag_of(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
     return default if value is None else value
 
 
-def common(body: Mapping[str, Any], facts: ModelFacts, notices: list[str]) -> dict[str, Any]:
+def settings(body: Mapping[str, Any], facts: ModelFacts, notices: list[str]) -> dict[str, Any]:
     """What chats and texts have in common: sampling, length, stream, log probabilities.
 
     Raises:
@@ -79,7 +79,8 @@ def common(body: Mapping[str, Any], facts: ModelFacts, notices: list[str]) -> di
     if fields["stream"]:
         fields["stream_options"] = {"include_usage": True}
     _options(body.get("options"), fields, facts, notices)
-    keep_alive_s(body)
+    if keep_alive_s(body) is not None:
+        notices.append("keep_alive ignored: models stay until their memory is needed")
     return fields
 
 

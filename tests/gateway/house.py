@@ -1,6 +1,7 @@
 """A whole small house over real HTTP: gateway, runtime and scheduler, with fake engines inside."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -79,6 +80,12 @@ async def _turn() -> None:
     moment = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(0.005, moment.set_result, None)
     await moment
+
+
+def last_body(world: House, model: str = "a") -> dict[str, Any]:
+    """What an engine was asked last."""
+    body: dict[str, Any] = json.loads(world.engine(model).calls[-1].body)
+    return body
 
 
 def chat(model: str = "a", *, tokens: int = 4, **more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from anthropic.types import ErrorResponse, Message, RawMessageStreamEvent
 from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.gateway.engine_corpus import BrokenOffError, Meaning
-from tests.gateway.protocols import llama_cpp_reader, ollama_reader
+from tests.gateway.protocols import llama_cpp_reader, mistral_reader, ollama_reader
 
 MESSAGES = [{"role": "user", "content": "one two three"}]
 
@@ -201,6 +201,14 @@ SAMPLES: dict[str, Sample] = {
         {"stream": True},
         responses_stream,
         responses_whole,
+    ),
+    "/v1/fim/completions": Sample(
+        {"model": "a", "max_tokens": 9, "prompt": "one two three"},
+        {"stream": True},
+        mistral_reader.fill_stream,
+        mistral_reader.fill_whole,
+        tools=False,
+        thoughts=False,
     ),
     "/api/generate": Sample(
         {"model": "a", "prompt": "one two three", "options": {"num_predict": 9}},

@@ -4,8 +4,10 @@ Owns the gathering of these facts from the model's files and its engine's option
 needed to serve: what cannot be read stays empty. Called by `parts`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
+from slalom.assembly.fill_in import fim_of_command, fim_of_gguf, fim_of_remote
 from slalom.config.command_memory import context_of, model_of
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.errors import ModelError
@@ -25,10 +27,12 @@ def facts_of(model: ModelSection, *, on_gpu: bool) -> ModelFacts:
         if isinstance(engine, LlamaCppEngine):
             return _of_gguf(engine, on_gpu=on_gpu)
         if isinstance(engine, CommandEngine):
-            return _of_folder(engine, on_gpu=on_gpu)
+            fills = fim_of_command(model.id, engine) is not None
+            return replace(_of_folder(engine, on_gpu=on_gpu), fills=fills)
     except (ModelError, OSError):
-        pass  # the launcher says what is wrong with it
-    return ModelFacts(places=engine.places, on_gpu=on_gpu)
+        return ModelFacts(places=engine.places, on_gpu=on_gpu)  # the launcher says what is wrong
+    fills = fim_of_remote(model.id, engine) is not None
+    return ModelFacts(places=engine.places, on_gpu=on_gpu, fills=fills)
 
 
 def _of_gguf(engine: LlamaCppEngine, *, on_gpu: bool) -> ModelFacts:
@@ -47,6 +51,7 @@ def _of_gguf(engine: LlamaCppEngine, *, on_gpu: bool) -> ModelFacts:
         places=engine.places,
         chats=found.has_chat_template or engine.chat_template is not None,
         thinks=found.thinks,
+        fills=fim_of_gguf(engine.fim, found.fim) is not None,
         on_gpu=on_gpu,
     )
 

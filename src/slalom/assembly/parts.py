@@ -166,6 +166,7 @@ def gateway_params(config: Config) -> GatewayParams:
         wait_comment_every_ns=ms_to_ns(server.wait_comment_every_ms),
         starving_ns=seconds_to_ns(server.starving_seconds),
         records_max=server.records_max,
+        feedback_max=server.feedback_max,
         supersede=server.supersede,
     )
 

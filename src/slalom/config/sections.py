@@ -64,6 +64,13 @@ class ServerSection(Section):
     records_max: int = Field(
         1000, ge=0, le=100_000, description="Ended requests kept for /admin/requests."
     )
+    feedback_max: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Reports of Tabby's clients kept for /admin/feedback: which suggestions were "
+        "seen, accepted or dismissed, never their text; 0 keeps none.",
+    )
     supersede: Literal["auto", "declared", "off"] = Field(
         "auto",
         description="Whether a client's newer completion replaces its older one of the same "

@@ -22,7 +22,10 @@ _ANY = frozenset(
         *("cache_prompt", "id_slot", "t_max_prompt_ms", "ignore_eos"),
     }
 )
-_FIELDS = {False: _ANY | {"prompt", "suffix"}, True: _ANY | {"messages"}}
+_FIELDS = {
+    False: _ANY | {"prompt", "suffix", "input_extra", "filename", "repository"},
+    True: _ANY | {"messages"},
+}
 #: Fields that change nothing at these values; `logprobs: 0` does.
 _HARMLESS: Mapping[str, object] = {
     "n": 1,

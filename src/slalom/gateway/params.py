@@ -39,6 +39,8 @@ class ModelFacts:
     chats: bool = True
     #: Whether it may think before it answers.
     thinks: bool = False
+    #: Whether it knows fill-in-the-middle.
+    fills: bool = False
     #: Whether its memory is a GPU's.
     on_gpu: bool = False
 
@@ -138,6 +140,8 @@ class GatewayParams:
     starving_ns: int = 120 * SECOND
     #: Ended requests kept for `/admin/requests/{id}`.
     records_max: int = 1000
+    #: Reports of what became of suggestions kept for `/admin/feedback`; 0 keeps none.
+    feedback_max: int = 0
     #: Which completions replace older ones of the same document.
     supersede: Mode = "auto"
     #: Suggestions kept for clients that type them, bytes; 0 keeps none.

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from slalom.gateway import estimates
 from slalom.gateway.params import GatewayParams
-from slalom.gateway.protocols import anthropic, llama_cpp, ollama, openai, responses
+from slalom.gateway.protocols import (
+    anthropic,
+    llama_cpp,
+    mistral,
+    ollama,
+    openai,
+    responses,
+    tabby,
+)
 from slalom.gateway.protocols.frame import WireProtocol
 
 #: One row per protocol; of two with the same path the first has it, unless the other claims a
@@ -21,6 +29,8 @@ PROTOCOLS: tuple[Callable[[GatewayParams], WireProtocol], ...] = (
     responses.protocol,
     ollama.protocol,
     llama_cpp.protocol,
+    mistral.protocol,
+    tabby.protocol,
 )
 
 

@@ -18,14 +18,14 @@ from slalom.gateway.replies import json_response
 from slalom.gateway.resolution import COMPLETIONS_PATH
 from tests.gateway.house import house
 
-LANGUAGES = {"segments": {"prefix": "def f("}}
+LANGUAGES = {"pieces": {"prefix": "def f("}}
 
 
 def _read(asked: Asked) -> Internal:
-    segments = asked.body["segments"]
-    if not isinstance(segments.get("prefix"), str):
-        raise RequestError("segments.prefix must be a text.", param="segments.prefix")
-    body = {"model": "a", "prompt": segments["prefix"], "max_tokens": 2}
+    pieces = asked.body["pieces"]
+    if not isinstance(pieces.get("prefix"), str):
+        raise RequestError("pieces.prefix must be a text.", param="pieces.prefix")
+    body = {"model": "a", "prompt": pieces["prefix"], "max_tokens": 2}
     return Internal(COMPLETIONS_PATH, body, PassThrough(), notices=("read by a rival",))
 
 
@@ -56,7 +56,7 @@ def rival(_params: GatewayParams) -> WireProtocol:
             SideRoute("/rival/admin", _hello, admin=True),
             SideRoute("/rival/echo", _echo, ("POST",)),
         ),
-        claims=lambda asked: "segments" in asked.body,
+        claims=lambda asked: "pieces" in asked.body,
     )
 
 
@@ -78,10 +78,10 @@ async def test_a_request_is_read_by_the_protocol_that_claims_it() -> None:
 
 async def test_errors_are_in_the_shape_of_the_protocol_that_claimed_the_request() -> None:
     async with house() as world:
-        status, document, headers = await world.post(COMPLETIONS_PATH, {"segments": {"prefix": 1}})
+        status, document, headers = await world.post(COMPLETIONS_PATH, {"pieces": {"prefix": 1}})
         assert status == 400
         assert document == {
-            "rival": "segments.prefix must be a text.",
+            "rival": "pieces.prefix must be a text.",
             "id": headers["x-request-id"],
         }
         _, document, _ = await world.post(COMPLETIONS_PATH, {"model": "a", "prompt": 1})

@@ -128,6 +128,10 @@ bench-alternation: setup ## Two models in memory for one: request to first token
 bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the twin (about an hour)
 	$(BIN)/python -m slalom.bench.sla --write docs/benchmarks/sla.md $(ARGS)
 
+.PHONY: bench-residency
+bench-residency: setup ## Every residency policy where models outnumber memory, in the twin (half an hour)
+	$(BIN)/python -m slalom.bench.residency --write docs/benchmarks/residency.md $(ARGS)
+
 .PHONY: bench-sla-live
 bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slalom under load (12 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)

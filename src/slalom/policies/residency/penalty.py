@@ -13,7 +13,7 @@ from slalom.core.keeping import NOBODY, Bed, Keeper, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
 from slalom.core.request import DeviceSpec, ModelSpec
-from slalom.policies.residency.ranking import cheapest, host_bytes
+from slalom.policies.residency.ranking import cheapest, host_bytes, looked_at
 from slalom.policies.residency.usage import Traffic
 from slalom.units import GIB, MS, SECOND, seconds_to_ns
 
@@ -103,7 +103,7 @@ class PenaltyKeeper:
     def __init__(self, options: Penalty, forecast: Forecast) -> None:
         self._options = options
         self._forecast = forecast
-        self._delay_ns = seconds_to_ns(options.delay_s)
+        self.delay_ns = seconds_to_ns(options.delay_s)
         self._horizon_ns = seconds_to_ns(options.horizon_s)
         self._rest_ns = seconds_to_ns(options.rest_s)
         self.holds = options.hold
@@ -117,7 +117,7 @@ class PenaltyKeeper:
 
     def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
         """The cheapest set, if the need is worth it."""
-        offered = list(candidates)
+        offered = looked_at(candidates, need.shortfall_bytes)
         away_ns = self._away_ns(need)
         scores = {one.id: self._loss(one, away_ns, now_ns) for one in offered}
         costs = {name: candidate.score for name, candidate in scores.items()}
@@ -125,7 +125,7 @@ class PenaltyKeeper:
         if not victims:
             return NOBODY
         penalty = sum(costs[one.id] for one in victims)
-        held_ns = self._hold_ns(need, penalty, now_ns)
+        held_ns = self.hold_ns(need, penalty, now_ns)
         if held_ns > 0:
             return Selection(look_ns=now_ns + held_ns)
         ranked = sorted(scores.values(), key=lambda one: (one.score, one.replica_id))
@@ -187,21 +187,21 @@ class PenaltyKeeper:
         missing = soon * _missed(demand, 0.5 * absent_ns) + later * _missed(demand, back_ns)
         delay_ns = soon * 0.5 * absent_ns + later * back_ns
         busy = float(one.running_count) * _missed(demand, demand.service_ns)
-        parts = (("missed", missing), ("delay", delay_ns / self._delay_ns), ("busy", busy))
+        parts = (("missed", missing), ("delay", delay_ns / self.delay_ns), ("busy", busy))
         return Candidate(one.id, sum(value for _, value in parts), parts)
 
-    def _hold_ns(self, need: Need, penalty: float, now_ns: int) -> int:
-        """How much longer the need waits: until it has lost by that what its victims would."""
+    def hold_ns(self, need: Need, penalty: float, now_ns: int) -> int:
+        """How much longer a need waits, ns: until it has lost by that what its victims would."""
         if not self.holds or need.overdue or need.spec is None:
             return 0
         waiting = max(need.waiting_count, 1)
         demand = self._forecast.of(need.spec.id)
         waited_ns = now_ns - need.since_ns
         in_time = waited_ns + _known(need.takes_ns) < demand.slack_ns
-        lost = waiting * (float(in_time) + 0.5 * waited_ns / self._delay_ns)
+        lost = waiting * (float(in_time) + 0.5 * waited_ns / self.delay_ns)
         if lost >= penalty:
             return 0
-        more_per_ns = waiting / self._delay_ns + demand.expected_within(SECOND, now_ns) / SECOND
+        more_per_ns = waiting / self.delay_ns + demand.expected_within(SECOND, now_ns) / SECOND
         wait_ns = (penalty - lost) / more_per_ns
         return int(min(max(wait_ns, _LOOK_LEAST_NS), _LOOK_MOST_NS))
 

@@ -1,6 +1,7 @@
 """From a ranking, or from costs, to the replicas that give way.
 
-Owns the two ways to pick a set that frees enough: along a ranking, and the cheapest set of all.
+Owns the two ways to pick a set that frees enough: along a ranking, and the cheapest set of all;
+and how many candidates are looked at.
 Called by the residency policies.
 """
 
@@ -13,6 +14,9 @@ Size = Callable[[ReplicaView], int]
 
 #: Up to so many candidates the cheapest set is found exactly; above it, nearly.
 _EXACT_MAX = 12
+#: Up to so many candidates are weighed, those that were used least recently, and more only if they
+#: do not suffice: a choice stays quick where there are a thousand.
+_LOOK_AT_MAX = 64
 
 
 def device_bytes(one: ReplicaView) -> int:
@@ -23,6 +27,23 @@ def device_bytes(one: ReplicaView) -> int:
 def host_bytes(one: ReplicaView) -> int:
     """Of host memory."""
     return one.host_bytes
+
+
+def looked_at(candidates: Iterable[ReplicaView], shortfall_bytes: int) -> list[ReplicaView]:
+    """The candidates worth weighing: the first 64, and further ones until they suffice.
+
+    Args:
+        candidates: Least recently used first, idle ones before busy ones.
+        shortfall_bytes: Bytes to free, > 0.
+    """
+    found: list[ReplicaView] = []
+    freed = 0
+    for one in candidates:
+        found.append(one)
+        freed += one.freed_bytes
+        if len(found) >= _LOOK_AT_MAX and freed >= shortfall_bytes:
+            break
+    return found
 
 
 def take(

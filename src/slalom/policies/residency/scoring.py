@@ -11,7 +11,7 @@ from slalom.core.actions import Candidate
 from slalom.core.keeping import NOBODY, Bed, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
-from slalom.policies.residency.ranking import host_bytes, take
+from slalom.policies.residency.ranking import host_bytes, looked_at, take
 from slalom.policies.residency.simple import tier
 
 #: Parts of a score, by name; the score is their sum.
@@ -56,7 +56,7 @@ class ScoringKeeper:
 
     def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
         """The lowest scores first, idle ones before busy ones."""
-        offered = list(candidates)
+        offered = looked_at(candidates, need.shortfall_bytes)
         scored = self._scored(offered, now_ns)
         ranked = sorted(offered, key=lambda one: (tier(one), scored[one.id].score, one.id))
         victims = take(ranked, need.shortfall_bytes)

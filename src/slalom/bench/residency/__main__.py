@@ -1,0 +1,109 @@
+"""The command: plays every policy on every scenario and writes the page.
+
+Owns which rows are played where, and the page's opening. Run it with
+`python -m slalom.bench.residency [--seeds N] [--quick] [--write docs/benchmarks/residency.md]`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from slalom.bench.residency import cost
+from slalom.bench.residency.cells import Cell
+from slalom.bench.residency.choices import CACE, LRU, Choice, cace_without, choices, penalty_without
+from slalom.bench.residency.pages import board, savings
+from slalom.bench.residency.running import Runner, default_kept
+from slalom.config.scenario_load import load_scenario
+from slalom.errors import ConfigError
+
+HEADLINE = "residency-h100"
+SCENARIOS = (
+    HEADLINE,
+    *(f"residency-{name}" for name in ("h100-kv", "h100-four", "h100-24", "a100x2")),
+)
+_SEEDS = 10
+_CYCLES = 2_000
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is asked for, and print or write it."""
+    chosen = _parser().parse_args(arguments)
+    runner = Runner(chosen.processes, None if chosen.forget else chosen.keep)
+    sections = [_OPENING]
+    for name in chosen.scenario or SCENARIOS:
+        path = chosen.folder / f"{name}.yaml"
+        sections.append("\n".join(_scenario(runner, path, chosen)))
+    if not chosen.no_cost:
+        sections.append(cost.section(100 if chosen.quick else _CYCLES))
+    page = "\n\n".join(sections) + "\n"
+    if chosen.write is None:
+        sys.stdout.write(page)
+    else:
+        chosen.write.write_text(page, encoding="utf-8")
+
+
+def _scenario(runner: Runner, path: Path, chosen: argparse.Namespace) -> Iterator[str]:
+    """A scenario's section."""
+    wanted = [one for one in choices() if not chosen.policy or one.name in chosen.policy]
+    rows = [LRU, *(one for one in wanted if one is not LRU)]
+    played = _play(runner, path, rows, chosen.seeds)
+    yield from board(path.stem, load_scenario(path).file.about, played)
+    if not chosen.policy or any(one.foresees for one in rows):
+        yield from savings(played)
+    if path.stem == HEADLINE and not chosen.policy:
+        parts = [CACE, *cace_without().values(), *penalty_without().values()]
+        yield "\nWithout each part:\n"
+        ablated = _play(runner, path, [LRU, *parts], chosen.seeds)
+        yield from list(board("", "", ablated))[2:]
+
+
+def _play(
+    runner: Runner, path: Path, rows: Sequence[Choice], seeds: int
+) -> dict[str, list[dict[str, float]]]:
+    cells = {(row.name, seed): Cell(str(path), seed, row) for seed in range(seeds) for row in rows}
+    results = runner.play(cells.values(), path.stem)
+    return {
+        row.name: [dict(results[cells[row.name, seed]]) for seed in range(seeds)] for row in rows
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m slalom.bench.residency", description=(__doc__ or "").splitlines()[0]
+    )
+    add = parser.add_argument
+    add("--scenario", action="append", metavar="NAME", help="only this one; may be repeated")
+    add("--policy", action="append", metavar="NAME", help="only these beside lru")
+    add("--quick", action="store_true", help="few rounds of the cost: a smoke test")
+    add("--no-cost", action="store_true", help="leave the cost of a choice out")
+    add("--seeds", type=int, default=_SEEDS, help=f"repetitions; {_SEEDS} by default")
+    add("--processes", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    add("--folder", type=Path, default=Path("scenarios"), help="scenario files")
+    add("--keep", type=Path, default=default_kept(), help="file of results, for quick reruns")
+    add("--forget", action="store_true", help="neither read nor keep results")
+    add("--write", type=Path, metavar="FILE", help="the page")
+    return parser
+
+
+_OPENING = """\
+# Residency: every policy where memory is short
+
+What each policy of the residency slot is worth in the twin, with the same arrivals for all;
+intervals of 95 %. Latencies are of whole answers. *Cold* is time spent loading from disk, *swapped*
+the weights that were moved. The clairvoyants know all arrivals and weigh them as `penalty` weighs
+what it expects: the best known, no proven limit. CACE's formula is not public: `cace` is a
+reconstruction with weights of ours. Made by:
+
+<!-- skip: takes long -->
+```console
+make bench-residency
+```"""
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"bench-residency: {error}")

@@ -1,0 +1,142 @@
+"""What `penalty` and its rankings promise: cheapest sets, long memory of sleepers, short looks.
+
+Owns the checks by brute force and by counter-example. Views are plain objects.
+"""
+
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slalom.core.keeping import Need
+from slalom.core.planning import Moment, Observation
+from slalom.core.request import ModelSpec, Request, Sla
+from slalom.policies.residency.penalty import Penalty, PenaltyKeeper
+from slalom.policies.residency.ranking import cheapest, looked_at
+from slalom.policies.residency.usage import Traffic
+from slalom.twin.clairvoyant import ClairvoyantKeeper, Foreknowledge, Known
+from slalom.units import GIB, MS, SECOND
+
+
+@dataclass
+class View:
+    """A replica, as keepers see it."""
+
+    id: str
+    freed_bytes: int = GIB
+    host_bytes: int = 0
+    load_ns: int = 40 * SECOND
+    wake_ns: int = 1 * SECOND
+    deep_wake_ns: int = 4 * SECOND
+    sleeps: bool = True
+    waiting_count: int = 0
+    running_count: int = 0
+    free_places: int = 8
+    last_used_ns: int = 0
+    ready_ns: int = 0
+    spec: ModelSpec = field(default_factory=lambda: ModelSpec("any", "gpu", GIB, 8))
+
+    @property
+    def model_id(self) -> str:
+        return self.id
+
+    @property
+    def booked_bytes(self) -> int:
+        return self.freed_bytes
+
+
+def asked(model: str, now_ns: int) -> tuple[Observation, int]:
+    request = Request(f"{model}-{now_ns}", model, "t", Sla(ttft_ns=200 * MS), now_ns, 9, 9, 9)
+    return Observation(Moment.ARRIVED, request, None, finished=False), now_ns
+
+
+def need(model: str, waited_ns: int, now_ns: int, *, overdue: bool = False) -> Need:
+    spec = ModelSpec(model, "gpu", GIB, 8)
+    return Need(spec, GIB, now_ns - waited_ns, SECOND, 1, overdue=overdue)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 20)), min_size=1, max_size=8),
+    st.integers(1, 120),
+)
+def test_no_other_set_that_suffices_costs_less(
+    rows: list[tuple[int, int]], shortfall_bytes: int
+) -> None:
+    views = [View(f"r{index}", freed_bytes=size) for index, (size, _) in enumerate(rows)]
+    costs = {f"r{index}": float(cost) for index, (_, cost) in enumerate(rows)}
+    found = cheapest(views, costs, shortfall_bytes)
+    sufficient = [
+        sum(costs[one.id] for one in some)
+        for count in range(1, len(views) + 1)
+        for some in combinations(views, count)
+        if sum(one.freed_bytes for one in some) >= shortfall_bytes
+    ]
+    if not sufficient:
+        assert not found
+        return
+    assert sum(one.freed_bytes for one in found) >= shortfall_bytes
+    assert sum(costs[one.id] for one in found) == min(sufficient)
+
+
+def test_a_choice_looks_at_few_but_at_as_many_as_it_takes() -> None:
+    views = [View(f"r{index}") for index in range(500)]
+    assert len(looked_at(iter(views), GIB)) == 64
+    assert len(looked_at(iter(views), 100 * GIB)) == 100
+    assert len(looked_at(iter(views), 1000 * GIB)) == 500
+
+
+def keeper_of_traffic(options: Penalty) -> PenaltyKeeper:
+    """`busy` is asked for every second, `seldom` was three times, ten minutes ago."""
+    keeper = PenaltyKeeper(options, Traffic(120 * SECOND, 120 * SECOND))
+    for second in (1, 5, 9):
+        keeper.observe(*asked("seldom", second * SECOND))
+    for second in range(10, 600):
+        keeper.observe(*asked("busy", second * SECOND))
+    return keeper
+
+
+def test_what_is_asked_for_now_stays_and_what_was_goes() -> None:
+    keeper = keeper_of_traffic(Penalty(hold=False))
+    found = keeper.select(
+        [View("busy"), View("seldom")], need("new", 0, 600 * SECOND), 600 * SECOND
+    )
+    assert [one.id for one in found.victims] == ["seldom"]
+
+
+def test_a_need_is_held_back_until_it_is_overdue() -> None:
+    keeper = keeper_of_traffic(Penalty())
+    now_ns = 600 * SECOND
+    held = keeper.select([View("busy")], need("new", 3 * SECOND, now_ns), now_ns)
+    assert not held.victims
+    assert held.look_ns > now_ns
+    overdue = keeper.select([View("busy")], need("new", 3 * SECOND, now_ns, overdue=True), now_ns)
+    assert [one.id for one in overdue.victims] == ["busy"]
+
+
+def test_a_sleeper_does_not_end_because_nobody_asked_of_late() -> None:
+    """A cold start at its next use, whenever that is, is dearer than a slower wake."""
+    now_ns = 900 * SECOND
+    big = ModelSpec("seldom", "gpu", 60 * GIB, 8)
+    sleeper = View("seldom", host_bytes=GIB, spec=big)
+    newcomer = View("busy", spec=ModelSpec("busy", "gpu", 20 * GIB, 8))
+    keeper = keeper_of_traffic(Penalty())
+    assert keeper.bed(newcomer, [sleeper], GIB, now_ns).level == 2
+    forgetful = keeper_of_traffic(Penalty(rest_s=1.0))
+    assert forgetful.bed(newcomer, [sleeper], GIB, now_ns).level == 1
+
+
+def test_a_clairvoyant_waits_only_for_company_that_comes() -> None:
+    busy = Known(tuple(second * SECOND for second in range(2000)), 200.0 * MS, 1.0 * SECOND)
+    views = [View("busy")]
+    now_ns = 600 * SECOND
+
+    def victims(next_ns: int) -> list[str]:
+        known = Foreknowledge({"busy": busy, "new": Known((next_ns,))})
+        keeper = ClairvoyantKeeper(Penalty(), known, 60 * SECOND)
+        found = keeper.select(views, need("new", 3 * SECOND, now_ns), now_ns)
+        return [one.id for one in found.victims]
+
+    assert victims(now_ns + 2 * SECOND) == []
+    assert victims(now_ns + 90 * SECOND) == ["busy"]
+    assert victims(now_ns - SECOND) == ["busy"]

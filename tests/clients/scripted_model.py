@@ -48,7 +48,10 @@ async def scripted_model() -> AsyncIterator[Script]:
     async def chat(request: web.Request) -> web.StreamResponse:
         body = await request.json()
         script.bodies.append(body)
-        message = _answer(body)
+        try:
+            message = _answer(body)
+        except (AttributeError, KeyError, TypeError):
+            return web.json_response({"error": {"message": "not understood"}}, status=400)
         if not body.get("stream"):
             finish = "tool_calls" if "tool_calls" in message else "stop"
             choice = {"index": 0, "message": message, "finish_reason": finish}
@@ -62,6 +65,8 @@ async def scripted_model() -> AsyncIterator[Script]:
 
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post("/v1/completions", _complete)
+    app.router.add_post("/v1/embeddings", _embed)
     app.router.add_get("/health", _healthy)
     app.router.add_get("/v1/models", _healthy)
     runner = web.AppRunner(app, shutdown_timeout=1.0)
@@ -77,6 +82,25 @@ async def scripted_model() -> AsyncIterator[Script]:
 
 async def _healthy(_request: web.Request) -> web.Response:
     return web.json_response({"object": "list", "data": [{"id": "scripted"}]})
+
+
+async def _complete(request: web.Request) -> web.Response:
+    """The same sentence, whatever the prompt."""
+    body = await request.json()
+    choice = {"index": 0, "text": SENTENCE, "finish_reason": "stop", "logprobs": None}
+    whole = {**_BASE, "object": "text_completion", "choices": [choice], "usage": _USAGE}
+    if not body.get("stream"):
+        return web.json_response(whole)
+    events = b"data: " + json.dumps(whole).encode() + b"\n\ndata: [DONE]\n\n"
+    return web.Response(body=events, content_type="text/event-stream")
+
+
+async def _embed(request: web.Request) -> web.Response:
+    given = (await request.json())["input"]
+    count = len(given) if isinstance(given, list) else 1
+    rows = [{"object": "embedding", "index": i, "embedding": [0.5, 0.5]} for i in range(count)]
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    return web.json_response({"object": "list", "model": "x", "data": rows, "usage": usage})
 
 
 def _answer(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,34 @@ async def test_ollama(place: Place) -> None:
     assert found["tools"] == [["bash", {"command": "cat fact.txt"}]]
 
 
+_MISTRAL = """
+import json, sys
+from mistralai.client import Mistral
+client = Mistral(api_key=sys.argv[2], server_url=sys.argv[1])
+gap = {"model": "slalom-small", "prompt": "def add(a, b):\\n    return ", "suffix": "\\n",
+       "max_tokens": 16}
+whole = client.fim.complete(**gap)
+streamed = [event.data for event in client.fim.stream(**gap)]
+print(json.dumps({
+    "whole": whole.choices[0].message.content,
+    "tokens": whole.usage.completion_tokens,
+    "text": "".join(chunk.choices[0].delta.content or "" for chunk in streamed),
+    "finish": streamed[-1].choices[0].finish_reason,
+}))
+"""
+
+
+@pytest.mark.client("mistralai")
+async def test_mistralai(place: Place) -> None:
+    said = await place.run("mistralai", "-c", _MISTRAL, place.server.url, KEY)
+    found = json.loads(said)
+    assert found["whole"]
+    assert found["text"]
+    assert 0 < found["tokens"] <= 16
+    assert found["finish"] in {"length", "stop"}
+    assert await place.streamed("/v1/fim/completions", REAL)
+
+
 @pytest.mark.client("aider")
 async def test_aider(place: Place, script: Script) -> None:
     env = {

@@ -2,12 +2,45 @@
 
 from typing import Any
 
+from starlette.responses import Response
+
 from slalom.gateway import estimates
+from slalom.gateway.app import Gateway
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
+from slalom.gateway.protocols.frame import SideAsk, SideRoute, WireProtocol
 from slalom.gateway.protocols.registry import Protocols
+from slalom.gateway.replies import Message, Scope
 from tests.gateway.house import House, chat, house
 
 PARAMS = GatewayParams((ServedModel("a"),))
+
+
+async def _nothing(_ask: SideAsk) -> Response:
+    return Response()
+
+
+class _Transport:
+    """One request without a socket."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+
+    def scope(self, method: str, path: str) -> Scope:
+        return {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [],
+            "query_string": b"",
+        }
+
+    async def receive(self) -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], dict(message["headers"])
 
 
 async def told(world: House) -> dict[str, Any]:
@@ -51,6 +84,17 @@ async def test_every_route_that_is_told_answers() -> None:
                     text = await reply.text()
                 assert reply.status != 405, f"{method} {path}"
                 assert "Routes:" not in text, f"{method} {path}"
+
+
+async def test_a_wrong_method_is_told_the_right_ones() -> None:
+    two = (SideRoute("/two", _nothing), SideRoute("/two", _nothing, ("PUT",)))
+    table = WireProtocol("two rows of one path", {}, side_routes=two)
+    async with house() as world:
+        gateway = Gateway(world.runtime, PARAMS, (table,))
+        transport = _Transport()
+        await gateway(transport.scope("DELETE", "/two"), transport.receive, transport.send)
+        assert transport.status == 405
+        assert transport.headers[b"allow"] == b"GET, HEAD, PUT"
 
 
 async def test_references_lead_somewhere_and_models_are_named() -> None:

@@ -152,8 +152,11 @@ class ColdRoutes:
         status = problem.status_code if isinstance(problem, HTTPException) else 500
         path = request.url.path[:200]
         if status == 405:
-            headers = dict(getattr(problem, "headers", None) or {})
+            # A path may stand in several rows, and Starlette asks only the first.
+            rows = [row for row in request.app.routes if row.matches(request.scope)[0].value]
+            allowed = {method for row in rows for method in row.methods}
             message = f"{path} does not take {request.method}."
+            headers = {"allow": ", ".join(sorted(allowed))}
             return _error(failure_of("method_not_allowed", message), headers)
         if status == 404:
             paths = {path for protocol in self._protocols for path in protocol.reads}

@@ -139,6 +139,29 @@ _BATCH = _object(
     }
 )
 
+#: Ollama's clients and llama.cpp's say little, and in words of their own.
+_OLLAMA_CHAT = _object(
+    {"model": _MODEL},
+    messages={
+        "type": "array",
+        "items": _object({"role": {"enum": ["user", "system", "assistant"]}, "content": _TEXT}),
+    },
+    stream=_FLAG,
+    options=_OBJECT,
+)
+_GENERATE = _object({"model": _MODEL, "prompt": _WORD}, system=_TEXT, stream=_FLAG, options=_OBJECT)
+_EMBED = _object({"model": _MODEL, "input": {"anyOf": [_WORD, _list(_WORD)]}})
+_EMBED_ONE = _object({"model": _MODEL, "prompt": _WORD})
+_BY_MODEL = _object({"model": _MODEL})
+_COMPLETE = _object({"prompt": _TEXT}, model=_MODEL, stream=_FLAG, n_predict=_COUNT)
+_INFILL = _object(
+    {"input_prefix": _TEXT, "input_suffix": _TEXT},
+    model=_MODEL,
+    prompt=_TEXT,
+    stream=_FLAG,
+    n_predict=_COUNT,
+)
+
 #: Media type and schema by path. A path that is not here takes any JSON object.
 BODIES: dict[str, tuple[str, Schema]] = {
     "/v1/chat/completions": (_JSON, _CHAT),
@@ -148,6 +171,19 @@ BODIES: dict[str, tuple[str, Schema]] = {
     "/v1/messages/count_tokens": (_JSON, _COUNTED),
     "/v1/responses": (_JSON, _RESPONSE),
     "/v1/responses/input_tokens": (_JSON, _RESPONSE_INPUT),
+    "/v1/estimate": (_JSON, {"anyOf": [_CHAT, _COMPLETION, _EMBEDDINGS]}),
+    "/api/chat": (_JSON, _OLLAMA_CHAT),
+    "/api/generate": (_JSON, _GENERATE),
+    "/api/embed": (_JSON, _EMBED),
+    "/api/embeddings": (_JSON, _EMBED_ONE),
+    "/api/show": (_JSON, _BY_MODEL),
+    "/api/pull": (_JSON, _BY_MODEL),
+    "/completion": (_JSON, _COMPLETE),
+    "/completions": (_JSON, _COMPLETE),
+    "/infill": (_JSON, _INFILL),
+    "/tokenize": (_JSON, _object({"content": _TEXT}, model=_MODEL)),
+    "/detokenize": (_JSON, _object({"tokens": _list(_COUNT, 0)}, model=_MODEL)),
+    "/apply-template": (_JSON, _object({"messages": _list(_MESSAGE)}, model=_MODEL)),
     "/v1/files": (_FORM, _FILE),
     "/v1/batches": (_JSON, _BATCH),
 }

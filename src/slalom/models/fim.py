@@ -60,8 +60,9 @@ class Guard:
             if len(mark.lstrip(_SPACE_MARK)) >= _MARK_CHARS_MIN:
                 self._waiting.setdefault(mark[:2], set()).add(mark)
         self._heads = tuple(sorted(self._waiting))
-        starts = sorted({re.escape(head[0]) for head in self._heads})
-        self._start = re.compile(f"[{''.join(starts)}]") if starts else None
+        #: Finds first characters of heads; marks may overlap, hence not whole heads.
+        starts = "|".join(f"{re.escape(h[0])}(?={re.escape(h[1])})" for h in self._heads)
+        self._start = re.compile(starts) if starts else None
 
     def __repr__(self) -> str:
         return f"<Guard marks={sum(map(len, self._waiting.values()))}>"

@@ -46,12 +46,17 @@ def make_room(step: Step, model: Model, shortfall: int) -> int:
     Victims that can sleep do, even if it takes one more of them, because each keeps a little on
     the device. Only where that could never be enough do they end, and sleepers with them.
     """
-    asleep = model.device.puts_to_sleep and _fits_beside_sleepers(model)
-    chosen = _choose(step, model, shortfall, asleep=asleep)
+    chosen = choose_victims(step, model, shortfall)
     freed = sum(replica.freed_bytes for replica in chosen)
     for replica in chosen:
         evict(step, replica)
     return freed
+
+
+def choose_victims(step: Step, model: Model, shortfall: int) -> list[Replica]:
+    """Ask the policy for victims and leave word of them; none if they would not suffice."""
+    asleep = model.device.puts_to_sleep and _fits_beside_sleepers(model)
+    return _choose(step, model, shortfall, asleep=asleep)
 
 
 def _fits_beside_sleepers(model: Model) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from slalom.core.actions import Action
 from slalom.core.dispatching import dispatch_all
+from slalom.core.dry_run import ResidencyPlan, plan_residency
 from slalom.core.events import Event
 from slalom.core.keeping import Keeper, Keeping, Plain
 from slalom.core.observe import model_snapshot, take_snapshot
@@ -105,6 +106,14 @@ class Scheduler:
         if model is None or not isinstance(planner, Estimator) or not model.has_ready():
             return None
         return planner.estimate(request, model, self.state.now_ns)
+
+    def plan(self, model_id: str) -> ResidencyPlan | None:
+        """What bringing a model up would take now; None if there is no such model."""
+        model = self.state.models.get(model_id)
+        if model is None:
+            return None
+        step = Step(self.state, self.params, self._deciding, self._keeper, [])
+        return plan_residency(step, model)
 
     def snapshot(self) -> Snapshot:
         """A copy of what there is to see, as of the last `handle`."""

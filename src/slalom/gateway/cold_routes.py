@@ -17,6 +17,7 @@ from starlette.routing import Route
 from slalom.core.snapshot import ModelSnapshot
 from slalom.errors import RequestError, SlalomError
 from slalom.gateway import openapi
+from slalom.gateway.admin import ASK_PATHS, Admin
 from slalom.gateway.error_table import Failure, failure_of, failure_of_error
 from slalom.gateway.ledger_metrics import status_document
 from slalom.gateway.params import ServedModel
@@ -38,6 +39,9 @@ _SUMMARIES = {
     "/health": "Whether the process answers.",
     "/ready": "Whether it is well.",
     "/metrics": "Metrics in Prometheus' text format.",
+    **{path: f"Have a model {what.value}." for path, what in ASK_PATHS.items()},
+    "/admin/plan": "What bringing a model up would take: a dry run.",
+    "/admin/events": "Loads, sleeps, wakes and evictions as they happen (SSE).",
     "/admin/snapshot": "The scheduler's state in full.",
     "/admin/status": "The ledgers held against the devices.",
     "/admin/requests": "Records of the last ended requests.",
@@ -57,6 +61,7 @@ class ColdRoutes:
         self._shared = shared
         self._protocols = protocols
         self._openapi: dict[str, Any] = {}
+        self._admin = Admin(shared)
 
     def starlette(self) -> Starlette:
         """The ASGI app that serves them."""
@@ -67,12 +72,16 @@ class ColdRoutes:
             Route("/health", self.health),
             Route("/ready", self.ready),
             Route("/metrics", self._for_callers(self.metrics)),
+            *self._admin_routes(),
             Route("/admin/snapshot", self._for_admins(self.snapshot)),
             Route("/admin/status", self._for_admins(self.status)),
             Route("/admin/requests", self._for_admins(self.requests)),
             Route("/admin/requests/{request_id:path}", self._for_admins(self.request)),
         ]
-        built_in = [(route.path, _SUMMARIES[route.path]) for route in routes]
+        built_in = [
+            ("post" if route.path in ASK_PATHS else "get", route.path, _SUMMARIES[route.path])
+            for route in routes
+        ]
         self._openapi = openapi.document(self._shared.params, self._protocols, built_in)
         return Starlette(
             routes=side_routes(self._shared, self._protocols, routes),
@@ -86,6 +95,17 @@ class ColdRoutes:
     async def openapi(self, request: Request) -> Response:
         """What there is, for machines."""
         return _json(self._openapi)
+
+    def _admin_routes(self) -> list[Route]:
+        """What an operator asks of models, and sees of them."""
+        return [
+            *(
+                Route(path, self._for_admins(self._admin.asks(what)), methods=["POST"])
+                for path, what in ASK_PATHS.items()
+            ),
+            Route("/admin/plan", self._for_admins(self._admin.plan)),
+            Route("/admin/events", self._for_admins(self._admin.events)),
+        ]
 
     async def models(self, request: Request) -> Response:
         """Every model with its state."""

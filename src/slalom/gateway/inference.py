@@ -14,6 +14,7 @@ from slalom.core.actions import Outcome, Reason
 from slalom.core.snapshot import ModelState
 from slalom.errors import OverloadedError, RequestError, SlalomError
 from slalom.gateway import estimates, request_body
+from slalom.gateway.admin import pinned
 from slalom.gateway.answer_notes import AnswerNotes, Silence
 from slalom.gateway.asgi_sink import AnySink, StreamSink, WholeSink
 from slalom.gateway.completion_cache import HIT
@@ -164,6 +165,8 @@ class Inference:
         self, work: Work, send: Send, exchange: Exchange, headers: Headers, departure: Departure
     ) -> None:
         """From here on the sink says how far the answer has got, so errors go through it."""
+        if work.pin:
+            work.notices += pinned(self._runtime, work.request.model, work.request.id)
         _head(work, headers)
         exchange.stream = work.stream
         exchange.scheduled = True

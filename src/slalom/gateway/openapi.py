@@ -28,14 +28,14 @@ _OPEN = frozenset(("/health", "/ready", "/openapi.json"))
 def document(
     params: GatewayParams,
     protocols: Sequence[WireProtocol],
-    built_in: Iterable[tuple[str, str]],
+    built_in: Iterable[tuple[str, str, str]],
 ) -> dict[str, Any]:
     """The document.
 
     Args:
         params: Whether keys are needed, and which models there are.
         protocols: All that are spoken here.
-        built_in: Path and summary of the documents that belong to no protocol (GET).
+        built_in: Method, path and summary of the documents that belong to no protocol.
     """
     paths: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
@@ -46,8 +46,8 @@ def document(
             for method in side.methods:
                 _add(paths, side.path, method.lower(), _side(protocol.name, side.path, method))
     _add(paths, estimates.PATH, "post", _estimate("openai", ""))
-    for path, summary in built_in:
-        _add(paths, path, "get", _operation("slalom", summary, _answer(path)))
+    for method, path, summary in built_in:
+        _add(paths, path, method, _operation("slalom", summary, _answer(path)))
     for path, operations in paths.items():
         for operation in operations.values():
             _guard(operation, path, keyed=bool(params.keys))

@@ -28,6 +28,7 @@ from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
 from slalom.gateway.protocols.openai import OPENAI
 from slalom.gateway.request_head import RequestHead
+from slalom.gateway.residency_wishes import ResidencyWishes, read_wishes, without_wishes
 from slalom.gateway.resolution import (
     CHAT_PATH,
     COMPLETIONS_PATH,
@@ -63,6 +64,8 @@ class Work:
     warm_up: bool = False
     #: Whether a refusal by a planner is answered without a word instead.
     empty_when_late: bool = False
+    #: Whether its model is to be pinned.
+    pin: bool = False
     #: What it takes besides its own body, from what a protocol keeps, bytes.
     more_bytes: int = 0
 
@@ -134,6 +137,10 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     embeddings, chat = path == EMBEDDINGS_PATH, path == CHAT_PATH
     infill = path == COMPLETIONS_PATH and bool(body.get("suffix"))
     request_body.check_fields(body, chat=chat, embeddings=embeddings)
+    wishes = read_wishes(arrival.head.watched, body, arrival.key)
+    if (plain := without_wishes(body)) is not body:
+        body = internal.body = plain
+        internal.raw = b""
     named = shared.catalogue.find(body["model"])
     model = named.model
     capabilities = shared.runtime.capabilities(model.id)
@@ -173,7 +180,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         client = (key, arrival.head.user_agent, arrival.peer, model.id)
         name = typing_care.name_of(shared.documents, client, facts, cursor, task)
         question = typing_care.question_of(facts, cursor, task, arrival.peer)
-    request = _request(arrival, facts, resolved, capabilities, supersedes=name)
+    request = _request(arrival, facts, resolved, capabilities, wishes, supersedes=name)
     return Work(
         request if embeddings else _headed(shared, arrival, facts, request),
         _outgoing(arrival, internal, answer, capabilities.fim if infill else None, infill=infill),
@@ -185,6 +192,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         warm_up=warm_up,
         empty_when_late=resolved.task.when_late == "empty",
         more_bytes=internal.more_bytes,
+        pin=wishes.pin,
     )
 
 
@@ -193,6 +201,7 @@ def _request(
     facts: Facts,
     resolved: Resolved,
     capabilities: Capabilities,
+    wishes: ResidencyWishes,
     *,
     supersedes: str,
 ) -> Request:
@@ -214,6 +223,8 @@ def _request(
         supersedes=supersedes,
         resumable=resumable,
         drop_when_late=task.when_late != "policy",
+        keep_ns=wishes.keep_ns,
+        allow_swap=wishes.allow_swap,
     )
 
 

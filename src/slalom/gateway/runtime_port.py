@@ -7,7 +7,10 @@ in memory, so that HTTP can be tested without a scheduler.
 from collections.abc import Callable
 from typing import Protocol
 
-from slalom.core.actions import EndRequest
+from slalom.core.actions import AskRefused, EndRequest
+from slalom.core.dry_run import ResidencyPlan
+from slalom.core.events import ModelAsked
+from slalom.core.journal import Entry
 from slalom.core.request import Request
 from slalom.core.snapshot import Snapshot
 from slalom.engines.protocol import Capabilities, Engine
@@ -20,6 +23,8 @@ class RuntimePort(Protocol):
 
     #: Told of every ended request.
     on_end: list[Callable[[EndRequest], None]]
+    #: Told of every step.
+    on_step: list[Callable[[Entry], None]]
 
     async def serve(
         self, request: Request, make_call: MakeCall, sink: Sink, *, stream: bool, strip_usage: bool
@@ -33,6 +38,14 @@ class RuntimePort(Protocol):
 
     def estimate(self, request: Request) -> Forecast:
         """What is to be expected if a request came now."""
+        ...
+
+    def ask(self, event: ModelAsked) -> AskRefused | None:
+        """Tell what an operator wants; what refuses it at once, if anything does."""
+        ...
+
+    def plan(self, model_id: str) -> ResidencyPlan | None:
+        """What bringing a model up would take now; None if there is no such model."""
         ...
 
     def snapshot(self) -> Snapshot:

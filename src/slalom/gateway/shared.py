@@ -19,6 +19,7 @@ from slalom.gateway.length_care import HEADERS as LENGTH_HEADERS
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.prefixes import Prefixes
 from slalom.gateway.records import Records
+from slalom.gateway.residency_wishes import HEADERS as WISH_HEADERS
 from slalom.gateway.runtime_port import RuntimePort
 from slalom.gateway.supersession import HEADERS as SESSION_HEADERS
 from slalom.gateway.supersession import Documents
@@ -62,7 +63,14 @@ class Shared:
         self.prefixes = Prefixes()
         self.watched_headers = frozenset(
             name.encode("latin-1")
-            for names in (HEADERS, SESSION_HEADERS, CACHE_HEADERS, LENGTH_HEADERS, headers)
+            for names in (
+                HEADERS,
+                SESSION_HEADERS,
+                CACHE_HEADERS,
+                LENGTH_HEADERS,
+                WISH_HEADERS,
+                headers,
+            )
             for name in names | _rule_headers(params)
         )
         #: Set once: new inference requests are refused from then on.

@@ -26,11 +26,13 @@ from slalom.core.actions import (
     UnloadReplica,
     WakeReplica,
 )
+from slalom.core.dry_run import ResidencyPlan
 from slalom.core.events import (
     AttemptFailed,
     DrainRequested,
     Event,
     FailureKind,
+    ModelAsked,
     RequestArrived,
     RequestCancelled,
     TimerFired,
@@ -39,13 +41,13 @@ from slalom.core.journal import Entry
 from slalom.core.planning import Estimator
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
-from slalom.core.snapshot import ModelSnapshot, Snapshot
+from slalom.core.snapshot import Snapshot
 from slalom.engines.protocol import Capabilities, Engine, Launcher
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
 from slalom.runtime.forecast import Forecast
 from slalom.runtime.serving import Serving
-from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, Waiting, assignment_of
+from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, assignment_of, waiting_of
 from slalom.runtime.supervisor import ExplainMemory, Supervisor, WatchParams
 from slalom.runtime.ticket import Ticket
 from slalom.runtime.transcript import Transcript
@@ -96,6 +98,8 @@ class Runtime:
         self._inbox: list[Event] = []
         self._step_due = False
         self._stepped = False
+        #: The last action of each kind that asks for nothing.
+        self._records: dict[type, EvictionDecided | AskRefused] = {}
         #: Whether an attempt was told to stop since this was last cleared.
         self._interrupted = False
         self._timer: asyncio.TimerHandle | None = None
@@ -184,6 +188,17 @@ class Runtime:
             model=scheduler.model_snapshot(request.model),
         )
 
+    def ask(self, event: ModelAsked) -> AskRefused | None:
+        """Tell what an operator wants; what refuses it at once, if anything does."""
+        self._inbox.append(event)
+        self._step()
+        told = self._records.get(AskRefused)
+        return told if isinstance(told, AskRefused) and told.ask_id == event.ask_id else None
+
+    def plan(self, model_id: str) -> ResidencyPlan | None:
+        """What bringing a model up would take now; None if there is no such model."""
+        return self._scheduler.plan(model_id)
+
     # -- serving ----------------------------------------------------------------------------
 
     async def serve(
@@ -257,7 +272,7 @@ class Runtime:
                 return step
             if ticket.nudged:
                 ticket.nudged = False
-                await sink.waiting(self._waiting(ticket))
+                await sink.waiting(waiting_of(ticket.request, self._scheduler, self.now_ns()))
                 continue
             ticket.waiter = asyncio.get_running_loop().create_future()
             try:
@@ -265,19 +280,6 @@ class Runtime:
             except asyncio.CancelledError:
                 if not ticket.was_interrupted():
                     raise
-
-    def _waiting(self, ticket: Ticket) -> Waiting:
-        model: ModelSnapshot | None = self._scheduler.model_snapshot(ticket.request.model)
-        now_ns = self.now_ns()
-        starts_in_ns = model.ready_in_ns if model else -1
-        if starts_in_ns > 0:
-            starts_in_ns = max(starts_in_ns - (now_ns - self._scheduler.state.now_ns), 0)
-        return Waiting(
-            waited_ns=now_ns - ticket.request.arrived_ns,
-            model_state=model.state if model else "",
-            load_fraction=model.load_fraction if model else 0.0,
-            starts_in_ns=starts_in_ns,
-        )
 
     def _leave(self, ticket: Ticket) -> None:
         """The client's task goes; a request that has not ended is cancelled or was just over."""
@@ -343,7 +345,7 @@ class Runtime:
             case LoadReplica():
                 self._supervisor.load(action)
             case EvictionDecided() | AskRefused():
-                pass  # records: those who watch steps read them
+                self._records[type(action)] = action
             case UnloadReplica():
                 self._supervisor.unload(action)
             case SleepReplica():

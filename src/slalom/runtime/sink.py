@@ -10,6 +10,7 @@ from typing import Protocol
 
 from slalom.core.actions import Dispatch, EndRequest
 from slalom.core.request import Request
+from slalom.core.scheduler import Scheduler
 from slalom.engines.protocol import Call, Engine
 from slalom.errors import EngineError
 
@@ -121,3 +122,17 @@ class Sink(Protocol):
 #: Builds the engine call once it is known which engine serves (FIM template, model name), and
 #: on which terms.
 MakeCall = Callable[[Engine, Terms], Call]
+
+
+def waiting_of(request: Request, scheduler: Scheduler, now_ns: int) -> Waiting:
+    """What a request that waits can be told."""
+    model = scheduler.model_snapshot(request.model)
+    starts_in_ns = model.ready_in_ns if model else -1
+    if starts_in_ns > 0:
+        starts_in_ns = max(starts_in_ns - (now_ns - scheduler.state.now_ns), 0)
+    return Waiting(
+        waited_ns=now_ns - request.arrived_ns,
+        model_state=model.state if model else "",
+        load_fraction=model.load_fraction if model else 0.0,
+        starts_in_ns=starts_in_ns,
+    )

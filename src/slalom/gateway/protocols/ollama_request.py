@@ -80,7 +80,7 @@ def settings(body: Mapping[str, Any], facts: ModelFacts, notices: list[str]) -> 
         fields["stream_options"] = {"include_usage": True}
     _options(body.get("options"), fields, facts, notices)
     if keep_alive_s(body) is not None:
-        notices.append("keep_alive ignored: models stay until their memory is needed")
+        fields["keep_alive"] = body["keep_alive"]
     return fields
 
 

@@ -112,6 +112,7 @@ async def test_a_dry_run_names_the_victim_and_changes_nothing() -> None:
 
 async def test_the_feed_tells_a_swap_in_its_stages() -> None:
     async with two_models() as world, asyncio.timeout(WAIT_S):
+        before = len(world.runtime.on_step)
         await world.post(CHAT, chat("a"), AS_USER)
         async with world.http.get(f"{world.url}/admin/events", headers=AS_ADMIN) as reply:
             assert reply.headers["content-type"].startswith("text/event-stream")
@@ -130,7 +131,21 @@ async def test_the_feed_tells_a_swap_in_its_stages() -> None:
                         assert fields["cause"] == "evicted"
         stages = [name for name in names if name != "progress"]
         assert stages == ["evict", "unload", "gone", "load", "ready"]
-        await world.until(lambda: not world.runtime.on_step)
+        await world.until(lambda: len(world.runtime.on_step) == before)
+
+
+async def test_the_last_evictions_are_kept_and_counted_by_cause() -> None:
+    async with two_models() as world:
+        for model in "aba":
+            await world.post(CHAT, chat(model), AS_USER)
+        _, document, _ = await world.get("/admin/evictions", AS_ADMIN)
+        assert [one["victims"] for one in document["data"]] == [["b#0"], ["a#0"]]
+        await ask(world, "a", "unload")
+        await world.until(lambda: state(world, "a") == "cold")
+        async with world.http.get(f"{world.url}/metrics", headers=AS_USER) as reply:
+            metrics = await reply.text()
+        assert 'slalom_swaps_total{cause="evicted",kind="unload"} 2.0' in metrics
+        assert 'slalom_swaps_total{cause="asked",kind="unload"} 1.0' in metrics
 
 
 async def test_a_reader_that_is_too_slow_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

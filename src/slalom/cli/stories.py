@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slalom.cli.eviction_stories import show_eviction
 from slalom.cli.output import print_json, print_table, stderr, stdout
 from slalom.cli.shape import ConfigOption, JsonOption, examples
-from slalom.errors import ConfigError
+from slalom.errors import ConfigError, RequestError
 from slalom.units import format_duration
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "slalom explain latest            the request that ended last",
             "slalom explain req-4f1c          by its id (reply header x-request-id)",
+            "slalom explain --eviction last   why models gave way, with everyone's score",
             "slalom explain latest --json     for programs",
             "slalom explain req-4f1c --journal /var/lib/slalom/journal",
             note="The beginning of an id is enough where only one request begins so.",
@@ -36,9 +38,18 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     request_id: Annotated[
-        str, typer.Argument(help="Id of the request, or 'latest'.", metavar="REQUEST_ID")
-    ],
+        str | None,
+        typer.Argument(help="Id of the request, or 'latest'.", metavar="[REQUEST_ID]"),
+    ] = None,
     *,
+    eviction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Tell of an eviction instead: its number, or 'last'.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     journal: Annotated[
         Path | None,
@@ -54,10 +65,12 @@ def explain(
 
     What it waited for (a model to load, a place, others it was paused for), what was evicted for
     it, its attempts with what was expected of them, its first token and its end, whether each
-    target of its SLA held, and by how much, and what would have had to be different.
+    target of its SLA held, and by how much, and what would have had to be different. With
+    --eviction, why models gave way: the need, the score of everyone who could have, what followed.
     """
     from slalom.config.load import load
     from slalom.config.places import journal_dir
+    from slalom.journal.evictions import explain_eviction
     from slalom.journal.explain import explain as tell
 
     directory = journal or journal_dir(load(config)[0].journal)
@@ -66,6 +79,13 @@ def explain(
             "no journal is written (journal.dir is none), so there is nothing to explain: set "
             "journal.dir, or name a folder with --journal"
         )
+    if eviction is not None:
+        with stderr().status("reading the journal …"):
+            decided = explain_eviction(directory, eviction)
+        show_eviction(decided, as_json=json)
+        return
+    if request_id is None:
+        raise RequestError("name a request, 'latest', or an eviction with --eviction")
     with stderr().status("reading the journal …") as status:
         story = tell(
             directory,

@@ -99,6 +99,7 @@ def _put_to_sleep(step: Step, replica: Replica, level: int) -> None:
     cause = replica.leaves_as
     step.actions.append(SleepReplica(replica.id, replica.epoch, replica.turn, level, cause))
     state.counters["sleeps"] += 1
+    state.counters[f"sleeps_{cause.value}"] += 1
     state.counters["deep_sleeps"] += level > spec.sleep_level
     state.dirty[spec.device] = replica.model.device
 

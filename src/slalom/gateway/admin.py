@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from slalom.core.actions import AskRefused
 from slalom.core.events import Ask, ModelAsked
 from slalom.errors import OverloadedError, RequestError
-from slalom.gateway.admin_feed import Feed
+from slalom.gateway.admin_feed import DecisionLog, Feed
 from slalom.gateway.error_table import failure_of
 from slalom.gateway.replies import error_body
 from slalom.gateway.runtime_port import RuntimePort
@@ -42,6 +42,8 @@ class Admin:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._feeds: set[Feed] = set()
+        self._decisions = DecisionLog()
+        shared.runtime.on_step.append(self._decisions.see)
 
     def asks(self, what: Ask) -> Endpoint:
         """The route on which this is asked of a model."""
@@ -73,6 +75,10 @@ class Admin:
             waits_ns = document.pop(f"{key}_ns")
             document[f"{key}_s"] = waits_ns / SECOND if waits_ns >= 0 else None
         return _json(document)
+
+    async def evictions(self, request: Request) -> Response:
+        """The last evictions, each with the score of everyone who could have given way."""
+        return _json({"object": "list", "data": self._decisions.documents()})
 
     async def events(self, request: Request) -> Response:
         """What is loaded, put to sleep, woken and evicted, as it happens (SSE)."""

@@ -32,6 +32,9 @@ from slalom.core.journal import Entry
 #: Events that may wait for one client.
 _WAITING_MAX = 512
 
+#: Decisions that are kept; the journal has all.
+_DECISIONS_MAX = 200
+
 #: What is told, and what it is called: the stages of a load are load, progress, ready.
 _NAMES: dict[type, str] = {
     ModelAsked: "asked",
@@ -83,6 +86,29 @@ class Feed:
         found = b"".join(self._waiting)
         self._waiting.clear()
         return found
+
+
+class DecisionLog:
+    """The last evictions that were decided, newest last."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, EvictionDecided]] = deque(maxlen=_DECISIONS_MAX)
+
+    def __repr__(self) -> str:
+        return f"DecisionLog({len(self._kept)})"
+
+    def see(self, entry: Entry) -> None:
+        """Keep what a step decided."""
+        for action in entry.actions:
+            if isinstance(action, EvictionDecided):
+                self._kept.append((entry.now_ns, action))
+
+    def documents(self) -> list[dict[str, Any]]:
+        """All that is kept, newest first."""
+        return [
+            {"at_ns": at_ns, **msgspec.to_builtins(decision)}
+            for at_ns, decision in reversed(self._kept)
+        ]
 
 
 def _event(name: str, told: object, now_ns: int) -> bytes:

@@ -41,6 +41,7 @@ _SUMMARIES = {
     "/metrics": "Metrics in Prometheus' text format.",
     **{path: f"Have a model {what.value}." for path, what in ASK_PATHS.items()},
     "/admin/plan": "What bringing a model up would take: a dry run.",
+    "/admin/evictions": "The last evictions, with everyone's score.",
     "/admin/events": "Loads, sleeps, wakes and evictions as they happen (SSE).",
     "/admin/snapshot": "The scheduler's state in full.",
     "/admin/status": "The ledgers held against the devices.",
@@ -105,6 +106,7 @@ class ColdRoutes:
             ),
             Route("/admin/plan", self._for_admins(self._admin.plan)),
             Route("/admin/events", self._for_admins(self._admin.events)),
+            Route("/admin/evictions", self._for_admins(self._admin.evictions)),
         ]
 
     async def models(self, request: Request) -> Response:

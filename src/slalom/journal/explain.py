@@ -107,14 +107,14 @@ def explain(
     wanted = request_id
     if request_id == LATEST or not any(_arrivals(path, request_id) for path in files):
         wanted = _latest(files) if request_id == LATEST else _completed(files, request_id)
-    for run in reversed(list(_runs(files))):
+    for run in reversed(list(runs_of(files))):
         story = _tell(run, wanted, on_progress)
         if story is not None:
             return story
     raise JournalError(f"the journal was rotated while it was read; {wanted} is gone from it")
 
 
-def _runs(files: list[Path]) -> Iterator[list[Path]]:
+def runs_of(files: list[Path]) -> Iterator[list[Path]]:
     """Files of one life of a server together: their names share the start time."""
     run: list[Path] = []
     for path in files:
@@ -129,7 +129,7 @@ def _runs(files: list[Path]) -> Iterator[list[Path]]:
 def _arrivals(path: Path, request_id: str) -> int:
     """How often a request of this id arrived in a file."""
     needle = msgspec.json.encode(request_id)
-    found = _entries_with(path, lambda line: needle in line and _ARRIVED in line)
+    found = entries_with(path, lambda line: needle in line and _ARRIVED in line)
     return sum(_arrival(entry, request_id) is not None for entry in found)
 
 
@@ -137,7 +137,7 @@ def _latest(files: list[Path]) -> str:
     """The id of the request that ended last."""
     for path in reversed(files):
         latest = ""
-        for entry in _entries_with(path, lambda line: _ENDED in line):
+        for entry in entries_with(path, lambda line: _ENDED in line):
             ended = [a.request_id for a in entry.actions if isinstance(a, EndRequest)]
             latest = ended[-1] if ended else latest
         if latest:
@@ -153,7 +153,7 @@ def _completed(files: list[Path], beginning: str) -> str:
     """
     ids: deque[str] = deque(maxlen=_IDS_MAX)
     for path in files:
-        for entry in _entries_with(path, lambda line: _ARRIVED in line):
+        for entry in entries_with(path, lambda line: _ARRIVED in line):
             ids.extend(e.request.id for e in entry.events if isinstance(e, RequestArrived))
     begins = list(dict.fromkeys(found for found in ids if found.startswith(beginning)))
     if len(begins) == 1:
@@ -163,7 +163,7 @@ def _completed(files: list[Path], beginning: str) -> str:
     raise JournalError(f"no request {beginning!r} in the journal; {hint}; or write {LATEST!r}")
 
 
-def _entries_with(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Entry]:
+def entries_with(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Entry]:
     """Entries of a file whose line is wanted; the others are not decoded, which is slow."""
     try:
         with path.open("rb") as lines:
@@ -187,7 +187,7 @@ def _tell(
     occupancy = Occupancy({model.id: model for model in header.models})
     needle = msgspec.json.encode(wanted)
     for number, path in enumerate(run, start=1):
-        for entry in _entries_with(path, lambda line: needle in line or _TELLING(line) is not None):
+        for entry in entries_with(path, lambda line: needle in line or _TELLING(line) is not None):
             arrived = _arrival(entry, wanted)
             if arrived is not None and (story is None or story.end is not None):
                 story = _begin(header, arrived)

@@ -79,8 +79,9 @@ def test_options_of_the_engine_are_the_configurations() -> None:
     ]
     assert not {"num_ctx", "num_gpu"} & found.body.keys()
     assert generate(options={"num_ctx": 2048}).notices == ()
-    (note,) = generate(keep_alive="5m").notices
-    assert note.startswith("keep_alive")
+    internal = generate(keep_alive="5m")
+    assert internal.notices == ()
+    assert internal.body["keep_alive"] == "5m"
 
 
 def test_a_model_without_a_template_gets_its_prompt_as_it_is() -> None:

@@ -88,7 +88,8 @@ def test_the_launcher_and_the_facts_say_the_same(fim: dict[str, Any] | None) -> 
     engine = {"kind": "llama-cpp", "source": "bundled:slalom-mini", "fim": fim}
     model = ModelSection.model_validate({"id": "m", "engine": engine})
     _, capabilities = launcher_for(model, tokens_max=9)
-    expected = {None: "qwen", "none": None}.get(fim and fim["family"], "codestral")
+    named = fim["family"] if fim else None
+    expected = "codestral" if named == "codestral" else None if named else "qwen"
     assert family(capabilities.fim) == expected
     assert facts_of(model, on_gpu=False).fills is (expected is not None)
     if fim is None:

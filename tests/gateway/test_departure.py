@@ -89,6 +89,9 @@ async def test_refusals_at_the_door_leave_no_half_records() -> None:
             self.now_ns = inner.now_ns
             self.estimate = inner.estimate
             self.engine_of = inner.engine_of
+            self.on_step: list[Any] = []
+            self.ask = inner.ask
+            self.plan = inner.plan
             self._problem = problem
 
         async def serve(self, *_args: Any, **_kwargs: Any) -> Any:

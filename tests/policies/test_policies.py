@@ -37,6 +37,14 @@ class Holds:
     free_places: int = 1
     running_count: int = 0
     last_used_ns: int = 0
+    ready_ns: int = 0
+    host_bytes: int = 0
+    spec: ModelSpec = field(default_factory=lambda: ModelSpec("a", "gpu", 1, 1))
+    waiting_count: int = 0
+    sleeps: bool = False
+    load_ns: int = 0
+    wake_ns: int = 0
+    deep_wake_ns: int = 0
 
     @property
     def freed_bytes(self) -> int:

@@ -73,12 +73,7 @@ def explain(
     from slalom.journal.evictions import explain_eviction
     from slalom.journal.explain import explain as tell
 
-    directory = journal or journal_dir(load(config)[0].journal)
-    if directory is None:
-        raise ConfigError(
-            "no journal is written (journal.dir is none), so there is nothing to explain: set "
-            "journal.dir, or name a folder with --journal"
-        )
+    directory = _written(journal or journal_dir(load(config)[0].journal))
     if eviction is not None:
         with stderr().status("reading the journal …"):
             decided = explain_eviction(directory, eviction)
@@ -98,6 +93,16 @@ def explain(
         print_json(_document(story))
     else:
         _print(story)
+
+
+def _written(directory: Path | None) -> Path:
+    """The folder of the journal, if there is one."""
+    if directory is None:
+        raise ConfigError(
+            "no journal is written (journal.dir is none), so there is nothing to explain: set "
+            "journal.dir, or name a folder with --journal"
+        )
+    return directory
 
 
 def _document(story: "Story") -> dict[str, Any]:

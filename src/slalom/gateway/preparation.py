@@ -137,10 +137,8 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     embeddings, chat = path == EMBEDDINGS_PATH, path == CHAT_PATH
     infill = path == COMPLETIONS_PATH and bool(body.get("suffix"))
     request_body.check_fields(body, chat=chat, embeddings=embeddings)
-    wishes = read_wishes(arrival.head.watched, body, arrival.key)
-    if (plain := without_wishes(body)) is not body:
-        body = internal.body = plain
-        internal.raw = b""
+    wishes = _wishes(arrival, internal)
+    body = internal.body
     named = shared.catalogue.find(body["model"])
     model = named.model
     capabilities = shared.runtime.capabilities(model.id)
@@ -194,6 +192,15 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         more_bytes=internal.more_bytes,
         pin=wishes.pin,
     )
+
+
+def _wishes(arrival: Arrival, internal: Internal) -> ResidencyWishes:
+    """What the client wants of the model's memory; its words are taken out of the body."""
+    wishes = read_wishes(arrival.head.watched, internal.body, arrival.key)
+    if (plain := without_wishes(internal.body)) is not internal.body:
+        internal.body = plain
+        internal.raw = b""
+    return wishes
 
 
 def _request(

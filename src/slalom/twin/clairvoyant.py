@@ -29,7 +29,7 @@ class Known:
     times_ns: Sequence[int] = ()
     #: Means: how late an answer may begin, and how long one runs that has the engine to itself.
     slack_ns: float = float(_PATIENT_NS)
-    service_ns: float = 0.0
+    running_ns: float = 0.0
 
     def chance_within(self, span_ns: float, now_ns: int) -> float:
         """1 if there is a request within the span, 0 if there is none."""

@@ -32,7 +32,7 @@ class Demand(Protocol):
         ...
 
     @property
-    def service_ns(self) -> float:
+    def running_ns(self) -> float:
         """How long one runs."""
         ...
 
@@ -175,7 +175,7 @@ class PenaltyKeeper:
         """How long the newcomer takes to come up and do its work."""
         if need.spec is None:
             return 0.0
-        return _known(need.takes_ns) + self._forecast.of(need.spec.id).service_ns
+        return _known(need.takes_ns) + self._forecast.of(need.spec.id).running_ns
 
     def _loss(self, one: ReplicaView, away_ns: float, now_ns: int) -> Candidate:
         """What the requests for a victim lose."""
@@ -186,7 +186,7 @@ class PenaltyKeeper:
         later = max(demand.chance_within(self._horizon_ns, now_ns) - min(soon, 1.0), 0.0)
         missing = soon * _missed(demand, 0.5 * absent_ns) + later * _missed(demand, back_ns)
         delay_ns = soon * 0.5 * absent_ns + later * back_ns
-        busy = float(one.running_count) * _missed(demand, demand.service_ns)
+        busy = float(one.running_count) * _missed(demand, demand.running_ns)
         parts = (("missed", missing), ("delay", delay_ns / self.delay_ns), ("busy", busy))
         return Candidate(one.id, sum(value for _, value in parts), parts)
 

@@ -76,8 +76,8 @@ class Usage:
         "first_ns",
         "last_ns",
         "output_tokens",
+        "running_ns",
         "sensitivity",
-        "service_ns",
         "slack_ns",
         "window",
     )
@@ -97,7 +97,7 @@ class Usage:
         #: Running means: first objective, output, and time on an engine.
         self.slack_ns = float(_PATIENT_NS)
         self.output_tokens = 0.0
-        self.service_ns = 0.0
+        self.running_ns = 0.0
 
     def arrived(self, request: Request, now_ns: int) -> None:
         """A request for it came."""
@@ -122,8 +122,8 @@ class Usage:
         attempt = seen.attempt
         if attempt is None or not seen.finished:
             return
-        share = _NEWER if self.service_ns else 1.0
-        self.service_ns += share * (now_ns - attempt.started_ns - self.service_ns)
+        share = _NEWER if self.running_ns else 1.0
+        self.running_ns += share * (now_ns - attempt.started_ns - self.running_ns)
         self.output_tokens += _NEWER * (attempt.output_tokens - self.output_tokens)
 
     def _note_gap(self, gap_ns: int) -> None:

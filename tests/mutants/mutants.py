@@ -33,7 +33,7 @@ MUTANTS = (
     ),
     Mutant(
         "what others hold is taken for free",
-        "core/state.py",
+        "core/device.py",
         "return self.spec.budget_bytes - self.foreign_bytes - self.booked_bytes",
         "return self.spec.budget_bytes - self.booked_bytes",
     ),

@@ -146,7 +146,8 @@ async def test_sigterm_finishes_what_runs_and_exits_0(tmp_path: Path) -> None:
             data += await reply.content.read()
         assert refusals[0] in {"draining", "not listening"}
         assert events(data)[-1] == "[DONE]"
-        assert b"error" not in data
+        # The model may write the word: only an event of that name is an error.
+        assert not any(isinstance(event, dict) and "error" in event for event in events(data))
         assert await asyncio.to_thread(server.wait, 30) == 0
         assert not server.log.read_text().count("Traceback")
 

@@ -27,7 +27,6 @@ OFF: Mapping[str, Any] = {
     "pauses_max": 0,
     "defer_pauses_max": 0,
     "read_ahead_ms": 0,
-    "fallback_window": 0,
 }
 _SABER = (("W1 at 6", "saber-w1.yaml", 6), ("W1 at 20", "saber-w1.yaml", 20))
 _SABER_MORE = (("W3 at 10", "saber-w3.yaml", 10), ("W3 at 20", "saber-w3.yaml", 20))

@@ -152,12 +152,14 @@ class Draft:
         self._let_in(fresh)
         self._serve_late(stay)
 
-    def fill_blindly(self, jobs: Sequence[Job], window: int) -> None:
-        """Start what is due first, so many on each replica: for forecasts that cannot be trusted.
+    def fill_blindly(self, jobs: Sequence[Job]) -> None:
+        """Start what is due first wherever there is a place: for forecasts that cannot be trusted.
+
+        As many as the engine takes: who does not know how long a step is does not know either
+        that fewer at a time would be on time. Only what is late by the clock gives up.
 
         Args:
             jobs: What waits, in the order in which it is due.
-            window: Attempts at a time on one replica.
         """
         for job in jobs:
             begun = job.client_first_ns >= 0
@@ -168,7 +170,7 @@ class Draft:
                 self._refuse(job)
                 continue
             site = min(self._sites, key=lambda site: len(site.running))
-            if len(site.running) < min(window, site.places):
+            if len(site.running) < site.places:
                 site.try_anyway(job)
                 site.running.append(job)
             elif job.is_late and self._outstays(job):

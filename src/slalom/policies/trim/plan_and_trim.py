@@ -59,9 +59,9 @@ class PlanAndTrim:
     calibrate: bool = True
     #: Whether output lengths are learned from traffic.
     learn_lengths: bool = True
-    #: Attempts at a time on a replica while its predictions are not to be trusted, earliest
-    #: deadline first; 0 to plan on all the same.
-    fallback_window: int = 16
+    #: Whether, while predictions are not to be trusted, whatever has a place starts, earliest
+    #: deadline first, and nobody is refused for what is only predicted.
+    fallback: bool = True
     #: Waiting requests that one plan looks at.
     horizon: int = 128
     #: Forecasts that one plan may make.

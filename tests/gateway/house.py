@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,8 +14,9 @@ from slalom.core.params import SchedulerParams
 from slalom.core.planning import Planning
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
-from slalom.gateway.app import Gateway, app
+from slalom.gateway.app import Gateway
 from slalom.gateway.params import GatewayParams, ServedModel
+from slalom.gateway.protocols.frame import WireProtocol
 from slalom.gateway.server import GatewayServer
 from slalom.policies.registry import policies
 from slalom.runtime.driver import Runtime
@@ -106,6 +107,7 @@ async def house(
     embeddings: bool = True,
     admission: Planning | None = None,
     sleep_level: int = 0,
+    documents: Sequence[WireProtocol] = (),
 ) -> AsyncIterator[House]:
     """Start a house, and take it down again."""
     launchers = launchers or {"a": FakeLauncher()}
@@ -126,7 +128,8 @@ async def house(
         for name, launcher in launchers.items()
     }
     runtime = Runtime(scheduler, launchers, capabilities=capabilities)
-    gateway = app(runtime, params or GatewayParams(tuple(ServedModel(name) for name in launchers)))
+    given = params or GatewayParams(tuple(ServedModel(name) for name in launchers))
+    gateway = Gateway(runtime, given, documents)
     server = GatewayServer(gateway)
     runtime.start()
     await server.start()

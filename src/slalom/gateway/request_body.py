@@ -5,17 +5,23 @@ Everything else passes through untouched and unread. Called by `inference`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from slalom.errors import RequestError
 from slalom.gateway.replies import Receive
 
+#: A field's name, or its place in a list.
+_Name = TypeVar("_Name", str, int)
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 #: Largest number that counts as a token limit.
 TOKENS_MAX = 1 << 31
+#: Up to here every whole number has a float of its own.
+_EXACT = 1 << 53
+#: What a list in place of a text may hold, beside lists of tokens.
+_PARTS = frozenset((str, int))
 
 
 class ClientGoneError(Exception):
@@ -83,13 +89,21 @@ def parse(body: bytes) -> dict[str, Any]:
         RequestError: Not JSON, not UTF-8, not an object, or nested too deeply.
     """
     try:
-        return _decode(body)
+        return whole_numbers(_decode(body))
     except RecursionError:
         raise RequestError("The body is nested too deeply.", code="invalid_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise RequestError(
             f"The body cannot be used: {_why(problem)}", code="invalid_json"
         ) from None
+
+
+def whole_numbers(fields: dict[_Name, Any]) -> dict[_Name, Any]:
+    """The same fields, in place, with whole numbers as such: to JSON, 16.0 is the integer 16."""
+    for name, value in fields.items():
+        if type(value) is float and value.is_integer() and abs(value) < _EXACT:
+            fields[name] = int(value)
+    return fields
 
 
 def _why(problem: Exception) -> str:
@@ -111,13 +125,13 @@ def check_fields(body: Mapping[str, Any], *, chat: bool, embeddings: bool) -> No
     if not isinstance(model, str) or not model:
         raise _wrong("model", "is needed: the id of a model (GET /v1/models lists them)")
     if embeddings:
-        if not isinstance(body.get("input"), str | list) or not body["input"]:
+        if not body.get("input") or not _is_text(body["input"]):
             raise _wrong("input", "must be a text, or a list of texts or tokens")
         return
     if chat:
-        _check_messages(body.get("messages"))
+        check_messages(body.get("messages"))
     else:
-        if not isinstance(body.get("prompt"), str | list):
+        if not _is_text(body.get("prompt")):
             raise _wrong("prompt", "must be a text, or a list of texts or tokens")
         suffix = body.get("suffix")
         if suffix is not None and not isinstance(suffix, str):
@@ -125,7 +139,30 @@ def check_fields(body: Mapping[str, Any], *, chat: bool, embeddings: bool) -> No
     _check_options(body)
 
 
-def _check_messages(messages: object) -> None:
+def _is_text(given: object) -> bool:
+    """Whether this is a text, a list of texts and tokens, or a list of lists of tokens."""
+    if isinstance(given, str):
+        return True
+    if not isinstance(given, list) or not given:
+        return False
+    return all(
+        kind in _PARTS
+        or (kind is float and all(part.is_integer() for part in given if type(part) is float))
+        or (kind is list and all(map(_is_tokens, (part for part in given if type(part) is list))))
+        for kind in set(map(type, given))
+    )
+
+
+def _is_tokens(given: list[Any]) -> bool:
+    return bool(given) and set(map(type, given)) == {int}
+
+
+def check_messages(messages: object) -> None:
+    """Check what all engines agree on.
+
+    Raises:
+        RequestError: `param` names the first message, or part of one, that is wrong.
+    """
     if not isinstance(messages, list) or not messages:
         raise _wrong("messages", "must be a list of at least one message")
     for index, message in enumerate(messages):
@@ -133,6 +170,13 @@ def _check_messages(messages: object) -> None:
             raise _wrong(f"messages[{index}]", "must be an object with role and content")
         if not isinstance(message.get("role"), str):
             raise _wrong(f"messages[{index}].role", "must be a text such as 'user'")
+        content = message.get("content")
+        if not isinstance(content, str | list | None):
+            raise _wrong(f"messages[{index}].content", "must be a text or a list of parts")
+        for place, part in enumerate(content if isinstance(content, list) else ()):
+            if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+                where = f"messages[{index}].content[{place}]"
+                raise _wrong(where, "must be an object with a type such as 'text'")
 
 
 def _check_options(body: Mapping[str, Any]) -> None:
@@ -152,13 +196,34 @@ def _check_options(body: Mapping[str, Any]) -> None:
     for name in ("stream_options", "metadata"):
         if not isinstance(body.get(name), dict | None):
             raise _wrong(name, "must be an object")
-    if not isinstance(body.get("tools"), list | None):
-        raise _wrong("tools", "must be a list")
+    _check_tools(body.get("tools"))
     stop = body.get("stop")
     if not isinstance(stop, str | list | None) or (
         isinstance(stop, list) and not all(isinstance(word, str) for word in stop)
     ):
         raise _wrong("stop", "must be a text or a list of texts")
+
+
+def _check_tools(tools: object) -> None:
+    """Check that each is a tool; engines that leave out what they cannot read would not say so."""
+    if not isinstance(tools, list | None):
+        raise _wrong("tools", "must be a list")
+    for index, tool in enumerate(tools or ()):
+        where = f"tools[{index}]"
+        if not isinstance(tool, dict):
+            raise _wrong(where, "must be an object with a type and a function")
+        kind = tool.get("type", "function")
+        if not isinstance(kind, str):
+            raise _wrong(f"{where}.type", "must be a text such as 'function'")
+        if kind != "function":
+            continue  # engines may know others
+        function = tool.get("function")
+        if not isinstance(function, dict):
+            raise _wrong(f"{where}.function", "must be an object with a name")
+        if not isinstance(function.get("name"), str) or not function["name"]:
+            raise _wrong(f"{where}.function.name", "must be a text")
+        if not isinstance(function.get("parameters"), dict | None):
+            raise _wrong(f"{where}.function.parameters", "must be a JSON schema, an object")
 
 
 def _wrong(name: str, what: str) -> RequestError:

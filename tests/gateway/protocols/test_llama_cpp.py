@@ -252,7 +252,7 @@ async def test_tokens_are_not_worth_a_load() -> None:
         for path, body in (
             ("/tokenize", {"content": "x"}),
             ("/detokenize", {"tokens": [1]}),
-            ("/apply-template", {"messages": []}),
+            ("/apply-template", {"messages": [{"role": "user"}]}),
         ):
             status, document, headers = await world.post(path, body)
             assert (status, document["error"]["reason"]) == (503, "model_not_loaded")

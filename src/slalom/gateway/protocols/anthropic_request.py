@@ -43,7 +43,7 @@ def internal_body(body: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     fields = {
         name: body[name] for name in (*_SAME, *_ADDED, *_ADDED_TOO) if body.get(name) is not None
     }
-    _check_numbers(fields)
+    _check(body, fields)
     messages = list(_system(body.get("system")))
     listed = body.get("messages")
     if not isinstance(listed, list) or not listed:
@@ -61,7 +61,7 @@ def wrong(name: str, what: str) -> RequestError:
     return RequestError(f"{name}: {what}.", param=name)
 
 
-def _check_numbers(fields: Mapping[str, Any]) -> None:
+def _check(body: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     limit = fields.get("max_tokens", 1)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit < 1 << 31:
         raise wrong("max_tokens", "must be a whole number above 0")
@@ -71,8 +71,9 @@ def _check_numbers(fields: Mapping[str, Any]) -> None:
             raise wrong(name, "must be a number")
     if not isinstance(fields.get("stream", False), bool):
         raise wrong("stream", "must be true or false")
-    if not isinstance(fields.get("metadata", {}), dict):
-        raise wrong("metadata", "must be an object")
+    for name in ("metadata", "thinking", "output_config"):
+        if not isinstance(body.get(name), dict | None):
+            raise wrong(name, "must be an object")
 
 
 def _options(body: Mapping[str, Any], fields: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ def _texts(content: object, where: str) -> list[str]:
     texts: list[str] = []
     for index, block in enumerate(content):
         text = block.get("text") if isinstance(block, dict) else None
-        if not isinstance(text, str):
+        if not isinstance(text, str) or block.get("type") != "text":
             raise wrong(f"{where}.{index}", "must be a text block")
         texts.append(text)
     return texts
@@ -214,7 +215,9 @@ def _user(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _result(block: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    content = block.get("content") or ""
+    content = block.get("content")
+    if content is None:
+        content = ""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list):
@@ -286,15 +289,18 @@ def _tools(body: Mapping[str, Any], fields: dict[str, Any], notes: Notes) -> Non
         for index, tool in enumerate(tools or ())
         if not _is_foreign(tool, notes)
     ]
-    if not known:
-        return
-    fields["tools"] = known
-    choice = body.get("tool_choice")
+    choice = _choice(body.get("tool_choice"))
+    if known:
+        fields |= {"tools": known, **choice}
+
+
+def _choice(choice: object) -> dict[str, Any]:
+    """The fields that say which tools may be called, and how many at a time."""
     if choice is None:
-        return
+        return {}
     if not isinstance(choice, dict):
         raise wrong("tool_choice", "must be an object with a type")
-    kind = choice.get("type")
+    kind, fields = choice.get("type"), dict[str, Any]()
     if kind == "tool":
         function = {"name": _text(choice, "name", "tool_choice")}
         fields["tool_choice"] = {"type": "function", "function": function}
@@ -304,22 +310,26 @@ def _tools(body: Mapping[str, Any], fields: dict[str, Any], notes: Notes) -> Non
         raise wrong("tool_choice.type", "must be 'auto', 'any', 'tool' or 'none'")
     if choice.get("disable_parallel_tool_use") is True:
         fields["parallel_tool_calls"] = False
+    return fields
 
 
 def _is_foreign(tool: object, notes: Notes) -> bool:
     """Whether a tool runs, or is described, at Anthropic: the model here does not know it."""
     if not isinstance(tool, dict) or "input_schema" in tool:
         return False
-    kind = tool.get("type", "custom")
-    if kind == "custom":
+    kind = tool.get("type")
+    if not isinstance(kind, str) or kind == "custom":
         return False
-    notes.add(f"tool type {str(kind)[:64]!a} is not known here and was left out")
+    notes.add(f"tool type {kind[:64]!a} is not known here and was left out")
     return True
 
 
 def _tool(tool: object, where: str) -> dict[str, Any]:
     if not isinstance(tool, dict):
         raise wrong(where, "must be an object")
+    for name in ("type", "description"):
+        if not isinstance(tool.get(name), str | None):
+            raise wrong(f"{where}.{name}", "must be a text")
     schema = tool.get("input_schema", {"type": "object"})
     if not isinstance(schema, dict):
         raise wrong(f"{where}.input_schema", "must be an object")

@@ -61,7 +61,7 @@ class _Reads:
         if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
             prompt = prompt[0]
         if isinstance(prompt, list) and (
-            not prompt or any(not isinstance(part, str | int) for part in prompt)
+            not prompt or any(type(part) not in {str, int} for part in prompt)
         ):
             raise _wrong("prompt", "must be a text or a list of texts and tokens")
         if isinstance(prompt, list) and all(isinstance(part, str) for part in prompt):
@@ -90,7 +90,7 @@ class _Reads:
             raise _wrong("stream", "must be true or false")
         fields = {one: value for one, value in body.items() if one not in _CONSUMED}
         for count in _COUNTS:
-            if fields.pop(count, None) not in {None, 1}:
+            if fields.pop(count, 1) not in (None, 1):
                 raise _wrong(count, "must be 1: several answers are given by /v1/completions")
         settings = dict(fields)
         _limit(fields)

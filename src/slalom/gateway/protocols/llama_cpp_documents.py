@@ -14,6 +14,7 @@ from starlette.responses import Response
 from slalom import __version__
 from slalom.engines.protocol import Engine
 from slalom.errors import OverloadedError, RequestError
+from slalom.gateway import request_body
 from slalom.gateway.params import ServedModel
 from slalom.gateway.protocols.frame import SideAsk, SideRoute
 from slalom.gateway.replies import json_response
@@ -40,9 +41,13 @@ def unnamed(models: Sequence[ServedModel], task: str) -> ServedModel:
 
 
 def _model(shared: Shared, name: object) -> ServedModel:
-    if isinstance(name, str) and name:
-        return shared.catalogue.find(name).model
-    return unnamed(shared.catalogue.models, "completion")
+    if name is None:
+        return unnamed(shared.catalogue.models, "completion")
+    if not isinstance(name, str) or not name:
+        raise RequestError(
+            "model: must be the id of a model (GET /v1/models lists them).", param="model"
+        )
+    return shared.catalogue.find(name).model
 
 
 async def _props(ask: SideAsk) -> Response:
@@ -122,8 +127,9 @@ async def _tokenize(ask: SideAsk) -> Response:
 
 async def _detokenize(ask: SideAsk) -> Response:
     document = await ask.document()
-    tokens = _typed(document, "tokens", list)
-    if not all(isinstance(token, int) and not isinstance(token, bool) for token in tokens):
+    given = _typed(document, "tokens", list)
+    tokens = [*request_body.whole_numbers(dict(enumerate(given))).values()]
+    if not set(map(type, tokens)) <= {int}:
         raise RequestError("tokens: must be a list of whole numbers.", param="tokens")
     model, engine = _engine(ask.shared, document)
     return json_response({"content": await _text_of(engine, tokens, model)})
@@ -131,7 +137,7 @@ async def _detokenize(ask: SideAsk) -> Response:
 
 async def _apply_template(ask: SideAsk) -> Response:
     document = await ask.document()
-    _typed(document, "messages", list)
+    request_body.check_messages(document.get("messages"))
     model, engine = _engine(ask.shared, document)
     fields = {name: document[name] for name in _CHAT_FIELDS if name in document}
     rendered = await _patiently(engine, "/apply-template", fields)

@@ -61,18 +61,21 @@ class _Reads:
         fields = {"model": name, **ollama_request.settings(body, facts, notices)}
         if body.get("context"):
             notices.append("context ignored: send the conversation to /api/chat")
+        first = [{"role": "system", "content": system}] if system else []
+        asks = [*first, ollama_request.user_message(prompt, body.get("images"))]
+        of_chats = ollama_request.chat_fields(body)
         if not prompt and not suffix and not body.get("images"):
             return _load(asked, fields, notices, chat=False)
         teller = OllamaTeller(name, asked.received_s)
         if raw or suffix or not facts.chats:
-            ollama_request.text_fields(body, fields)
+            if body.get("images"):
+                raise wrong("images", "are seen in chats only, not by raw prompts or suffixes")
+            fields |= ollama_request.text_fields(body)
             fields["prompt"] = f"{system}\n\n{prompt}" if system and not suffix else prompt
             if suffix:
                 fields["suffix"] = suffix
             return Internal(COMPLETIONS_PATH, fields, Translated(teller), notices=tuple(notices))
-        ollama_request.chat_fields(body, fields)
-        first = [{"role": "system", "content": system}] if system else []
-        fields["messages"] = [*first, ollama_request.user_message(prompt, body.get("images"))]
+        fields |= {**of_chats, "messages": asks}
         return Internal(CHAT_PATH, fields, Translated(teller), notices=tuple(notices))
 
     def chat(self, asked: Asked) -> Internal:
@@ -81,11 +84,10 @@ class _Reads:
         name, facts = self._model(body)
         fields = {"model": name, **ollama_request.settings(body, facts, notices)}
         messages = ollama_request.messages_of(body.get("messages", []))
+        of_chats, tools = ollama_request.chat_fields(body), ollama_request.tools_of(body)
         if not messages:
             return _load(asked, fields, notices, chat=True)
-        ollama_request.chat_fields(body, fields)
-        fields["messages"] = messages
-        tools = ollama_request.tools_of(body)
+        fields |= {**of_chats, "messages": messages}
         if tools:
             fields["tools"] = tools
         teller = OllamaTeller(name, asked.received_s, chat=True)
@@ -101,11 +103,12 @@ class _Reads:
 
     def _vectors(self, asked: Asked, texts: object, where: str, *, single: bool) -> Internal:
         name, _ = self._model(asked.body)
-        ollama_request.keep_alive_s(asked.body)
         listed = texts if isinstance(texts, list) and not single else [texts]
         if not listed or not all(isinstance(text, str) and text for text in listed):
             raise wrong(where, "must be a text" if single else "must be a text or a list of texts")
         fields: dict[str, Any] = {"model": name, "input": listed, "encoding_format": "float"}
+        if ollama_request.keep_alive_s(asked.body) is not None:
+            fields["keep_alive"] = asked.body["keep_alive"]
         size = asked.body.get("dimensions")
         if size is not None:
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -129,7 +132,9 @@ def _load(asked: Asked, fields: dict[str, Any], notices: list[str], *, chat: boo
             "keep_alive", "0 without a prompt would unload: here models leave when room is needed"
         )
     kept: dict[str, Any] = {
-        name: fields[name] for name in ("model", "stream", "stream_options") if name in fields
+        name: fields[name]
+        for name in ("model", "stream", "stream_options", "keep_alive")
+        if name in fields
     }
     body = {**kept, "prompt": _ANY_PROMPT, "max_tokens": 1}
     teller = OllamaTeller(fields["model"], asked.received_s, chat=chat, done_reason="load")

@@ -15,6 +15,7 @@ import msgspec
 from slalom.errors import RequestError
 from slalom.gateway.params import ModelFacts
 from slalom.gateway.protocols.turns import settled
+from slalom.gateway.request_body import whole_numbers
 
 #: Options that engines know by the same name.
 _NUMBERS = (
@@ -122,6 +123,7 @@ def _options(
         return
     if not isinstance(options, dict):
         raise wrong("options", "must be an object")
+    whole_numbers(options)
     for name in (*_NUMBERS, "seed", "num_keep", "num_predict", "num_ctx"):
         value = options.get(name)
         if value is not None:
@@ -163,12 +165,13 @@ def _check_context(asked: int | None, facts: ModelFacts, notices: list[str]) -> 
         notices.append(f"num_ctx {asked}: this model is served with {facts.context_tokens} tokens")
 
 
-def chat_fields(body: Mapping[str, Any], fields: dict[str, Any]) -> None:
+def chat_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     """What only chats have: the form of the answer, thinking, log probabilities.
 
     Raises:
         RequestError: `param` names the first field that is wrong.
     """
+    fields: dict[str, Any] = {}
     schema = form_of(body)
     if schema is not None:
         fields["response_format"] = response_format(schema)
@@ -183,14 +186,16 @@ def chat_fields(body: Mapping[str, Any], fields: dict[str, Any]) -> None:
     if top is not None:
         fields["logprobs"] = True
         fields["top_logprobs"] = top
+    return fields
 
 
-def text_fields(body: Mapping[str, Any], fields: dict[str, Any]) -> None:
+def text_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     """The same for texts without a template, in the words of llama.cpp and of vLLM.
 
     Raises:
         RequestError: `param` names the first field that is wrong.
     """
+    fields: dict[str, Any] = {}
     schema = form_of(body)
     if schema is not None:
         fields["json_schema"] = schema or {"type": "object"}
@@ -198,6 +203,7 @@ def text_fields(body: Mapping[str, Any], fields: dict[str, Any]) -> None:
     top = logprobs_of(body)
     if top is not None:
         fields["logprobs"] = max(top, 1)
+    return fields
 
 
 def form_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -223,7 +229,9 @@ def logprobs_of(body: Mapping[str, Any]) -> int | None:
     """How many other tokens are wanted at each place; None for no log probabilities."""
     if not flag_of(body, "logprobs", default=False):
         return None
-    top = body.get("top_logprobs") or 0
+    top = body.get("top_logprobs")
+    if top is None:
+        return 0
     if isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= _TOP_LOGPROBS_MAX:
         raise wrong("top_logprobs", f"must be a whole number from 0 to {_TOP_LOGPROBS_MAX}")
     return top
@@ -299,8 +307,8 @@ def _of_assistant(
     thought = text_of(message, "thinking", f"{where}.")
     if thought:
         told["reasoning_content"] = thought
-    listed = message.get("tool_calls") or []
-    if not isinstance(listed, list):
+    listed = message.get("tool_calls")
+    if not isinstance(listed, list | None):
         raise wrong(f"{where}.tool_calls", "must be a list")
     if listed:
         told["tool_calls"] = [
@@ -314,11 +322,11 @@ def _call(call: object, where: str, calls: _Calls) -> dict[str, Any]:
     if not isinstance(call, dict) or not isinstance(function, dict):
         raise wrong(where, "must be an object with a function")
     name = text_of(function, "name", f"{where}.function.")
-    arguments = function.get("arguments") or {}
-    if not isinstance(arguments, dict):
+    arguments = function.get("arguments")
+    if not isinstance(arguments, dict | None):
         raise wrong(f"{where}.function.arguments", "must be an object")
     call_id = calls.begin(text_of(call, "id", f"{where}."), name)
-    written = msgspec.json.encode(arguments).decode()
+    written = msgspec.json.encode(arguments or {}).decode()
     return {
         "id": call_id,
         "type": "function",
@@ -347,11 +355,11 @@ def tools_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         RequestError: One of them has not.
     """
-    tools = body.get("tools") or []
-    if not isinstance(tools, list):
+    tools = body.get("tools")
+    if not isinstance(tools, list | None):
         raise wrong("tools", "must be a list")
-    for index, tool in enumerate(tools):
+    for index, tool in enumerate(tools or ()):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise wrong(f"tools[{index}]", "must be an object with a function that has a name")
-    return [{**tool, "type": "function"} for tool in tools]
+    return [{**tool, "type": "function"} for tool in tools or ()]

@@ -35,7 +35,7 @@ def options(body: Mapping[str, Any]) -> dict[str, Any]:
         RequestError: `param` names the first field that is wrong.
     """
     for name in _NOT_HERE:
-        if body.get(name):
+        if body.get(name) is not None and body[name] is not False:
             raise wrong(name, "is not offered here")
     names = (*_SAME, *_ADDED, *_ADDED_TOO)
     fields = {name: body[name] for name in names if body.get(name) is not None}
@@ -154,8 +154,8 @@ def messages_of(items: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def _take(item: Mapping[str, Any], where: str, turns: _Turns) -> None:
-    match item.get("type") or "message":
-        case "message":
+    match item.get("type"):
+        case None | "message":
             _take_message(item, where, turns)
         case "reasoning":
             turns.think("".join(_reasoning(item)))

@@ -67,13 +67,13 @@ def tools_of(body: Mapping[str, Any]) -> Tools:
 def _add_tool(tool: object, where: str, found: Tools, namespace: str) -> None:
     if not isinstance(tool, dict):
         raise wrong(where, "must be an object")
-    kind = tool.get("type")
+    kind = text_of(tool, "type", where)
     if kind == "namespace" and not namespace and isinstance(tool.get("tools"), list):
         for index, inner in enumerate(tool["tools"]):
             _add_tool(inner, f"{where}.tools[{index}]", found, text_of(tool, "name", where))
         return
     if not _is_known(kind):
-        found.left_out[str(kind)[:64]] = None
+        found.left_out[kind[:64]] = None
         return
     own = text_of(tool, "name", where)
     name = spaced(namespace, own)
@@ -85,10 +85,10 @@ def _add_tool(tool: object, where: str, found: Tools, namespace: str) -> None:
         found.custom.add(name)
         function["parameters"] = _custom_schema(tool)
     else:
-        schema = tool.get("parameters") or {"type": "object", "properties": {}}
-        if not isinstance(schema, dict):
+        schema = tool.get("parameters")
+        if not isinstance(schema, dict | None):
             raise wrong(f"{where}.parameters", "must be an object")
-        function["parameters"] = schema
+        function["parameters"] = schema or {"type": "object", "properties": {}}
         if isinstance(tool.get("strict"), bool):
             function["strict"] = tool["strict"]
     found.functions.append({"type": "function", "function": function})

@@ -75,14 +75,14 @@ class _Tabby:
         if not isinstance(segments, dict):
             raise RequestError("segments must be an object with a prefix.", param="segments")
         body: dict[str, Any] = {
-            "model": given.get("model", self._model),
+            "model": self._model if given.get("model") is None else given["model"],
             "prompt": _text(segments, "prefix", needed=True),
             "suffix": _text(segments, "suffix"),
             "filename": _text(segments, "filepath"),
             "repository": _repository(_text(segments, "git_url")),
             "input_extra": _extra(segments),
             "max_tokens": TOKENS_MAX,
-            "temperature": given.get("temperature", 0) or 0,
+            "temperature": 0 if given.get("temperature") is None else given["temperature"],
         }
         if given.get("seed") is not None:
             body["seed"] = given["seed"]

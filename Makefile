@@ -137,7 +137,7 @@ bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slal
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
 
 .PHONY: bench-typing
-bench-typing: setup bench-setup ## People who type, directly, by LiteLLM and by Slalom (half an hour, idle machine)
+bench-typing: setup bench-setup ## People who type, directly, by LiteLLM and by Slalom (12 minutes, idle machine)
 	$(BIN)/slalom bench type --write docs/benchmarks/typing.md $(ARGS)
 
 .PHONY: fidelity

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from slalom.bench.typing.asking import Heard
 from slalom.bench.typing.background import Asked
 from slalom.bench.typing.counters import Computed, Gauge, read
-from slalom.bench.typing.figures import Run, Setting, figures
-from slalom.bench.typing.page import Facts, document, page, paired
+from slalom.bench.typing.figures import REFUSED, Run, Setting, figures
+from slalom.bench.typing.page import Facts, document, page
+from slalom.bench.typing.repeats import Spread, paired, spread
 from slalom.bench.typing.report import QUICK, Wanted, typing_report
 from slalom.bench.typing.rhythm import Keystroke
 from slalom.bench.typing.runs import Sizes
@@ -111,6 +112,7 @@ def _facts(left_out: str = "") -> Facts:
 def _runs(slalom: float = 0.9, disturbed: float = 0.0) -> list[Run]:
     direct = {"before_pause_ends": 0.5, "prompt": 100.0, "wasted": 50.0, "ttft_ms.p50": math.inf}
     own = {"before_pause_ends": slalom, "prompt": 25.0, "wasted": 5.0, "ttft_ms.p50": 80.0}
+    own[f"{REFUSED}late"] = 2.0
     return [
         _run(way, repeat, found, disturbed)
         for repeat in range(2)
@@ -120,16 +122,16 @@ def _runs(slalom: float = 0.9, disturbed: float = 0.0) -> list[Run]:
 
 def test_the_page_compares_our_way_with_the_others() -> None:
     text = page(_facts("it is not installed"), _runs())
-    assert (
-        "Slalom beside engine directly: better (40.0 ± 0.0 points before the pause ends, " in text
-    )
-    assert "prompt tokens x 0.25 ± 0.00, -45.0 ± 0.0 wasted tokens)" in text
-    assert "| engine directly | - | 50.0 ± 0.0% | late | - |" in text
-    assert "| Slalom | - | 90.0 ± 0.0% | 80.0 ± 0.0 | - |" in text
+    assert "Slalom beside engine directly: better in every repeat (40.0 points before the" in text
+    assert "prompt tokens × 0.25, wasted tokens × 0.10)" in text
+    assert "| engine directly | - | 50.0% | late | - |" in text
+    assert "| Slalom | - | 90.0% | 80.0 | - |" in text
+    assert "| 4 | engine directly | - | 40.0 | - | - | 0.10 | 0.25 | - |" in text
+    assert "- Errors of Slalom, all repeats: 4 × `late`." in text
     assert "LiteLLM is left out: it is not installed." in text
     assert "measure again" not in text
     worse = page(_facts(), _runs(slalom=0.2, disturbed=0.5))
-    assert "Slalom beside engine directly: worse (-30.0" in worse
+    assert "Slalom beside engine directly: worse in every repeat (-30.0" in worse
     assert "measure again" in worse
 
 
@@ -137,8 +139,19 @@ def test_pairs_are_of_one_repeat_and_what_never_came_has_no_difference() -> None
     runs = [_run("a", 0, {"x": 1.0}), _run("b", 0, {"x": 4.0}), _run("a", 1, {"x": math.inf})]
     ratio = paired([*runs, _run("b", 1, {"x": 2.0})], "a", "b", "x", ratio=True)
     assert ratio is not None
-    assert (ratio.mean, ratio.count) == (0.25, 1)
+    assert ratio == Spread(0.25, 0.25, 0.25, 1)
     assert paired(runs, "a", "c", "x") is None
+
+
+def test_a_spread_is_shown_from_its_least_to_its_greatest() -> None:
+    found = spread([3.0, math.inf, 1.0])
+    assert found is not None
+    assert found.shown() == "3.00 (1.00 – late)"
+    assert spread([0.5, math.nan]) == Spread(0.5, 0.5, 0.5, 1)
+    assert spread([math.nan]) is None
+    always = spread([math.inf, math.inf])
+    assert always is not None
+    assert always.shown(100, "%") == "late"
 
 
 def test_figures_for_programs_have_no_infinity() -> None:

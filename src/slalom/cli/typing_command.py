@@ -39,13 +39,14 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", metavar="ID", help="Who is asked.")
 ]
 TypistsOption = Annotated[
-    str | None, typer.Option(metavar="N,N…", help="How many type. Default: 1,4,8,16,32.")
+    str | None, typer.Option(metavar="N,N…", help="How many type. Default: 1,8,32.")
 ]
 EditorsOption = Annotated[
     str, typer.Option(metavar="both|cancel|never", help="Whether they cancel the older one.")
 ]
 SecondsOption = Annotated[
-    float | None, typer.Option(min=0.5, metavar="S", help="Typing in each run. Default: 8.")
+    float | None,
+    typer.Option(min=0.5, metavar="S", help="Typing in each run. Default: 6; 10 alone."),
 ]
 RepeatsOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Runs of each kind. Default: 3.")
@@ -183,6 +184,7 @@ def _sizes(
         typists=_counts(typists) if typists is not None else sizes.typists,
         cancels=_EDITORS[editors],
         seconds=sizes.seconds if seconds is None else seconds,
+        alone_seconds=sizes.alone_seconds if seconds is None else seconds,
         repeats=sizes.repeats if repeats is None else repeats,
         follow=sizes.follow if follow is None else follow,
         background=sizes.background if background else NOTHING,

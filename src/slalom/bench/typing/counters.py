@@ -52,16 +52,17 @@ class Gauge:
         text = await self._page()
         return read(text) if text is not None else None
 
-    async def rest(self, limit_s: float) -> None:
-        """Wait until it has nothing left to do, for so long at most."""
+    async def rest(self, limit_s: float) -> bool:
+        """Wait until it has nothing left to do, for so long at most; whether it came to that."""
         idle = 0
         for _ in range(max(round(limit_s / _LOOK_EVERY_S), 1)):
             gauges = parse_gauges(await self._page() or "")
             # An engine too busy to publish anything is not at rest.
             idle = idle + 1 if gauges and not (gauges.running or gauges.waiting) else 0
             if idle >= _IDLE_LOOKS:
-                return
+                return True
             await asyncio.sleep(_LOOK_EVERY_S)
+        return False
 
     async def _page(self) -> str | None:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)

@@ -6,6 +6,7 @@ called by the runs, read by the page.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from slalom.bench.typing.counters import Computed
 from slalom.bench.typing.typist import Completion
 from slalom.metrics.records import NEVER
 from slalom.units import MS
+
+#: Begins the names of figures that count errors by their code.
+REFUSED = "refused."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ def figures(
         "cache_hits": float(sum(one.heard.cached for one in typed)),
         "client_lag_ms.p99": _percentile(map(_lag_ms, typed), 99),
         **_background(beside, seconds),
+        **_refusals(typed),
     }
     if computed is not None:
         found |= _waste(in_time, beside, computed)
@@ -89,6 +94,12 @@ def _waste(
         "wasted_share": _share(wasted, computed.generated),
         "prompt": computed.prompt,
     }
+
+
+def _refusals(typed: Sequence[Completion]) -> dict[str, float]:
+    """Errors by their code, most frequent first."""
+    codes = Counter(one.heard.failed for one in typed if one.heard.failed)
+    return {f"{REFUSED}{code}": float(count) for code, count in codes.most_common()}
 
 
 def _background(beside: Sequence[Asked], seconds: float) -> dict[str, float]:

@@ -27,8 +27,8 @@ MODEL = "slalom-small"
 _CALIBRATE_S = 25.0
 #: A smoke test: its figures mean nothing.
 QUICK = Sizes(
-    typists=(2,), cancels=(True, False), seconds=1.0, grace_s=0.3, warm_s=0.3, repeats=1,
-    background=NOTHING,
+    typists=(2,), cancels=(True, False), seconds=1.0, alone_seconds=1.0, grace_s=0.3,
+    warm_s=0.3, repeats=1, background=NOTHING,
 )  # fmt: skip
 
 

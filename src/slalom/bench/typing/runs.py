@@ -26,7 +26,7 @@ from slalom.units import MS, seconds_to_ns
 #: Time to set up before the first keystroke, ns.
 _LEAD_NS = 50 * MS
 #: An engine may go on for so long after a run before the next one begins, seconds.
-_REST_S = 60.0
+_REST_S = 20.0
 #: Seed of the load that brings everything up and that nobody counts.
 _WARM_SEED = -1
 
@@ -35,12 +35,14 @@ _WARM_SEED = -1
 class Sizes:
     """How much is measured."""
 
-    typists: Sequence[int] = (1, 4, 8, 16, 32)
+    typists: Sequence[int] = (1, 8, 32)
     #: With editors that close the older request, and with such that never do.
     cancels: Sequence[bool] = (True, False)
     #: Span of the keystrokes of a run, and how long answers are waited for after it, seconds.
-    seconds: float = 8.0
-    grace_s: float = 2.0
+    seconds: float = 6.0
+    grace_s: float = 1.5
+    #: Span for a single typist, whose pauses are few.
+    alone_seconds: float = 10.0
     warm_s: float = 3.0
     repeats: int = 3
     #: Share of pauses after which a typist goes on with what is suggested.
@@ -49,6 +51,10 @@ class Sizes:
     background: Background = field(default_factory=Background)
     #: Files and folders that are typed; none is Python's own library.
     files: Sequence[Path] = ()
+
+    def span_s(self, typists: int) -> float:
+        """Span of the keystrokes of a run with so many typists, seconds."""
+        return self.alone_seconds if typists == 1 else self.seconds
 
 
 async def measure(
@@ -76,7 +82,8 @@ async def measure(
             for way in (*up.ways[first:], *up.ways[:first]):
                 # Nothing that was typed before is typed again: it would be in the caches.
                 own = seed + 1_000 * repeat + number
-                run = await bench.once(way, setting, repeat, own, sizes.seconds)
+                span_s = sizes.span_s(setting.typists)
+                run = await bench.once(way, setting, repeat, own, span_s)
                 say(_line(run))
                 runs.append(run)
     return runs
@@ -104,15 +111,14 @@ class _Bench:
         watch = Watch()
         before = await way.gauge.computed() if way.gauge else None
         typed, beside = await self._play(way, setting, seed, seconds)
-        if way.gauge:
-            await way.gauge.rest(_REST_S)
+        at_rest = await way.gauge.rest(_REST_S) if way.gauge else True
         after = await way.gauge.computed() if way.gauge else None
         computed = after.since(before) if before and after else None
         return Run(
             way.name,
             setting,
             repeat,
-            figures(typed, beside, computed, seconds),
+            {**figures(typed, beside, computed, seconds), "restless": float(not at_rest)},
             disturbed=watch.share(),
         )
 

@@ -29,6 +29,7 @@ ENTRY_POINTS: dict[str, str] = {
     "slalom.bench.residency.__main__": "make bench-residency",
     "slalom.bench.saber_grid": "python -m slalom.bench.saber_grid",
     "slalom.bench.sla.__main__": "make bench-sla",
+    "slalom.bench.residency_live.__main__": "make bench-residency-live",
     "slalom.bench.sla_live.__main__": "make bench-sla-live",
     "slalom.bench.step_times": "python -m slalom.bench.step_times",
     "slalom.bench.twin": "python -m slalom.bench.twin",

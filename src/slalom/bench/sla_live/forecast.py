@@ -64,7 +64,7 @@ def forecast(
             TwinModel(spec=spec, load=LoadLaw(1, 1 << 60), engine=engine) for spec in header.models
         ),
         devices=header.devices,
-        arrivals=[_arrival(item) for item in items],
+        arrivals=[arrival_of(item, _LEAD_NS) for item in items],
         policies=header.scheduler().policies,
         params=header.params,
     )
@@ -73,15 +73,20 @@ def forecast(
     return RunResult.of("twin", 0, meter.records, seconds_to_ns(seconds))
 
 
-def _arrival(item: LoadItem) -> Arrival:
-    """As the live scheduler sees it: the length that is forced is the most it may write."""
+def arrival_of(item: LoadItem, lead_ns: int) -> Arrival:
+    """As the live scheduler sees it: the length that is forced is the most it may write.
+
+    Args:
+        item: Of the load.
+        lead_ns: Time before the load begins.
+    """
     return Arrival(
         Request(
             item.id,
             item.model,
             item.task,
             item.sla,
-            item.at_ns + _LEAD_NS,
+            item.at_ns + lead_ns,
             item.prompt_tokens,
             item.output_tokens,
             min(item.predicted_tokens, item.output_tokens),

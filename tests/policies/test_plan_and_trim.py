@@ -338,25 +338,6 @@ def test_a_task_below_its_floor_weighs_more() -> None:
     assert names(plan(planner, queue, after_ms=1)) == ["dear"]
 
 
-def test_while_predictions_are_off_whatever_has_a_place_starts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    queue = [asked("late", e2e_ms=1), *[asked(name, e2e_ms=100) for name in "abc"]]
-    planner = trimmer()
-    monkeypatch.setattr(planner._predictor, "healthy", lambda _: False)
-    found = plan(planner, queue, after_ms=10)
-    assert names(found) == ["late", "a", "b", "c"], "nobody waits for a forecast"
-    assert found.demotions == ["late"]
-    assert found.starts[1].expected is not None
-    planner = trimmer()
-    monkeypatch.setattr(planner._predictor, "healthy", lambda _: False)
-    found = plan(planner, queue[1:], after_ms=10, places=2)
-    assert (names(found), found.refusals) == (["a", "b"], []), "the rest waits and is not refused"
-    planner = trimmer(fallback=False)
-    monkeypatch.setattr(planner._predictor, "healthy", lambda _: False)
-    assert plan(planner, queue, after_ms=10).demotions == ["late", "a", "b", "c"], "so it plans"
-
-
 def test_a_plan_looks_at_no_more_than_its_horizon_and_effort() -> None:
     queue = [asked(f"r{i:03d}", e2e_ms=90_000) for i in range(50)]
     assert len(names(plan(trimmer(horizon=7), queue))) == 7

@@ -316,7 +316,7 @@ class Learned:
     first_error: float
     #: Share of attempts that took no longer than the margin on what was expected of them.
     coverage: float
-    #: Whether the planner goes by it.
+    #: Whether it is good enough to begin the next run with.
     healthy: bool
     #: Times that the engine was found to have become slower or faster at once.
     changes: int

@@ -61,7 +61,7 @@ def test_it_begins_with_what_it_was_told() -> None:
     assert predictor.cost("m") == _COST
     assert predictor.cost("m", 5) == _COST
     assert predictor.margin("chat") == pytest.approx(1.3)
-    assert predictor.healthy("m")
+    assert predictor.learned()[0].healthy
     assert predictor.remaining_tokens(request_of("r", tokens=70), 20) == 50
     assert predictor.remaining_quantile(request_of("r", tokens=70), 20) == 50
     assert predictor.learned()[0].seen_s == 0
@@ -109,14 +109,13 @@ def test_steps_that_nothing_can_predict_make_it_unhealthy_until_they_calm_down()
     world = World(Place(_COST))
     for _ in range(20):
         world.live(lambda _: 11.0 * MS)
-    assert world.predictor.healthy("m")
+    assert world.predictor.learned()[0].healthy
     for number in range(60):
         world.live(lambda _, n=number: (4.0 if n % 2 else 200.0) * MS)  # type: ignore[misc]
-    assert not world.predictor.healthy("m")
     assert not world.predictor.learned()[0].healthy
     for _ in range(120):
         world.live(lambda _: 11.0 * MS)
-    assert world.predictor.healthy("m")
+    assert world.predictor.learned()[0].healthy
 
 
 def test_what_runs_beside_is_learned_as_such() -> None:
@@ -203,4 +202,4 @@ def test_what_came_of_the_first_guesses_is_not_held_against_what_was_learned_sin
         world.live(lambda _: 30.0 * MS)
     # The first of them took almost three times as long as expected.
     assert world.predictor.pace_margin("m") <= 1.3
-    assert world.predictor.healthy("m")
+    assert world.predictor.learned()[0].healthy

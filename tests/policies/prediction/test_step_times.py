@@ -187,7 +187,7 @@ def test_other_engines_are_learned_as_well(
     cost = predictor.cost("coder-7b")
     assert max(map(abs, _errors(cost, law, (1, 2, 4, 8), (200, 1_500)))) < off
     assert cost.reading_ns(2_000) == pytest.approx(law.reading_ns(2_000), rel=3 * off)
-    assert predictor.healthy("coder-7b")
+    assert predictor.learned()[0].healthy
 
 
 def test_models_are_learned_apart() -> None:

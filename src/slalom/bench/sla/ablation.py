@@ -30,7 +30,16 @@ OFF: Mapping[str, Any] = {
 }
 _SABER = (("W1 at 6", "saber-w1.yaml", 6), ("W1 at 20", "saber-w1.yaml", 20))
 _SABER_MORE = (("W3 at 10", "saber-w3.yaml", 10), ("W3 at 20", "saber-w3.yaml", 20))
-_STANDING = ("poisson", "gamma-cv4", "step", "many-models", "agents", "typing", "cato-poisson")
+_STANDING = (
+    "azure-code",
+    "poisson",
+    "gamma-cv4",
+    "step",
+    "many-models",
+    "agents",
+    "typing",
+    "cato-poisson",
+)
 _MULTIPLE = 1.5
 
 

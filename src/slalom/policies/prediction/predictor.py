@@ -16,8 +16,8 @@ from slalom.policies.prediction.replica_path import SPAN_NS, Lived
 from slalom.policies.prediction.step_cost import StepTimes
 from slalom.units import SECOND
 
-#: Step times that need a larger margin than the first are not to be planned with; those that need
-#: less than the second are.
+#: Step times that need a larger margin than the first are not worth keeping; those that need less
+#: than the second are.
 _MARGIN_LOST, _MARGIN_REGAINED = 2.5, 2.0
 #: Weight of spans before the error says something.
 _JUDGED_FROM = 5.0
@@ -147,10 +147,6 @@ class Predictor:
     def pace_margin(self, model_id: str) -> float:
         """The same for what step times alone leave open, by model: the length is as it was."""
         return self._models[model_id].pace.factor
-
-    def healthy(self, model_id: str) -> bool:
-        """Whether predictions for a model are good enough to plan with."""
-        return self._models[model_id].healthy
 
     def learned(self) -> tuple[Learned, ...]:
         """What traffic has taught, by model."""

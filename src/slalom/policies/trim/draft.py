@@ -152,35 +152,6 @@ class Draft:
         self._let_in(fresh)
         self._serve_late(stay)
 
-    def fill_blindly(self, jobs: Sequence[Job]) -> None:
-        """Start what is due first wherever there is a place: for forecasts that cannot be trusted.
-
-        As many as the engine takes: who does not know how long a step is does not know either
-        that fewer at a time would be on time. Only what is late by the clock gives up.
-
-        Args:
-            jobs: What waits, in the order in which it is due.
-        """
-        for job in jobs:
-            begun = job.client_first_ns >= 0
-            due_ns = min(job.end_due_ns, NEVER if begun else job.first_due_ns)
-            if self._now_ns > due_ns:
-                job.excuse()
-            if job.is_late and self._give_up(job):
-                self._refuse(job)
-                continue
-            site = min(self._sites, key=lambda site: len(site.running))
-            if len(site.running) < site.places:
-                site.try_anyway(job)
-                site.running.append(job)
-            elif job.is_late and self._outstays(job):
-                self._refuse(job)
-                continue
-            else:
-                self._left_out += 1
-            if job.is_late and not begun and not job.demoted:
-                self._demotions.append(job.request.id)
-
     def _give_up(self, job: Job) -> bool:
         """Note that one is late; whether it is to be refused whatever is free."""
         if not job.demoted:

@@ -59,9 +59,6 @@ class PlanAndTrim:
     calibrate: bool = True
     #: Whether output lengths are learned from traffic.
     learn_lengths: bool = True
-    #: Whether, while predictions are not to be trusted, whatever has a place starts, earliest
-    #: deadline first, and nobody is refused for what is only predicted.
-    fallback: bool = True
     #: Waiting requests that one plan looks at.
     horizon: int = 128
     #: Forecasts that one plan may make.

@@ -169,10 +169,7 @@ class Trimmer:
         manners = self._manners if name in self._alone else self._sharing
         draft = Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns)
         waiting = self._waiting(model, pace)
-        if self._options.fallback and not self._predictor.healthy(name):
-            draft.fill_blindly(waiting)
-        else:
-            draft.fill(waiting, self._promised[name])
+        draft.fill(waiting, self._promised[name])
         for job in draft.given_up:
             self._floors.ended(job.request.task, good=False)
         plan = draft.plan()

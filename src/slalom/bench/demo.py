@@ -26,6 +26,7 @@ from slalom.bench.demo_setting import (
     MIX,
     PASS_THROUGH,
     QUICK,
+    SLALOM,
     SUMMARISER,
     TASKS,
     TRANSLATOR,
@@ -33,7 +34,6 @@ from slalom.bench.demo_setting import (
     Fleet,
     Scale,
     make_fleet,
-    slalom_contender,
 )
 from slalom.bench.load_client import ClientBounds, LoadClient, Progress, span_ns
 from slalom.config.places import journal_dir
@@ -110,7 +110,7 @@ def run(
         raise ConfigError("repeats, requests and rate must be positive")
     options = DemoOptions(code, seed, repeats, rate, requests, keep, quick)
     result = asyncio.run(measure(options, Display()))
-    contenders = [PASS_THROUGH.name, slalom_contender().name]
+    contenders = [PASS_THROUGH.name, SLALOM.name]
     if as_json:
         document = as_document(result, contenders, TASKS)
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -189,7 +189,7 @@ async def _runs(scene: _Scene, rate_per_s: float) -> list[Run]:
     scale = options.scale
     fitting = round(rate_per_s * scale.arrivals_s)
     count = options.requests or max(scale.requests_min, min(fitting, scale.requests_max))
-    contenders = (PASS_THROUGH, slalom_contender())
+    contenders = (PASS_THROUGH, SLALOM)
     runs = []
     for repeat in range(options.repeats):
         seed = options.seed + repeat

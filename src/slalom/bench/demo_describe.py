@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from slalom.bench.demo_result import Run
-from slalom.bench.demo_setting import PASS_THROUGH, Fleet, slalom_contender
+from slalom.bench.demo_setting import PASS_THROUGH, SLALOM, Fleet
 from slalom.units import format_bytes
 from slalom.workload.source_code import Corpus
 
@@ -41,7 +41,7 @@ def describe(
             f"({counted}), cut from {corpus.folder}; seed {seeds}"
         ),
         PASS_THROUGH.name: PASS_THROUGH.policies,
-        slalom_contender().name: slalom_contender().policies,
+        SLALOM.name: SLALOM.policies,
         "order": f"{order}; each on a fresh server with nothing loaded, with the same requests",
     }
 

@@ -5,7 +5,6 @@ same models, budget, tasks and targets; they differ in policies only. Starts not
 `demo_run`.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,13 +82,11 @@ class Contender:
     policies: str
     #: The `scheduler` section.
     scheduler: Mapping[str, Any] = field(default_factory=dict)
-    #: Requests in flight over all models; 0 for no bound.
-    window: int | str = 0
 
 
 PASS_THROUGH = Contender(
     "pass-through",
-    "admission open, ordering fcfs, residency lru, no device window: what a plain proxy does",
+    "admission open, ordering fcfs, residency lru: what a plain proxy does",
     {
         "admission": {"kind": "open"},
         "ordering": {"kind": "fcfs"},
@@ -98,28 +95,8 @@ PASS_THROUGH = Contender(
 )
 
 
-def slalom_contender(cores: int | None = None) -> Contender:
-    """Slalom's best policies of the day, as measured with this demo."""
-    window = _WINDOW_PER_CORE * (cores or os.cpu_count() or 1)
-    return Contender(
-        "slalom",
-        f"admission drop-late, ordering edf, residency lru, device window {window}, "
-        f"swap patience {_SWAP_PATIENCE_MS / 1000:g} s",
-        {
-            "admission": {"kind": "drop-late"},
-            "ordering": {"kind": "edf"},
-            "residency": {"kind": "lru"},
-            "swap_patience_ms": _SWAP_PATIENCE_MS,
-        },
-        window,
-    )
-
-
-#: By measurement on two cores: with one per core, long answers keep completions waiting (a third
-#: fewer on time); two per core and no bound at all differ by less than the runs among themselves.
-_WINDOW_PER_CORE = 2
-#: A choice: swaps are quick here (0.3 s), so a need should not wait long for an idle victim.
-_SWAP_PATIENCE_MS = 1_000
+#: A server whose configuration says nothing of scheduling.
+SLALOM = Contender("slalom", "the defaults of `slalom serve`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +125,7 @@ class Fleet:
         """The configuration of a server for this contender."""
         return {
             "server": {"drain_seconds": 5},
-            "devices": [{"id": "host", "budget": self.budget_bytes, "window": contender.window}],
+            "devices": [{"id": "host", "budget": self.budget_bytes}],
             "models": list(self.sections),
             "scheduler": dict(contender.scheduler),
         }

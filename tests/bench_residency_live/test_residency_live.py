@@ -11,6 +11,7 @@ import pytest
 
 from slalom.bench.residency_live.__main__ import report
 from slalom.bench.residency_live.compare import Known, Run, counted, load_times, moves
+from slalom.bench.residency_live.engines import ANSWER, LONG, SHORT, Times, engine_of
 from slalom.bench.residency_live.forecast import Told, forecasts
 from slalom.bench.residency_live.load import COMPLETION, GENERATION, ROWS, Load, drawn
 from slalom.bench.residency_live.memory import Peak, resident_bytes
@@ -45,6 +46,7 @@ ENGINE = LlamaCppEngine(
 )
 NAMES = ("a", "b", "c", "d", "e", "f")
 LOAD_NS = dict.fromkeys(NAMES, 400 * MS)
+ENGINES = dict.fromkeys(NAMES, ENGINE)
 
 
 @pytest.fixture
@@ -57,8 +59,7 @@ def setting(tmp_path: Path) -> Setting:
 
 
 def _load(setting: Setting, seed: int = 1) -> Load:
-    engines = dict.fromkeys(NAMES, ENGINE)
-    return drawn(setting, FULL, engines, list(LOAD_NS.values()), seed=seed)
+    return drawn(setting, FULL, ENGINES, list(LOAD_NS.values()), seed=seed)
 
 
 def test_the_load_asks_every_model_and_its_targets_suit_the_machine(setting: Setting) -> None:
@@ -119,6 +120,13 @@ def test_what_comes_before_the_warm_up_ends_does_not_count() -> None:
     assert found["attainment"] == 0.5
 
 
+def test_the_twins_engine_takes_the_times_that_were_seen() -> None:
+    engine = engine_of("x", Times(150 * MS, 510 * MS, 350 * MS))
+    assert engine.alone_ns(SHORT, 1) == pytest.approx(150 * MS, rel=0.02)
+    assert engine.alone_ns(LONG, 1) == pytest.approx(510 * MS, rel=0.02)
+    assert engine.alone_ns(SHORT, ANSWER) == pytest.approx(350 * MS, rel=0.02)
+
+
 def test_memory_is_that_of_the_process() -> None:
     assert resident_bytes(os.getpid()) > MIB
     assert resident_bytes(1 << 30) == 0
@@ -155,7 +163,7 @@ def _facts(setting: Setting) -> Facts:
         command="the command",
         machine="a machine",
         setting=setting,
-        known=Known(LOAD_NS, TokenSize(), Path("models.sqlite")),
+        known=Known(LOAD_NS, ENGINES, TokenSize(), Path("models.sqlite")),
         load=_load(setting),
         seconds=48.0,
         warm_s=6.0,
@@ -201,8 +209,8 @@ def test_what_is_hardly_apart_is_a_tie() -> None:
 def test_the_twin_plays_the_load_under_the_servers_policies(setting: Setting) -> None:
     figures = {name: _figures(0.5, 1.0, 1.0) for name in ("lru", "penalty")}
     runs = [run for run in _runs(setting, figures) if not run.repeat]
-    known = Known(LOAD_NS, TokenSize(), Path("models.sqlite"))
-    told = forecasts(runs, setting, FULL, known, dict.fromkeys(NAMES, ENGINE))
+    known = Known(LOAD_NS, ENGINES, TokenSize(), Path("models.sqlite"))
+    told = forecasts(runs, setting, FULL, known)
     lru, penalty = (one.figures for one in told)
     assert lru["requests"] == penalty["requests"] > 50
     assert lru["evictions"] > penalty["evictions"] > 0

@@ -1,4 +1,4 @@
-"""The command: makes and calibrates models, plays every policy, asks the twin, writes the page.
+"""The command: makes and times models, plays every policy, asks the twin, writes the page.
 
 Owns the order and the arguments. It fails where the engines took more memory than was allowed.
 Run it with `python -m slalom.bench.residency_live [--quick] [--write docs/benchmarks/….md]`.
@@ -8,12 +8,10 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from slalom.bench.calibrate_command import run_calibrate
 from slalom.bench.fidelity_cores import quiet, separate_cores
 from slalom.bench.handle_report import machine
 from slalom.bench.residency_live.compare import Run, first_look, measure, say
@@ -21,25 +19,17 @@ from slalom.bench.residency_live.forecast import forecasts
 from slalom.bench.residency_live.load import drawn
 from slalom.bench.residency_live.page import Facts, overruns, page
 from slalom.bench.residency_live.setting import (
-    CONTEXT_TOKENS,
     FULL,
-    PLACES,
     QUICK,
     Setting,
     Sizes,
-    configuration,
     prepared,
 )
 from slalom.bench.scenario_text import Texts
 from slalom.bench.sla_live.setting import state_in
 from slalom.clock import MonotonicClock
 from slalom.errors import SlalomError
-from slalom.twin.engine_specs import LlamaCppEngine
-from slalom.twin.step_time import StepProfile
 from slalom.units import SECOND
-
-#: A calibration that saw too little is made again with so many times its time.
-_PATIENCE = (1, 3, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +54,7 @@ async def report(
         wait_s: Longest wait for other programs before it begins, seconds.
 
     Raises:
-        SlalomError: A server or a calibration failed.
+        SlalomError: A server failed.
     """
     clock = MonotonicClock()
     await quiet(wait_s)
@@ -74,16 +64,15 @@ async def report(
     texts = Texts(seed=seed)
     with state_in(folder):
         async with separate_cores() as separate:
-            engines = await _calibrated(setting, sizes, folder)
-            say("load each model once")
+            say("load and time each model")
             known = await first_look(setting, texts, folder)
             load_ns = list(known.load_ns.values())
             loads = [
-                drawn(setting, sizes, engines, load_ns, seed=seed + repeat)
+                drawn(setting, sizes, known.engines, load_ns, seed=seed + repeat)
                 for repeat in range(sizes.repeats)
             ]
             runs = await measure(setting, sizes, known, loads, texts=texts, folder=folder)
-    told = forecasts(runs, setting, sizes, known, engines)
+    told = forecasts(runs, setting, sizes, known)
     facts = Facts(
         command=command,
         machine=machine(),
@@ -97,39 +86,6 @@ async def report(
         took_s=(clock.now_ns() - began_ns) / SECOND,
     )
     return Report(page(facts, runs, told), runs, setting)
-
-
-async def _calibrated(setting: Setting, sizes: Sizes, folder: Path) -> Mapping[str, LlamaCppEngine]:
-    """Every engine as the twin has it; the servers find the same profiles."""
-    found = {}
-    for name in setting.files:
-        document = await _calibration(name, setting, sizes, folder)
-        found[name] = LlamaCppEngine(
-            StepProfile.from_json(document["profile"]),
-            slots=PLACES,
-            prefix_caching=False,
-            context_tokens=CONTEXT_TOKENS,
-            kv_unified=False,
-        )
-    return found
-
-
-async def _calibration(
-    name: str, setting: Setting, sizes: Sizes, folder: Path
-) -> Mapping[str, Any]:
-    """One model's, with more time where too little was seen."""
-    document = configuration(setting, "lru")
-    for patience in _PATIENCE[:-1]:
-        say(f"calibrate {name}")
-        try:
-            return await run_calibrate(
-                name, document, folder, sizes.calibrate_s * patience, state=None
-            )
-        except SlalomError as problem:
-            say(str(problem).strip())
-    return await run_calibrate(
-        name, document, folder, sizes.calibrate_s * _PATIENCE[-1], state=None
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from slalom.bench.demo_server import journal_folder, running_server
 from slalom.bench.fidelity_twin import read_journal
 from slalom.bench.load_client import ClientBounds, LoadClient
 from slalom.bench.residency.cells import figures
+from slalom.bench.residency_live.engines import engine_of, times_of
 from slalom.bench.residency_live.load import Load
 from slalom.bench.residency_live.memory import Peak, watched
 from slalom.bench.residency_live.setting import Setting, Sizes, configuration
@@ -28,6 +29,7 @@ from slalom.core.journal import Entry
 from slalom.errors import SlalomError
 from slalom.journal.codec import Header
 from slalom.metrics.records import Fate, RequestRecord
+from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.units import MIB, seconds_to_ns
 
 #: llama.cpp's server ends the connection after each stream without saying so.
@@ -40,8 +42,9 @@ _MEASURED = "models.sqlite"
 class Known:
     """What the first look found."""
 
-    #: What loading each model took, ns.
+    #: What loading each model took, ns, and how long its engine takes.
     load_ns: Mapping[str, int]
+    engines: Mapping[str, LlamaCppEngine]
     size: TokenSize
     #: File with what was measured of the models: every server begins with it.
     measured: Path
@@ -69,24 +72,26 @@ def say(text: str) -> None:
 
 
 async def first_look(setting: Setting, texts: Texts, folder: Path) -> Known:
-    """Ask a server for every model in turn.
+    """Ask a server for every model in turn, one request at a time.
 
     Raises:
         SlalomError: A model does not load.
     """
     place = folder / "first"
+    engines = {}
     async with running_server(place, configuration(setting, "lru")) as url:
-        sizes = [
-            await token_size(url, name, texts, chat=False, headers=_HEADERS)
-            for name in setting.files
-        ]
+        first = next(iter(setting.files))
+        size = await token_size(url, first, texts, chat=False, headers=_HEADERS)
+        speech = Speech(sizes=dict.fromkeys(setting.files, size), headers=_HEADERS)
+        for name in setting.files:
+            engines[name] = engine_of(name, await times_of(url, name, texts, speech))
     _, entries = read_journal(journal_folder(place))
     took = load_times(entries)
     missing = [name for name in setting.files if name not in took]
     if missing:
         raise SlalomError(f"no load of {', '.join(missing)} was seen: {place} has the log")
     load_ns = {name: round(statistics.median(took[name])) for name in setting.files}
-    return Known(load_ns, sizes[0], place / _MEASURED)
+    return Known(load_ns, engines, size, place / _MEASURED)
 
 
 def load_times(entries: Sequence[Entry]) -> dict[str, list[int]]:

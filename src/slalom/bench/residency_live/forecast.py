@@ -1,4 +1,4 @@
-"""What the twin says of the very same loads: engines as calibrated, loads as they were measured.
+"""What the twin says of the very same loads: engines and loads as they were timed.
 
 Owns the scenario of a run under its live server's policies and parameters, taken from its journal's
 header. Engines take turns on the one core that they have. Called by the command.
@@ -12,7 +12,6 @@ from slalom.bench.residency_live.setting import Setting, Sizes
 from slalom.bench.sla_live.forecast import arrival_of
 from slalom.core.journal import Entry
 from slalom.journal.codec import Header
-from slalom.twin.engine_specs import LlamaCppEngine
 from slalom.twin.meter import Meter
 from slalom.twin.run import run
 from slalom.twin.scenario import LoadLaw, Scenario, TwinModel
@@ -36,12 +35,9 @@ def forecasts(
     setting: Setting,
     sizes: Sizes,
     known: Known,
-    engines: Mapping[str, LlamaCppEngine],
 ) -> list[Told]:
     """The twin's figures of each run."""
-    return [
-        Told(one.policy, one.repeat, _forecast(one, setting, sizes, known, engines)) for one in runs
-    ]
+    return [Told(one.policy, one.repeat, _forecast(one, setting, sizes, known)) for one in runs]
 
 
 def _forecast(
@@ -49,7 +45,6 @@ def _forecast(
     setting: Setting,
     sizes: Sizes,
     known: Known,
-    engines: Mapping[str, LlamaCppEngine],
 ) -> dict[str, float]:
     header: Header = live.header
     scenario = Scenario(
@@ -57,7 +52,7 @@ def _forecast(
             TwinModel(
                 spec=spec,
                 load=LoadLaw(known.load_ns[spec.id], 1 << 60),
-                engine=engines[spec.id],
+                engine=known.engines[spec.id],
             )
             for spec in header.models
         ),

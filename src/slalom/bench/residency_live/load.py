@@ -96,7 +96,7 @@ def drawn(
     Args:
         setting: The models.
         sizes: How long.
-        engines: As calibrated.
+        engines: As timed.
         load_ns: What loading each model takes.
         seed: Of the draw.
     """

@@ -32,8 +32,9 @@ _TARGETS = """Targets are multiples of what a load takes here in the mean: a col
 completion's target, and holds the longer answers' if it need not queue."""
 _DISTURBED = """**Other programs took more than is good for that in some runs: read the figures
 below as a rough guide and measure again on an idle machine.**"""
-_TWIN = """The twin plays the very same arrivals through the same scheduler, with each engine as
-`slalom calibrate` found it and each load as long as it took before the runs."""
+_TWIN = """The twin plays the very same arrivals through the same scheduler, with the step
+times of each engine and the length of each load as a few requests, one at a time, found them before
+the runs."""
 
 
 class Row(Protocol):

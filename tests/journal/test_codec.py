@@ -117,7 +117,7 @@ def test_another_format_version_is_refused() -> None:
 def test_no_text_field_of_an_action_is_free_form_but_the_detail() -> None:
     """A prompt has no field to hide in: strings are ids, enums, names, and one detail."""
     strings = {name for name, kind in EndRequest.__annotations__.items() if kind in {str, "str"}}
-    ids = {"request_id", "model", "task", "key", "replica_id", "reason", "detail"}
+    ids = {"request_id", "model", "task", "key", "replica_id", "chain", "reason", "detail"}
     assert strings == ids
     assert Outcome("done")
 

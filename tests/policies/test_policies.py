@@ -25,6 +25,8 @@ class Waits:
 
     request: Request
     queued_ns: int = 0
+    near: str = ""
+    admitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Holds:
     load_ns: int = 0
     wake_ns: int = 0
     deep_wake_ns: int = 0
+    announced: tuple[int, ...] = ()
 
     @property
     def freed_bytes(self) -> int:

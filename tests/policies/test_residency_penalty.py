@@ -35,6 +35,7 @@ class View:
     free_places: int = 8
     last_used_ns: int = 0
     ready_ns: int = 0
+    announced: tuple[int, ...] = ()
     spec: ModelSpec = field(default_factory=lambda: ModelSpec("any", "gpu", GIB, 8))
 
     @property

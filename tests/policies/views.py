@@ -22,6 +22,8 @@ class Waits:
     first_token_ns: int = -1
     produced_tokens: int = 0
     pauses: int = 0
+    near: str = ""
+    admitted: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ def scheduler_params(section: SchedulerSection) -> SchedulerParams:
         unload_timeout_ns=seconds_to_ns(section.unload_timeout_seconds),
         attempt_silence_ns=seconds_to_ns(section.attempt_silence_seconds),
         default_deadline_ns=ms_to_ns(section.default_deadline_ms),
+        chains_max=section.chains_max,
+        chain_idle_ns=seconds_to_ns(section.chain_idle_seconds),
     )
 
 

@@ -103,3 +103,16 @@ class SchedulerSection(Section):
         le=86_400_000,
         description="Deadline of a request whose task has no time target, milliseconds.",
     )
+    chains_max: int = Field(
+        4096,
+        ge=1,
+        le=1_000_000,
+        description="Chains of calls that are remembered; beyond it the one unheard of for longest "
+        "is forgotten.",
+    )
+    chain_idle_seconds: float = Field(
+        300,
+        gt=0,
+        le=86_400,
+        description="A chain of which nothing is heard for this long is given up, seconds.",
+    )

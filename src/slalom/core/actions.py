@@ -48,6 +48,8 @@ class Reason(StrEnum):
     MODEL_BUSY = "model_busy"
     #: Something else was asked of it before it came about.
     ASKED_OTHERWISE = "asked_otherwise"
+    #: Its client gave the chain up that it belongs to.
+    CHAIN_ABANDONED = "chain_abandoned"
 
 
 class UnloadCause(StrEnum):
@@ -87,6 +89,8 @@ class Dispatch:
     expected_first_ns: int = -1
     expected_end_ns: int = -1
     chance: float = -1.0
+    #: What the calls that follow it in its chain are expected to take, ns; -1 for no chain.
+    expected_rest_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,12 @@ class EndRequest:
     chance: float = -1.0
     #: When a plan put it behind those that could still be on time; -1 if none did.
     demoted_ns: int = -1
+    #: Its chain, which call of it this was, and how many there are (0 unknown); empty for none.
+    chain: str = ""
+    step: int = 0
+    steps: int = 0
+    #: What was left of the chain's time at the end, ns, negative if it was over; 0 for no deadline.
+    chain_left_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

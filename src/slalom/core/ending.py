@@ -5,8 +5,11 @@ it again here. Called by transitions and by the reconcile passes.
 """
 
 import heapq
+from typing import TypedDict
 
 from slalom.core.actions import AbortAttempt, Action, Dispatch, EndRequest, Outcome, Reason
+from slalom.core.chain import Link
+from slalom.core.chain_life import leave_chain
 from slalom.core.entities import Attempt, RequestRecord
 from slalom.core.planning import Moment, Observation
 from slalom.core.request import Request, Swap
@@ -14,6 +17,13 @@ from slalom.core.state import Model, State
 
 #: Stands for the dispatch of a request that never had one.
 _NEVER = Dispatch("", 0, "", 0)
+
+
+class _Place(TypedDict, total=False):
+    chain: str
+    step: int
+    steps: int
+    chain_left_ns: int
 
 
 def touch(state: State, model: Model) -> None:
@@ -122,12 +132,9 @@ def end(
     _forget_newest(state, request)
     tokens = record.produced_tokens + (attempt.output_tokens if attempt else 0)
     first = record.first_dispatch or _NEVER
-    good = outcome is Outcome.DONE and request.sla.held(
-        arrived_ns=request.arrived_ns,
-        first_token_ns=record.first_token_ns,
-        ended_ns=state.now_ns,
-        output_tokens=tokens,
-    )
+    if record.chain is not None:
+        leave_chain(state, record, done=outcome is Outcome.DONE)
+    good = outcome is Outcome.DONE and request.was_good(record.first_token_ns, state.now_ns, tokens)
     state.counters[f"ended_{outcome.value}"] += 1
     actions.append(
         EndRequest(
@@ -155,8 +162,16 @@ def end(
             expected_end_ns=first.expected_end_ns,
             chance=first.chance,
             demoted_ns=record.demoted_ns,
+            **_place_in_chain(request.link, state.now_ns),
         )
     )
+
+
+def _place_in_chain(link: Link | None, now_ns: int) -> _Place:
+    if link is None:
+        return {}
+    left_ns = link.deadline_ns - now_ns if link.has_deadline else 0
+    return {"chain": link.chain, "step": link.step, "steps": link.steps, "chain_left_ns": left_ns}
 
 
 def _forget_newest(state: State, request: Request) -> None:

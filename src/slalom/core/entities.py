@@ -3,10 +3,11 @@
 Owns their data. `state` joins them, `books` keeps them consistent, and nothing here decides.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from slalom.core.actions import Dispatch, UnloadCause
+from slalom.core.chain_book import Chain
 from slalom.core.queue import Key
 from slalom.core.request import ModelSpec, Request
 from slalom.core.snapshot import ReplicaState
@@ -21,6 +22,7 @@ class RequestRecord:
     __slots__ = (
         "attempt",
         "attempts",
+        "chain",
         "clamped_tokens",
         "demoted",
         "demoted_ns",
@@ -67,6 +69,18 @@ class RequestRecord:
         self.pauses = 0
         #: Tokens its client got before it was paused.
         self.produced_tokens = 0
+        #: Its chain, as long as that is not over.
+        self.chain: Chain | None = None
+
+    @property
+    def near(self) -> str:
+        """Replica that answered an earlier call of its chain to the same model; empty for none."""
+        return self.chain.replicas.get(self.request.model, "") if self.chain is not None else ""
+
+    @property
+    def admitted(self) -> bool:
+        """Whether an earlier call of its chain was let in: the chain is let in as a whole."""
+        return self.chain is not None and self.chain.admitted
 
     def __repr__(self) -> str:
         return f"RequestRecord({self.request.id}, attempts={self.attempts}, {self.in_queue=})"
@@ -238,6 +252,11 @@ class Replica:
     def free_places(self) -> int:
         """Attempts it could take now."""
         return self.model.spec.places - len(self.running)
+
+    @property
+    def announced(self) -> Sequence[int]:
+        """When chains are expected to ask for its model, ns, earliest first; a bounded number."""
+        return self.model.announced
 
     def active(self) -> Collection[Attempt]:
         """What holds a place, in the order of the starts."""

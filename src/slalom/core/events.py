@@ -8,6 +8,7 @@ is stale is dropped and counted. Read this file first, then `actions`, then `sch
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slalom.core.chain import Link
 from slalom.core.request import Request
 
 
@@ -194,6 +195,24 @@ class DeviceSampled:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainOpened:
+    """A client says beforehand which calls it is going to make."""
+
+    #: Whose it is.
+    key: str
+    #: `step` is 0: nothing was asked yet, and all calls are `rest`.
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAbandoned:
+    """A client gives a chain up: what is held for it is free, what runs for it is stopped."""
+
+    key: str
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The time of the last `SetTimer` has come."""
 
@@ -220,6 +239,8 @@ Event = (
     | MemorySampled
     | DeviceSampled
     | ModelAsked
+    | ChainOpened
+    | ChainAbandoned
     | TimerFired
     | DrainRequested
 )

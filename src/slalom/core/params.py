@@ -42,3 +42,7 @@ class SchedulerParams:
     attempt_silence_ns: int = 900 * SECOND
     #: Order of a request whose task has neither TTFT nor E2E objective: due after this.
     default_deadline_ns: int = 60 * SECOND
+    #: Chains that are remembered; the one unheard of for longest is forgotten beyond it.
+    chains_max: int = 4_096
+    #: A chain of which nothing is heard for this long is given up.
+    chain_idle_ns: int = 300 * SECOND

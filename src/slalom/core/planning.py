@@ -48,6 +48,16 @@ class WaitingView(Protocol):
         """How often it was paused."""
         ...
 
+    @property
+    def near(self) -> str:
+        """Replica that answered an earlier call of its chain to the same model; empty for none."""
+        ...
+
+    @property
+    def admitted(self) -> bool:
+        """Whether an earlier call of its chain was let in: the chain is let in as a whole."""
+        ...
+
 
 class ActiveView(Protocol):
     """An attempt that holds a place."""
@@ -189,6 +199,8 @@ class Expectation:
     #: When and where it would begin to run; -1 and empty where that is not told.
     start_ns: int = -1
     replica_id: str = ""
+    #: What the calls that follow it in its chain are expected to take; -1 for no chain.
+    rest_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)

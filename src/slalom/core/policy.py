@@ -30,6 +30,16 @@ class RequestView(Protocol):
         """When the scheduler first heard of it."""
         ...
 
+    @property
+    def near(self) -> str:
+        """Replica that answered an earlier call of its chain to the same model; empty for none."""
+        ...
+
+    @property
+    def admitted(self) -> bool:
+        """Whether an earlier call of its chain was let in: the chain is let in as a whole."""
+        ...
+
 
 class ReplicaView(Protocol):
     """A replica."""
@@ -107,6 +117,11 @@ class ReplicaView(Protocol):
     @property
     def deep_wake_ns(self) -> int:
         """The same if it sleeps at level 2 for want of host memory; 0 if it could not."""
+        ...
+
+    @property
+    def announced(self) -> Sequence[int]:
+        """When chains are expected to ask for its model, ns, earliest first; a bounded number."""
         ...
 
 

@@ -6,6 +6,7 @@ Owns the frozen inputs of the scheduler. Built by the gateway (live) and by work
 from dataclasses import dataclass
 from enum import StrEnum
 
+from slalom.core.chain import Link
 from slalom.errors import RequestError
 
 
@@ -99,6 +100,8 @@ class Request:
     keep_ns: int = -1
     #: What others may suffer so that its model comes up; a model's own limit may allow less.
     allow_swap: Swap = Swap.NORMAL
+    #: Its place in a chain of calls that share a deadline; None for a call by itself.
+    link: Link | None = None
 
     def __post_init__(self) -> None:
         """Reject impossible sizes at the door, so that no policy needs to.
@@ -113,6 +116,21 @@ class Request:
                 f"(prompt {self.prompt_tokens}, max {self.max_tokens})",
                 param="max_tokens",
             )
+
+    def was_good(self, first_token_ns: int, ended_ns: int, output_tokens: int) -> bool:
+        """Whether a finished answer met what is expected of it.
+
+        A call of a chain with a deadline has no objectives of its own: it is good if it ended
+        before the chain's deadline.
+        """
+        if self.link is not None and self.link.has_deadline:
+            return ended_ns <= self.link.deadline_ns
+        return self.sla.held(
+            arrived_ns=self.arrived_ns,
+            first_token_ns=first_token_ns,
+            ended_ns=ended_ns,
+            output_tokens=output_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ Called by `transitions`, `residency`, `giving_way`, `asking` and `lapsing`.
 from slalom.core.actions import AskRefused, Holder
 from slalom.core.entities import Replica
 from slalom.core.events import ModelAsked
+from slalom.core.request import Request, Swap
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model
 from slalom.core.step import Step
-from slalom.core.wishes import StandingAsk
+from slalom.core.wishes import StandingAsk, strictest
 from slalom.units import format_bytes
 
 #: Most holders of memory that a refusal names.
@@ -63,6 +64,14 @@ def rivals(model: Model) -> list[Replica]:
         for one in model.device.replicas.values()
         if one.state is not ReplicaState.ASLEEP and are_apart(model, one.model)
     ]
+
+
+def needs_swap(model: Model, request: Request) -> bool:
+    """Whether others would have to give way to a request that does not allow it."""
+    if strictest(request.allow_swap, model.spec.swap) is not Swap.NEVER:
+        return False
+    device = model.device
+    return device.free_bytes + device.leaving_bytes() < model.bytes_to_add or bool(rivals(model))
 
 
 def refuse_ask(

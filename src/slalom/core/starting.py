@@ -38,6 +38,8 @@ def start_attempt(
         record.first_dispatch_ns = state.now_ns
         record.first_dispatch = dispatch
     occupy(state, attempt)
+    if record.chain is not None:
+        record.chain.began(model.spec.id, replica.id)
     step.actions.append(dispatch)
     tell(state, Moment.STARTED, record, attempt)
 
@@ -58,4 +60,5 @@ def _dispatch(attempt: Attempt, chosen: Start | None) -> Dispatch:
         expected_first_ns=expected.first_ns,
         expected_end_ns=expected.end_ns,
         chance=expected.chance,
+        expected_rest_ns=expected.rest_ns,
     )

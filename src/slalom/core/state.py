@@ -5,8 +5,9 @@ passes do. Mutated only inside `Scheduler.handle`.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from slalom.core.chain_book import ChainBook
 from slalom.core.device import Device
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import Ask
@@ -27,6 +28,7 @@ class Model:
     __slots__ = (
         "_by_free",
         "_ready",
+        "announced",
         "backoff_until_ns",
         "device",
         "failures",
@@ -86,6 +88,8 @@ class Model:
         self.look_ns = -1
         #: Whether it wants to be asked as soon as a prompt is read.
         self.look_when_read = False
+        #: When chains are expected to ask for it, ns, earliest first.
+        self.announced: Sequence[int] = ()
 
     @property
     def waiting_count(self) -> int:
@@ -267,6 +271,8 @@ class State:
         self.drain_reported = False
         #: Time of the timer that is set, or -1.
         self.timer_ns = -1
+        #: Chains that are not over.
+        self.chains = ChainBook()
         self.counters: Counter[str] = Counter()
 
     def replica(self, replica_id: str, epoch: int) -> Replica | None:

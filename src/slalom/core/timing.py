@@ -7,6 +7,7 @@ fall due, so that a pass costs the members that are due, not the members.
 from collections.abc import Iterator
 
 from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, UnloadCause, UnloadReplica
+from slalom.core.chaining import close_due_chains
 from slalom.core.device import Device
 from slalom.core.ending import abort, end
 from slalom.core.entities import RequestRecord
@@ -24,6 +25,7 @@ def fire_due(step: Step) -> None:
     ask_due_planners(step)
     _expire_waiting(step)
     end_lapsed(step)
+    close_due_chains(step)
     _fail_silent_attempts(step)
     for device in sorted(step.state.timed.values(), key=lambda device: device.rank):
         _check_replicas(step, device)
@@ -144,6 +146,8 @@ def _due_times(step: Step) -> Iterator[int]:
         yield state.looks[0][0]
     if state.lapses:
         yield state.lapses[0][0]
+    if state.chains:
+        yield state.chains.due_ns(params.chain_idle_ns)
     for device in state.timed.values():
         yield from _due_on(device, state.now_ns, params)
 

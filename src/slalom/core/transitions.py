@@ -11,6 +11,8 @@ from typing import Any
 from slalom.core.actions import Outcome, Reason, UnloadCause
 from slalom.core.asking import on_model_asked
 from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
+from slalom.core.chain_life import join_chain
+from slalom.core.chaining import CHAIN_TRANSITIONS
 from slalom.core.ending import end, enqueue, refuse, tell, touch, want_replica
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
@@ -35,12 +37,11 @@ from slalom.core.events import (
 from slalom.core.lapsing import note_use, on_replica_asleep, watch
 from slalom.core.leaving import backoff, fail_sleep, on_device_sampled, unload
 from slalom.core.planning import Moment
-from slalom.core.request import Request, Swap
-from slalom.core.room import does_not_fit, refuse_ask, rivals, room_for
+from slalom.core.request import Request
+from slalom.core.room import does_not_fit, needs_swap, refuse_ask, room_for
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model, State
 from slalom.core.step import Step
-from slalom.core.wishes import strictest
 
 #: States that end in a replica's being ready, or in a failed load.
 _COMING_UP = (ReplicaState.LOADING, ReplicaState.WAKING)
@@ -65,6 +66,8 @@ def on_request_arrived(step: Step, event: RequestArrived) -> None:
     order = step.policies.ordering.key(request, step.params.default_deadline_ns)
     record = RequestRecord(request, (order, request.arrived_ns, request.id), state.now_ns)
     state.requests[request.id] = record
+    if request.link is not None:
+        join_chain(state, step.params, record, request.link)
     if request.supersedes:
         state.newest[request.key, request.model, request.supersedes] = request.id
     enqueue(state, record)
@@ -94,7 +97,7 @@ def _refusal(
     if not model.is_resident():
         if (room := room_for(model)) < model.bytes_needed:
             return Reason.DOES_NOT_FIT, 0, does_not_fit(model, room)
-        if _needs_swap(model, request):
+        if needs_swap(model, request):
             detail = f"others would have to give way to model {model.spec.id}"
             return Reason.SWAP_NOT_ALLOWED, step.params.swap_patience_ns, detail
         gave_up = model.failures >= step.params.load_failures_max
@@ -108,14 +111,6 @@ def _refusal(
     if waiting >= step.params.queue_max:
         return Reason.QUEUE_FULL, step.params.swap_patience_ns, ""
     return None
-
-
-def _needs_swap(model: Model, request: Request) -> bool:
-    """Whether others would have to give way to a request that does not allow it."""
-    if strictest(request.allow_swap, model.spec.swap) is not Swap.NEVER:
-        return False
-    device = model.device
-    return device.free_bytes + device.leaving_bytes() < model.bytes_to_add or bool(rivals(model))
 
 
 def on_request_cancelled(step: Step, event: RequestCancelled) -> None:
@@ -395,6 +390,7 @@ TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
     MemorySampled: on_memory_sampled,
     DeviceSampled: on_device_sampled,
     ModelAsked: on_model_asked,
+    **CHAIN_TRANSITIONS,
     TimerFired: on_timer_fired,
     DrainRequested: on_drain_requested,
 }

@@ -333,7 +333,10 @@ class Checker:
         sla, total_ns = request.sla, action.ended_ns - request.arrived_ns
         good = action.outcome is Outcome.DONE
         good = good and (sla.e2e_ns is None or total_ns <= sla.e2e_ns)
-        if good and action.first_token_ns >= 0:
+        if (link := request.link) is not None and link.deadline_ns >= 0:  # one target for them all
+            good = action.outcome is Outcome.DONE and action.ended_ns <= link.deadline_ns
+            self._require(action.good == good, "good means within the chain's time", action)
+        elif good and action.first_token_ns >= 0:
             first_ns = action.first_token_ns - request.arrived_ns
             rest_ns, gaps = total_ns - first_ns, action.output_tokens - 1
             good = sla.ttft_ns is None or first_ns <= sla.ttft_ns

@@ -11,6 +11,7 @@ from slalom.core.actions import Outcome
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    ChainAbandoned,
     DeviceSampled,
     FailureKind,
     FirstToken,
@@ -82,6 +83,14 @@ class Witness:
         request = self._books.requests.get(event.request_id)
         if request is not None and request.must is None:
             request.must = Outcome.CANCELLED
+
+    @_take.register
+    def _(self, event: ChainAbandoned) -> None:
+        for request in self._books.requests.values():
+            link = request.request.link
+            its = link is not None and (request.request.key, link.chain) == (event.key, event.chain)
+            if its and request.must is None:
+                request.must = Outcome.CANCELLED
 
     @_take.register
     def _(self, event: FirstToken) -> None:

@@ -14,6 +14,8 @@ from slalom.core.actions import Action
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    ChainAbandoned,
+    ChainOpened,
     DeviceSampled,
     DrainRequested,
     Event,
@@ -149,8 +151,10 @@ PRIORITY: dict[type, int] = {
     ReplicaFailed: 24,
     ReplicaGone: 25,  # gone is the last word of a life
     DeviceSampled: 26,  # after replicas: whose memory it was is known by then
+    ChainOpened: 29,  # before arrivals: what is announced comes before it
     RequestArrived: 30,  # after engines: arrivals meet the places that just became free
     RequestCancelled: 31,  # after arrivals, for the same reason as above
+    ChainAbandoned: 32,  # as above, for all of them at once
     ModelAsked: 35,  # what an operator wants, among all that is known of this instant
     DrainRequested: 40,  # whatever came at the same instant still counts
     TimerFired: 50,  # last: time-outs look at a state that knows all the rest

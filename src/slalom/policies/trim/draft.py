@@ -128,7 +128,7 @@ class Draft:
         fresh: list[Job] = []
         kept: dict[str, list[Job]] = {site.replica_id: [] for site in self._sites}
         for job in jobs:
-            job.cost_ns = job.reading_ns + job.left * unit_ns
+            job.cost_ns = job.reading_ns + job.left * unit_ns + job.rest_work_ns
             if self._now_ns > job.latest_ns:
                 job.excuse()
             if job.is_late or job.demoted:
@@ -158,11 +158,11 @@ class Draft:
             self.given_up.append(job)
         unwanted = self._manners.late == "refuse" or job.request.drop_when_late
         spared = self._manners.spares and self._is_blameless(job)
-        return unwanted and not spared and job.client_first_ns < 0
+        return unwanted and not (spared or job.admitted) and job.client_first_ns < 0
 
     def _outstays(self, job: Job) -> bool:
         """Whether a late one of which nothing has begun has waited for long enough."""
-        if job.client_first_ns >= 0 or job.goes_on or self._is_blameless(job):
+        if job.client_first_ns >= 0 or job.goes_on or job.admitted or self._is_blameless(job):
             return False  # Whoever is refused does not ask what would have followed.
         sla, arrived_ns = job.request.sla, job.request.arrived_ns
         first_ns = sla.first_deadline_ns(arrived_ns, default_ns=_UNTOLD_NS) - arrived_ns
@@ -224,7 +224,7 @@ class Draft:
             self._left_out += 1
 
     def _nearest_first(self, job: Job) -> Sequence[Site]:
-        """Where most of its prompt should be, then where most runs."""
+        """Where most of its prompt should be, then where its chain ran, then where most runs."""
         if len(self._sites) == 1:
             return self._sites
         cached = job.cached
@@ -232,6 +232,7 @@ class Draft:
             self._sites,
             key=lambda site: (
                 -cached.get(site.replica_id, 0.0),
+                site.replica_id != job.near,
                 -len(site.running),
                 site.replica_id,
             ),
@@ -321,4 +322,5 @@ def expectation(job: Job, replica_id: str, now_ns: int) -> Expectation:
     """What the last forecast says of a job."""
     begun_ns = max(round(job.first_ns - job.reading_ns), now_ns)
     first_ns = job.client_first_ns if job.client_first_ns >= 0 else round(job.first_ns)
-    return Expectation(first_ns, round(job.end_ns), job.chance, begun_ns, replica_id)
+    rest_ns = round(job.rest_ns) if job.rest_ns >= 0.0 else -1
+    return Expectation(first_ns, round(job.end_ns), job.chance, begun_ns, replica_id, rest_ns)

@@ -22,6 +22,7 @@ class Job:
     """One request in a plan; times in ns, floats because plans are estimates."""
 
     __slots__ = (
+        "admitted",
         "attempt",
         "cached",
         "cached_by",
@@ -43,12 +44,15 @@ class Job:
         "latest_ns",
         "left",
         "measured",
+        "near",
         "odds",
         "pauses",
         "produced",
         "prompt",
         "reading_ns",
         "request",
+        "rest_ns",
+        "rest_work_ns",
         "tpot_ns",
         "turn",
         "weight",
@@ -63,6 +67,13 @@ class Job:
         self.demoted = False
         #: Whether more requests are likely to follow its answer.
         self.goes_on = False
+        #: Whether an earlier call of its chain was let in, and the replica that answered it.
+        self.admitted = False
+        self.near = ""
+        #: What follows it in a chain with a deadline, and the devices' time of that; negative for a
+        #: request with objectives of its own.
+        self.rest_ns = -1.0
+        self.rest_work_ns = 0.0
         self.pauses = 0
         self.weight = 1.0
         #: Tokens to read before it writes; 0 once they are read.
@@ -97,6 +108,7 @@ class Job:
         job = cls(view.request, view.produced_tokens, left, view.first_token_ns)
         job.demoted = view.demoted
         job.pauses = view.pauses
+        job.admitted, job.near = view.admitted, view.near
         return job
 
     @classmethod
@@ -140,6 +152,12 @@ class Job:
         if self.cached:
             self.measure(pace, replica_id)
 
+    def set_rest(self, rest_ns: float) -> None:
+        """The calls that follow it in its chain are thought to take so long."""
+        if rest_ns != self.rest_ns or self.is_late:
+            self.rest_ns = rest_ns
+            self.set_left(self.produced, self.left)
+
     def set_left(self, produced: float, left: float) -> None:
         """So many tokens are written, so many are still to come: when are they due?"""
         self.produced = produced
@@ -151,6 +169,10 @@ class Job:
         self.is_late = False
         self.measured = None
         self.first_due_ns = NEVER
+        if self.rest_ns >= 0.0 and self.request.link is not None:
+            self.end_due_ns = self.due_ns = self.request.link.deadline_ns - self.rest_ns
+            self.tpot_ns = NEVER
+            return
         self.end_due_ns = NEVER if sla.e2e_ns is None else float(arrived_ns + sla.e2e_ns)
         #: Span from the first token to the last that an objective for each token allows.
         self.tpot_ns = NEVER

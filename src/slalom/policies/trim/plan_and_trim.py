@@ -55,6 +55,9 @@ class PlanAndTrim:
     defer_pauses_max: int = 2
     #: Share of each task's requests that should be on time: tasks below it weigh more; 0 for none.
     floor: float = field(default=0.0, metadata={"ge": 0, "le": 1})
+    #: Whether a call of a chain with a deadline is due when what remains of the chain says so, by
+    #: its prediction; else each call is due as its task says, as if there were no chain.
+    chains: bool = True
     #: Whether step times are learned from traffic.
     calibrate: bool = True
     #: Whether output lengths are learned from traffic.

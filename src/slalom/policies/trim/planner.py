@@ -35,6 +35,7 @@ from slalom.policies.trim.floors import Floors
 from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.presence import Presence
+from slalom.policies.trim.rests import Rests
 from slalom.policies.trim.sequels import Sequels
 from slalom.policies.trim.track import Track
 from slalom.policies.trim.trust import odds
@@ -95,6 +96,7 @@ class Trimmer:
         self._floors = Floors(options.floor)
         self._presence = Presence((model.id for model in models), options.hold_ms * MS)
         self._sequels = Sequels()
+        self._rests = Rests(models, self._predictor, self._pace)
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
         #: model -> request -> job, of those that waited in the last plan.
@@ -106,13 +108,25 @@ class Trimmer:
         return f"Trimmer(replicas={len(self._tracks)}, {self._predictor!r})"
 
     def key(self, request: Request, default_deadline_ns: int) -> int:
-        """The first instant at which an objective breaks, capped by ageing."""
+        """The first instant at which an objective breaks, capped by ageing.
+
+        Of a call of a chain: when it must have its answer so that the rest can follow.
+        """
+        link = request.link
+        if link is not None and self._is_chained(request):
+            latest_ns = link.deadline_ns - round(self._rests.of(link.rest).loaded_ns)
+            return min(latest_ns, request.arrived_ns + _AGEING_NS)
         due_ns = request.sla.first_deadline_ns(request.arrived_ns, default_ns=default_deadline_ns)
         return min(due_ns, request.arrived_ns + _AGEING_NS)
 
     def learned(self) -> Sequence[Learned]:
         """What it knows of the engines by now."""
         return self._predictor.learned()
+
+    def _is_chained(self, request: Request) -> bool:
+        """Whether what remains of its chain decides when a request is due."""
+        link = request.link
+        return link is not None and link.has_deadline and self._options.chains
 
     # -- learning -------------------------------------------------------------------------
 
@@ -132,6 +146,7 @@ class Trimmer:
         if seen.moment is Moment.STARTED:
             job = Job.running(attempt, 1.0)
             left, job.odds = self._outlook(model, seen.request, attempt.resumed_tokens)
+            job.rest_ns = 0.0 if self._is_chained(seen.request) else -1.0
             job.set_left(attempt.resumed_tokens, left)
             job.cached = self._cached(model, seen.request, attempt.resumed_tokens)
             job.measure(pace, attempt.replica_id)
@@ -165,10 +180,11 @@ class Trimmer:
         replicas = model.ready()
         sites = [self._site(replica, model, pace, now_ns) for replica in replicas]
         self._presence.is_there(name)
+        self._rests.busy(name, sum(len(site.running) for site in sites), len(sites))
         up_ns = min(replica.ready_ns for replica in replicas)
         manners = self._manners if name in self._alone else self._sharing
         draft = Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns)
-        waiting = self._waiting(model, pace)
+        waiting = self._waiting(model, pace, now_ns)
         draft.fill(waiting, self._promised[name])
         for job in draft.given_up:
             self._floors.ended(job.request.task, good=False)
@@ -183,12 +199,13 @@ class Trimmer:
         model is kept out for others, that is for a while only.
         """
         manners = self._manners
-        waiting = self._waiting(model, self._pace(model.spec))
+        waiting = self._waiting(model, self._pace(model.spec), now_ns)
         strict = manners.late == "refuse"
         hasty = [job for job in waiting if strict or job.request.drop_when_late]
         if not hasty:
             return _NOTHING
         ready_ns = model.ready_at_ns(now_ns)
+        hasty = [job for job in hasty if not job.admitted]
         lost = [job for job in hasty if job.latest_ns < ready_ns and job.client_first_ns < 0]
         looks = [job.latest_ns - ready_ns + now_ns for job in hasty if job.latest_ns >= ready_ns]
         if len(lost) == len(waiting):
@@ -212,7 +229,7 @@ class Trimmer:
         """Whether a model that is waited for is worth more than those that would give way."""
         if not self._options.hold_ms:
             return True
-        waiting = self._waiting(model, self._pace(model.spec))
+        waiting = self._waiting(model, self._pace(model.spec), now_ns)
         return self._presence.pays(model, waiting, victims, now_ns)
 
     def estimate(self, request: Request, model: PlanView, now_ns: int) -> Expectation | None:
@@ -220,11 +237,13 @@ class Trimmer:
         pace = self._pace(model.spec)
         job = Job(request, 0, 1.0, -1)
         left, job.odds = self._outlook(model, request, 0)
+        job.rest_ns = 0.0 if self._is_chained(request) else -1.0
         job.set_left(0, left)
         job.cached = self._cached(model, request, 0)
+        self._follow(job, pace, now_ns)
         job.measure(pace)
-        job.cost_ns = job.reading_ns + left * unit_of(pace, 1)
-        waiting = {one.request.id: one for one in self._waiting(model, pace)}
+        job.cost_ns = job.reading_ns + left * unit_of(pace, 1) + job.rest_work_ns
+        waiting = {one.request.id: one for one in self._waiting(model, pace, now_ns)}
         best: Expectation | None = None
         for replica in model.ready():
             site = self._site(replica, model, pace, now_ns)
@@ -240,7 +259,7 @@ class Trimmer:
                 best = found
         return best
 
-    def _waiting(self, model: PlanView, pace: Pace) -> list[Job]:
+    def _waiting(self, model: PlanView, pace: Pace, now_ns: int) -> list[Job]:
         """What waits, as jobs, up to the first few that are late for good."""
         known = self._jobs[model.spec.id]
         heads: object = None
@@ -253,6 +272,7 @@ class Trimmer:
                 left, steepness = self._outlook(model, request, produced)
                 job = Job.waiting(view, left)
                 job.odds = steepness
+                job.rest_ns = 0.0 if self._is_chained(request) else -1.0
                 job.cached = self._cached(model, request, produced)
                 job.measure(pace)
             elif request.prefix or produced:
@@ -263,7 +283,10 @@ class Trimmer:
                 job.measure(pace)
             if self._options.floor:
                 job.weight = self._floors.weight(request.task)
-            if request.prefix:
+            if request.link is not None:
+                self._follow(job, pace, now_ns)
+                job.admitted, job.near = view.admitted, view.near
+            elif request.prefix:
                 job.goes_on = self._sequels.expected(request)
             job.demoted = view.demoted
             found[request.id] = job
@@ -273,6 +296,16 @@ class Trimmer:
                     break
         self._jobs[model.spec.id] = found
         return list(found.values())
+
+    def _follow(self, job: Job, pace: Pace, now_ns: int) -> None:
+        """Find out by when a waiting call of a chain must have its answer."""
+
+        def is_late(one: Job) -> bool:
+            one.measure(pace)
+            return now_ns > one.latest_ns
+
+        self._rests.apply(job, is_late)
+        job.measure(pace)
 
     def _cached(self, model: PlanView, request: Request, produced: int) -> Mapping[str, float]:
         """Tokens of its prompt that replicas should have; none where none has any."""
@@ -322,7 +355,9 @@ class Trimmer:
         unit_ns, clock = unit_of(pace, len(active)), track.clock
         for job in active:
             left = max(job.end_clock - clock, 1.0)
-            job.cost_ns = left * unit_ns
+            if job.rest_ns >= 0.0:
+                self._rests.apply(job, lambda one, left=left: is_lost(one, pace, left, now_ns))  # type: ignore[misc]
+            job.cost_ns = left * unit_ns + job.rest_work_ns
             if is_lost(job, pace, left, now_ns):
                 job.excuse()
         places = min(replica.free_places, max(model.room, 0)) + len(active)
@@ -334,8 +369,7 @@ class Trimmer:
 def _was_good(attempt: ActiveView, now_ns: int) -> bool:
     """Whether an answer that has just ended met its objectives."""
     request = attempt.request
-    return request.sla.held(
-        arrived_ns=request.arrived_ns,
+    return request.was_good(
         first_token_ns=attempt.client_first_ns,
         ended_ns=now_ns,
         output_tokens=attempt.resumed_tokens + attempt.output_tokens,

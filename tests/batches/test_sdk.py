@@ -114,7 +114,7 @@ async def test_lists_come_in_pages(tmp_path: Path) -> None:
         found = [batch async for batch in sdk.batches.list(limit=2)]
         assert [batch.id for batch in found] == batches[::-1]
         assert found[0].metadata == {"number": "4"}
-        with pytest.raises(openai.BadRequestError) as wrong:
+        with pytest.raises(openai.NotFoundError) as wrong:
             await sdk.batches.list(after="batch_nowhere")
         assert wrong.value.param == "after"
         with pytest.raises(openai.BadRequestError):

@@ -214,7 +214,9 @@ def page_of(
             [*values, page.after],
         ).fetchone()
         if row is None:
-            raise RequestError(f"There is no {page.after[:80]!r} to list after.", param="after")
+            raise RequestError(
+                f"There is no {page.after[:80]!r} to list after.", code="not_found", param="after"
+            )
         conditions += f" AND seq {'<' if page.newest_first else '>'} {int(row[0])}"
     order = "DESC" if page.newest_first else "ASC"
     rows = sql.execute(

@@ -174,9 +174,12 @@ class ColdRoutes:
         status = problem.status_code if isinstance(problem, HTTPException) else 500
         path = request.url.path[:200]
         if status == 405:
-            # A path may stand in several rows, and Starlette asks only the first.
+            # A path may stand in several rows, and Starlette asks only the first; a row with this
+            # very path stands before those whose places it would fill.
             rows = [row for row in request.app.routes if row.matches(request.scope)[0].value]
-            allowed = {method for row in rows for method in row.methods}
+            found = [row.path for row in rows]
+            own = request.url.path if request.url.path in found else found[0]
+            allowed = {method for row in rows if row.path == own for method in row.methods}
             message = f"{path} does not take {request.method}."
             headers = {"allow": ", ".join(sorted(allowed))}
             return _error(failure_of("method_not_allowed", message), headers)

@@ -1,8 +1,8 @@
 """The OpenAPI document of a gateway, made from the tables of its protocols.
 
 Owns which operations there are and what all of them have in common: keys, errors, media types.
-The bodies of requests are `openapi_bodies`'; a route without a row there takes any object. Called
-by `cold_routes` for `GET /openapi.json`.
+The bodies of requests are `openapi_bodies`', answers and errors `openapi_answers`'; a route
+without a row there takes any object. Called by `cold_routes` for `GET /openapi.json`.
 """
 
 import re
@@ -11,15 +11,15 @@ from typing import Any
 
 import slalom
 from slalom.gateway import estimates
-from slalom.gateway.openapi_bodies import BODIES, Schema, answer_media
+from slalom.gateway.openapi_answers import WHOLES, answer_media, error_schema
+from slalom.gateway.openapi_bodies import BODIES, BODILESS, NEEDED_QUERIES, QUERIES
+from slalom.gateway.openapi_schemas import MODEL, OBJECT, WORD, Schema, any_of
 from slalom.gateway.params import GatewayParams
-from slalom.gateway.protocols.frame import WireProtocol
+from slalom.gateway.protocols.frame import SideRoute, WireProtocol
 
 _JSON = "application/json"
 #: What a streamed answer may come as.
 _STREAMS = ("text/event-stream", "application/x-ndjson")
-_OBJECT: Schema = {"type": "object"}
-_ANYTHING: Schema = {}
 _PLACE = re.compile(r"{(\w+)(?::\w+)?}")
 #: Routes that answer without a key, also where keys are configured.
 _OPEN = frozenset(("/health", "/ready", "/openapi.json"))
@@ -38,19 +38,26 @@ def document(
         built_in: Method, path and summary of the documents that belong to no protocol.
     """
     paths: dict[str, dict[str, Any]] = {}
+    # Where several answer on a path, those who claim a request by a header are not described.
+    claimed: list[tuple[WireProtocol, SideRoute]] = []
     for protocol in protocols:
         for path in protocol.reads:
             _add(paths, path, "post", _inference(protocol.name, path))
             _add(paths, estimates.PATH + path, "post", _estimate(protocol.name, path))
         for side in protocol.side_routes:
-            for method in side.methods:
-                _add(paths, side.path, method.lower(), _side(protocol.name, side.path, method))
+            if side.claims is None:
+                _add_side(paths, protocol, side)
+            else:
+                claimed.append((protocol, side))
     _add(paths, estimates.PATH, "post", _estimate("openai", ""))
     for method, path, summary in built_in:
-        _add(paths, path, method, _operation("slalom", summary, _answer(path)))
+        _add(paths, path, method, _operation("slalom", summary, path, _answer(method, path)))
+    for protocol, side in claimed:
+        _add_side(paths, protocol, side)
     for path, operations in paths.items():
         for operation in operations.values():
             _guard(operation, path, keyed=bool(params.keys))
+    names = [name for model in params.models for name in (model.id, *model.aliases, *model.tasks)]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -62,8 +69,8 @@ def document(
         "components": {
             "schemas": {
                 "Model": {
-                    "type": "string",
-                    "minLength": 1,
+                    # A name may have a task behind a colon.
+                    **any_of({"enum": names or [""]}, WORD),
                     "examples": [model.id for model in params.models],
                 }
             },
@@ -79,21 +86,36 @@ def _add(
     paths: dict[str, dict[str, Any]], path: str, method: str, operation: dict[str, Any]
 ) -> None:
     """The first protocol with a path describes it."""
-    names = _PLACE.findall(path)
-    if names:
-        operation["parameters"] = [
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "minLength": 1},
-            }
-            for name in names
-        ]
-    paths.setdefault(_PLACE.sub(r"{\1}", path), {}).setdefault(method, operation)
+    plain = _plain(path)
+    parameters = [_parameter("path", name, _segment(name)) for name in _PLACE.findall(path)]
+    if method == "get":
+        for name, schema in QUERIES.get(plain, {}).items():
+            needed = (plain, name) in NEEDED_QUERIES
+            parameters.append(_parameter("query", name, schema, needed=needed))
+    if parameters:
+        operation["parameters"] = parameters
+    paths.setdefault(plain, {}).setdefault(method, operation)
 
 
-def _operation(tag: str, summary: str, answer: dict[str, Any]) -> dict[str, Any]:
+def _plain(path: str) -> str:
+    """A path as OpenAPI writes it."""
+    return _PLACE.sub(r"{\1}", path)
+
+
+def _segment(name: str) -> Schema:
+    return MODEL if name == "name" else WORD
+
+
+def _parameter(place: str, name: str, schema: Schema, *, needed: bool = True) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": needed, "schema": schema}
+
+
+def _add_side(paths: dict[str, dict[str, Any]], protocol: WireProtocol, side: SideRoute) -> None:
+    for method in side.methods:
+        _add(paths, side.path, method.lower(), _side(protocol.name, side.path, method))
+
+
+def _operation(tag: str, summary: str, path: str, answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "tags": [tag],
         "summary": summary,
@@ -102,45 +124,47 @@ def _operation(tag: str, summary: str, answer: dict[str, Any]) -> dict[str, Any]
             # A refusal: which are possible is a matter of the table of errors, not of the route.
             "default": {
                 "description": "An error in the shape of the protocol.",
-                "content": {_JSON: {"schema": _ANYTHING}},
+                "content": {_JSON: {"schema": error_schema(tag, path)}},
             },
         },
     }
 
 
 def _inference(tag: str, path: str) -> dict[str, Any]:
-    content = {_JSON: {"schema": _OBJECT}, **{kind: {} for kind in _STREAMS}}
-    operation = _operation(
-        tag,
-        f"{path}: an answer, whole or streamed.",
-        {"description": "The answer.", "content": content},
-    )
+    whole = WHOLES.get(path, OBJECT)
+    content = {_JSON: {"schema": whole}, **{kind: {} for kind in _STREAMS}}
+    answer = {"description": "The answer.", "content": content}
+    operation = _operation(tag, f"{path}: an answer, whole or streamed.", path, answer)
     return {**operation, "requestBody": _request(path)}
 
 
 def _estimate(tag: str, path: str) -> dict[str, Any]:
-    operation = _operation(
-        tag,
-        "What would become of a request that came now.",
-        {"description": "The estimate.", "content": {_JSON: {"schema": _OBJECT}}},
-    )
-    return {**operation, "requestBody": _request(path)}
+    answer = {
+        "description": "The estimate.",
+        "content": {_JSON: {"schema": WHOLES["estimate"]}},
+    }
+    summary = "What would become of a request that came now."
+    operation = _operation(tag, summary, path, answer)
+    return {**operation, "requestBody": _request(path or estimates.PATH)}
 
 
 def _side(tag: str, path: str, method: str) -> dict[str, Any]:
-    operation = _operation(tag, f"{method} {path}", _answer(path))
-    if method == "POST" and not path.endswith("/cancel"):
+    operation = _operation(tag, f"{method} {path}", path, _answer(method.lower(), path))
+    if method == "POST" and path not in BODILESS:
         operation["requestBody"] = _request(path)
     return operation
 
 
-def _answer(path: str) -> dict[str, Any]:
-    content = {kind: {"schema": schema} for kind, schema in answer_media(path).items()}
+def _answer(method: str, path: str) -> dict[str, Any]:
+    media = answer_media(method, _plain(path))
+    if not media:
+        return {"description": "Nothing."}
+    content = {kind: {"schema": schema} for kind, schema in media.items()}
     return {"description": "The document.", "content": content}
 
 
 def _request(path: str) -> dict[str, Any]:
-    kind, schema = BODIES.get(path, (_JSON, _OBJECT))
+    kind, schema = BODIES.get(path, (_JSON, OBJECT))
     return {"required": True, "content": {kind: {"schema": schema}}}
 
 

@@ -1,203 +1,191 @@
-"""What the bodies of requests must be, and what documents come as, by route.
+"""What the bodies of requests must be, by route.
 
-Owns the fields that Slalom itself reads: with these a request is taken. All others pass through
-to the engine, so every object may have more. Read by `openapi`.
+Owns the fields that Slalom itself reads: what these schemas allow is taken, what they forbid is
+refused. All others pass through to the engine. The bodies of agents' protocols are told in
+`openapi_dialogues`. Read by `openapi`.
 """
 
-from typing import Any
-
+from slalom.gateway.openapi_dialogues import (
+    MESSAGES,
+    OLLAMA_CHAT,
+    OLLAMA_SETTINGS,
+    RESPONSE,
+    RESPONSE_INPUT,
+)
+from slalom.gateway.openapi_schemas import (
+    COUNT,
+    FLAG,
+    MESSAGE,
+    MODEL,
+    NO_TEXT,
+    NUMBER,
+    OBJECT,
+    STOP,
+    TEXT,
+    TEXTS,
+    TOOL,
+    WHOLE,
+    WORD,
+    Schema,
+    any_of,
+    listed,
+    objects,
+    optional,
+    or_null,
+)
 from slalom.gateway.request_body import TOKENS_MAX
 
-Schema = dict[str, Any]
-
 _JSON, _FORM = "application/json", "multipart/form-data"
-_TEXT: Schema = {"type": "string"}
-_WORD: Schema = {"type": "string", "minLength": 1}
-_FLAG: Schema = {"type": "boolean"}
-_NUMBER: Schema = {"type": "number"}
-_OBJECT: Schema = {"type": "object"}
-_MODEL: Schema = {"$ref": "#/components/schemas/Model"}
-_COUNT: Schema = {"type": "integer", "minimum": 1, "exclusiveMaximum": TOKENS_MAX}
-_TEXTS: Schema = {"type": "array", "items": _TEXT}
-_STOP: Schema = {"anyOf": [_TEXT, _TEXTS, {"type": "null"}]}
 
-
-def _or_null(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _object(needed: dict[str, Schema], **more: Schema) -> Schema:
-    return {"type": "object", "properties": {**needed, **more}, "required": list(needed)}
-
-
-def _list(items: Schema, least: int = 1) -> Schema:
-    return {"type": "array", "items": items, "minItems": least}
-
-
-def _kind(name: str, **fields: Schema) -> Schema:
-    return _object({"type": {"const": name}, **fields})
-
-
-_TOOL = _object(
-    {
-        "type": {"const": "function"},
-        "function": _object({"name": _WORD}, description=_TEXT, parameters=_OBJECT),
-    }
-)
-_PART = {
-    "anyOf": [_kind("text", text=_TEXT), _kind("image_url", image_url=_object({"url": _TEXT}))]
+_SAMPLED: dict[str, Schema] = {
+    "stop": STOP,
+    **optional(max_tokens=COUNT, temperature=NUMBER, top_p=NUMBER, metadata=OBJECT),
 }
-_MESSAGE = _object(
-    {"role": {"enum": ["user", "system", "assistant"]}, "content": {"anyOf": [_TEXT, _list(_PART)]}}
-)
-_OPTIONS: dict[str, Schema] = {
-    "stream": _or_null(_FLAG),
-    "max_tokens": _or_null(_COUNT),
-    "temperature": _or_null(_NUMBER),
-    "top_p": _or_null(_NUMBER),
-    "stop": _STOP,
-    "metadata": _or_null(_OBJECT),
+_ASKED: dict[str, Schema] = {
+    **_SAMPLED,
+    **optional(stream=FLAG, stream_options=OBJECT, n=COUNT, max_completion_tokens=COUNT),
 }
-_CHAT = _object(
-    {"model": _MODEL, "messages": _list(_MESSAGE)},
-    **_OPTIONS,
-    tools=_or_null(_list(_TOOL)),
-    max_completion_tokens=_or_null(_COUNT),
-    stream_options=_or_null(_OBJECT),
+_CHAT = objects(
+    {"model": MODEL, "messages": listed(MESSAGE)}, tools=or_null(listed(TOOL, 0)), **_ASKED
 )
-_COMPLETION = _object(
-    {"model": _MODEL, "prompt": _TEXT},
-    **_OPTIONS,
-    echo=_or_null(_FLAG),
-    suffix=_or_null(_TEXT),
-    stream_options=_or_null(_OBJECT),
+_FILES = or_null(listed(objects({"text": TEXT}, filename=or_null(TEXT)), 0))
+_AROUND = {"input_extra": _FILES, **optional(filename=TEXT, repository=TEXT)}
+_TOKENS = listed(WHOLE)
+_PROMPT = any_of(TEXT, listed(any_of(TEXT, WHOLE, _TOKENS)))
+_COMPLETION = objects(
+    {"model": MODEL, "prompt": _PROMPT}, suffix=NO_TEXT, echo=or_null(FLAG), **_ASKED
 )
-_EMBEDDINGS = _object({"model": _MODEL, "input": {"anyOf": [_WORD, _list(_TEXT)]}})
-
-_BLOCK = {"anyOf": [_kind("text", text=_TEXT)]}
-_ANTHROPIC_TOOL = _object({"name": _WORD, "input_schema": _OBJECT}, description=_TEXT)
-_COUNTED = _object(
+#: Only one text can have a gap.
+_FILL_IN = objects(
+    {"model": MODEL, "prompt": TEXT, "suffix": TEXT}, echo=or_null(FLAG), **_AROUND, **_ASKED
+)
+_SNIPPETS = or_null(listed(objects({"body": TEXT}), 0))
+#: Tabby's form of a completion: it is told by its segments, and names no model.
+_TABBY: Schema = objects(
     {
-        "model": _MODEL,
-        "messages": _list(
-            _object(
-                {
-                    "role": {"enum": ["user", "assistant"]},
-                    "content": {"anyOf": [_TEXT, _list(_BLOCK)]},
-                }
-            )
-        ),
+        "segments": objects(
+            {"prefix": TEXT},
+            **optional(suffix=TEXT, filepath=TEXT, git_url=TEXT, clipboard=TEXT),
+            declarations=_SNIPPETS,
+            relevant_snippets_from_recently_opened_files=_SNIPPETS,
+            relevant_snippets_from_changed_files=_SNIPPETS,
+        )
     },
-    system={"anyOf": [_TEXT, _list(_BLOCK)]},
-    tools=_list(_ANTHROPIC_TOOL),
-    temperature=_NUMBER,
-    top_p=_NUMBER,
-    top_k=_NUMBER,
-    stop_sequences=_TEXTS,
-    metadata=_OBJECT,
+    **optional(model=MODEL, temperature=NUMBER),
 )
-_MESSAGES: Schema = {
-    **_COUNTED,
-    "properties": {**_COUNTED["properties"], "max_tokens": _COUNT, "stream": _FLAG},
-}
+_EMBEDDINGS = objects({"model": MODEL, "input": any_of(WORD, listed(any_of(TEXT, WHOLE, _TOKENS)))})
 
-_ITEM = _object(
-    {
-        "role": {"enum": ["user", "assistant", "system", "developer"]},
-        "content": {"anyOf": [_TEXT, _list(_kind("input_text", text=_TEXT))]},
-    },
-    type={"const": "message"},
+_LOADS = {"raw": or_null(FLAG), "template": NO_TEXT, **optional(prompt=TEXT, system=TEXT)}
+#: Pictures are seen in chats, which a raw prompt and one with a suffix are not.
+_GENERATE = any_of(
+    objects(
+        {"model": MODEL},
+        **{**_LOADS, "raw": {"enum": [None, False]}, "suffix": NO_TEXT},
+        images=or_null(TEXTS),
+        **OLLAMA_SETTINGS,
+    ),
+    objects(
+        {"model": MODEL},
+        **_LOADS,
+        suffix=or_null(TEXT),
+        images={"enum": [None, []]},
+        **OLLAMA_SETTINGS,
+    ),
 )
-_RESPONSE_INPUT = _object(
-    {"model": _MODEL, "input": {"anyOf": [_TEXT, _list(_ITEM)]}},
-    instructions=_or_null(_TEXT),
-    temperature=_or_null(_NUMBER),
-    top_p=_or_null(_NUMBER),
-    parallel_tool_calls=_or_null(_FLAG),
-)
-_RESPONSE: Schema = {
-    **_RESPONSE_INPUT,
-    "properties": {
-        **_RESPONSE_INPUT["properties"],
-        "max_output_tokens": _or_null(_COUNT),
-        "stream": _or_null(_FLAG),
-        "store": _or_null(_FLAG),
-        "metadata": _or_null(_OBJECT),
-    },
-}
+_SIZE = {"dimensions": or_null({"type": "integer", "minimum": 1})}
+_EMBED = objects({"model": MODEL, "input": any_of(WORD, listed(WORD))}, **_SIZE)
+_EMBED_ONE = objects({"model": MODEL, "prompt": WORD}, **_SIZE)
+_NAMED = any_of(objects({"model": MODEL}), objects({"name": WORD}, model={"enum": [None, ""]}))
+_PULL = {"allOf": [_NAMED, objects({}, stream=or_null(FLAG))]}
 
-_FILE = _object(
-    {"file": {"type": "string", "format": "binary"}, "purpose": {"const": "batch"}},
+_LLAMA: dict[str, Schema] = {
+    **_SAMPLED,
+    "model": or_null(MODEL),
+    "stream": or_null(FLAG),
+    "n_predict": or_null({"type": "integer", "exclusiveMaximum": TOKENS_MAX}),
+    "n_probs": or_null({"type": "integer", "minimum": 0, "maximum": 1000}),
+    "response_fields": or_null(TEXTS),
+}
+_MIXED: Schema = {**listed(any_of(TEXT, WHOLE)), "contains": WHOLE}
+_STRING = objects({"prompt_string": TEXT}, multimodal_data={"enum": [None, []]})
+_COMPLETE = objects(
+    {"prompt": any_of(TEXT, {**listed(TEXT), "maxItems": 1}, _MIXED, _STRING)}, **_LLAMA
 )
-_BATCH = _object(
+_INFILL = objects(
+    {"input_prefix": TEXT, "input_suffix": TEXT}, prompt=or_null(TEXT), input_extra=_FILES, **_LLAMA
+)
+_FIM = objects(
+    {"model": MODEL, "prompt": TEXT},
+    **optional(suffix=TEXT, random_seed=WHOLE, stream=FLAG),
+    **_SAMPLED,
+)
+
+_METADATA: Schema = {
+    "type": "object",
+    "maxProperties": 16,
+    "propertyNames": {"maxLength": 64},
+    "additionalProperties": {"type": "string", "maxLength": 512},
+}
+_FILE = objects({"file": {"type": "string", "format": "binary"}, "purpose": {"const": "batch"}})
+_BATCH = objects(
     {
-        "input_file_id": _WORD,
+        "input_file_id": WORD,
         "endpoint": {
             "enum": ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
         },
         "completion_window": {"const": "24h"},
-    }
-)
-
-#: Ollama's clients and llama.cpp's say little, and in words of their own.
-_OLLAMA_CHAT = _object(
-    {"model": _MODEL},
-    messages={
-        "type": "array",
-        "items": _object({"role": {"enum": ["user", "system", "assistant"]}, "content": _TEXT}),
     },
-    stream=_FLAG,
-    options=_OBJECT,
-)
-_GENERATE = _object({"model": _MODEL, "prompt": _WORD}, system=_TEXT, stream=_FLAG, options=_OBJECT)
-_EMBED = _object({"model": _MODEL, "input": {"anyOf": [_WORD, _list(_WORD)]}})
-_EMBED_ONE = _object({"model": _MODEL, "prompt": _WORD})
-_BY_MODEL = _object({"model": _MODEL})
-_COMPLETE = _object({"prompt": _TEXT}, model=_MODEL, stream=_FLAG, n_predict=_COUNT)
-_INFILL = _object(
-    {"input_prefix": _TEXT, "input_suffix": _TEXT},
-    model=_MODEL,
-    prompt=_TEXT,
-    stream=_FLAG,
-    n_predict=_COUNT,
+    metadata=or_null(_METADATA),
 )
 
 #: Media type and schema by path. A path that is not here takes any JSON object.
 BODIES: dict[str, tuple[str, Schema]] = {
     "/v1/chat/completions": (_JSON, _CHAT),
-    "/v1/completions": (_JSON, _COMPLETION),
+    "/v1/completions": (_JSON, any_of(_COMPLETION, _FILL_IN, _TABBY)),
     "/v1/embeddings": (_JSON, _EMBEDDINGS),
-    "/v1/messages": (_JSON, _MESSAGES),
-    "/v1/messages/count_tokens": (_JSON, _COUNTED),
-    "/v1/responses": (_JSON, _RESPONSE),
-    "/v1/responses/input_tokens": (_JSON, _RESPONSE_INPUT),
-    "/v1/estimate": (_JSON, {"anyOf": [_CHAT, _COMPLETION, _EMBEDDINGS]}),
-    "/api/chat": (_JSON, _OLLAMA_CHAT),
+    "/v1/messages": (_JSON, MESSAGES),
+    "/v1/messages/count_tokens": (_JSON, MESSAGES),
+    "/v1/responses": (_JSON, RESPONSE),
+    "/v1/responses/input_tokens": (_JSON, RESPONSE_INPUT),
+    "/v1/estimate": (_JSON, any_of(_CHAT, _COMPLETION, _FILL_IN, _EMBEDDINGS)),
+    "/api/chat": (_JSON, OLLAMA_CHAT),
     "/api/generate": (_JSON, _GENERATE),
     "/api/embed": (_JSON, _EMBED),
     "/api/embeddings": (_JSON, _EMBED_ONE),
-    "/api/show": (_JSON, _BY_MODEL),
-    "/api/pull": (_JSON, _BY_MODEL),
+    "/api/show": (_JSON, _NAMED),
+    "/api/pull": (_JSON, _PULL),
     "/completion": (_JSON, _COMPLETE),
     "/completions": (_JSON, _COMPLETE),
     "/infill": (_JSON, _INFILL),
-    "/tokenize": (_JSON, _object({"content": _TEXT}, model=_MODEL)),
-    "/detokenize": (_JSON, _object({"tokens": _list(_COUNT, 0)}, model=_MODEL)),
-    "/apply-template": (_JSON, _object({"messages": _list(_MESSAGE)}, model=_MODEL)),
+    "/tokenize": (_JSON, objects({"content": TEXT}, model=or_null(MODEL))),
+    "/detokenize": (_JSON, objects({"tokens": listed(WHOLE, 0)}, model=or_null(MODEL))),
+    "/apply-template": (_JSON, objects({"messages": listed(MESSAGE)}, model=or_null(MODEL))),
+    "/v1/fim/completions": (_JSON, _FIM),
+    "/v1/events": (_JSON, objects({"type": TEXT})),
     "/v1/files": (_FORM, _FILE),
     "/v1/batches": (_JSON, _BATCH),
 }
 
-_PLAIN = "text/plain"
-_MEDIA: dict[str, dict[str, Schema]] = {
-    "/metrics": {_PLAIN: _TEXT},
-    "/": {_PLAIN: _TEXT},
-    "/v1/files/{id}/content": {"application/octet-stream": {}},
-    "/api/pull": {_JSON: {}, "application/x-ndjson": {}},
-    "/slots": {_JSON: {"type": "array"}},
+#: Routes that are asked with POST and read no body.
+BODILESS = frozenset(("/v1/health", "/v1/batches/{id}/cancel", "/api/blobs/{digest}"))
+
+
+def _page(most: int, **more: Schema) -> dict[str, Schema]:
+    return {
+        "after": TEXT,
+        "limit": {"type": "integer", "minimum": 1, "maximum": most},
+        "order": {"enum": ["asc", "desc"]},
+        **more,
+    }
+
+
+#: Parameters in the query of documents that are read with GET.
+QUERIES: dict[str, dict[str, Schema]] = {
+    "/v1/files": _page(10_000, purpose=TEXT),
+    "/v1/batches": _page(100),
+    "/props": {"model": MODEL},
+    "/slots": {"model": MODEL, "fail_on_no_slot": TEXT},
+    "/admin/plan": {"model": MODEL},
 }
-
-
-def answer_media(path: str) -> dict[str, Schema]:
-    """What a document comes as: media types with their schemas."""
-    return _MEDIA.get(path, {_JSON: _OBJECT})
+#: Those of them that must be there.
+NEEDED_QUERIES = frozenset((("/admin/plan", "model"),))

@@ -4,24 +4,22 @@ Owns the limits of the body, the JSON rules and the types of the fields Slalom i
 Everything else passes through untouched and unread. Called by `inference`.
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from slalom.errors import RequestError
 from slalom.gateway.replies import Receive
 
-#: A field's name, or its place in a list.
-_Name = TypeVar("_Name", str, int)
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 #: Largest number that counts as a token limit.
 TOKENS_MAX = 1 << 31
 #: Up to here every whole number has a float of its own.
 _EXACT = 1 << 53
-#: What a list in place of a text may hold, beside lists of tokens.
-_PARTS = frozenset((str, int))
+#: What a list in place of a text may hold, and a list in such a list.
+_PARTS, _TOKEN = frozenset((str, int, list)), frozenset((int,))
 
 
 class ClientGoneError(Exception):
@@ -98,12 +96,21 @@ def parse(body: bytes) -> dict[str, Any]:
         ) from None
 
 
-def whole_numbers(fields: dict[_Name, Any]) -> dict[_Name, Any]:
+def whole_numbers(fields: dict[str, Any]) -> dict[str, Any]:
     """The same fields, in place, with whole numbers as such: to JSON, 16.0 is the integer 16."""
     for name, value in fields.items():
-        if type(value) is float and value.is_integer() and abs(value) < _EXACT:
-            fields[name] = int(value)
+        if type(value) is float:
+            fields[name] = _whole(value)
     return fields
+
+
+def whole_items(items: list[Any]) -> list[Any]:
+    """The items of a list in the same way."""
+    return [_whole(item) if type(item) is float else item for item in items]
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
 
 def _why(problem: Exception) -> str:
@@ -145,16 +152,21 @@ def _is_text(given: object) -> bool:
         return True
     if not isinstance(given, list) or not given:
         return False
-    return all(
-        kind in _PARTS
-        or (kind is float and all(part.is_integer() for part in given if type(part) is float))
-        or (kind is list and all(map(_is_tokens, (part for part in given if type(part) is list))))
-        for kind in set(map(type, given))
-    )
+    kinds = set(map(type, given))
+    if list in kinds and not all(part and _are_of(part, _TOKEN) for part in _lists(given)):
+        return False
+    return _are_of(given, _PARTS)
 
 
-def _is_tokens(given: list[Any]) -> bool:
-    return bool(given) and set(map(type, given)) == {int}
+def _lists(given: list[Any]) -> Iterator[list[Any]]:
+    return (part for part in given if type(part) is list)
+
+
+def _are_of(given: list[Any], kinds: frozenset[type]) -> bool:
+    found = set(map(type, given))
+    if float in found:
+        found = set(map(type, whole_items(given)))
+    return found <= kinds
 
 
 def check_messages(messages: object) -> None:
@@ -196,7 +208,7 @@ def _check_options(body: Mapping[str, Any]) -> None:
     for name in ("stream_options", "metadata"):
         if not isinstance(body.get(name), dict | None):
             raise _wrong(name, "must be an object")
-    _check_tools(body.get("tools"))
+    check_tools(body.get("tools"))
     stop = body.get("stop")
     if not isinstance(stop, str | list | None) or (
         isinstance(stop, list) and not all(isinstance(word, str) for word in stop)
@@ -204,8 +216,12 @@ def _check_options(body: Mapping[str, Any]) -> None:
         raise _wrong("stop", "must be a text or a list of texts")
 
 
-def _check_tools(tools: object) -> None:
-    """Check that each is a tool; engines that leave out what they cannot read would not say so."""
+def check_tools(tools: object) -> None:
+    """Check that each is a tool; engines that leave out what they cannot read would not say so.
+
+    Raises:
+        RequestError: `param` names the first that is none.
+    """
     if not isinstance(tools, list | None):
         raise _wrong("tools", "must be a list")
     for index, tool in enumerate(tools or ()):

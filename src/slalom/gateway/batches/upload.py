@@ -19,6 +19,8 @@ from slalom.errors import RequestError
 from slalom.gateway.request_body import ClientGoneError
 from slalom.units import MIB
 
+#: The fields beside the file; others are left out.
+FIELDS = frozenset(("purpose", "expires_after[anchor]", "expires_after[seconds]"))
 #: Content is written in pieces of about this size, and the room for it looked at, bytes.
 _PIECE_BYTES = MIB
 #: Parts of a form, bytes of a field, characters of a file's name.
@@ -155,13 +157,13 @@ class _Reading:
             if self.form.size_bytes > self._file_bytes_max:
                 raise self._too_large()
             self.content += data[start:end]
-        else:
+        elif self._name in FIELDS:
             self._field += data[start:end]
             if len(self._field) > _FIELD_BYTES_MAX:
-                raise RequestError(f"The field {self._name[:40]!a} is too long.", param=None)
+                raise RequestError(f"The field {self._name!r} is too long.", param=self._name)
 
     def _on_part_end(self) -> None:
-        if not self._is_file:
+        if not self._is_file and self._name in FIELDS:
             self.form.fields[self._name] = self._field.decode("utf-8", "replace")
 
     def _on_end(self) -> None:

@@ -330,6 +330,8 @@ def _tool(tool: object, where: str) -> dict[str, Any]:
     for name in ("type", "description"):
         if not isinstance(tool.get(name), str | None):
             raise wrong(f"{where}.{name}", "must be a text")
+    if tool.get("name") == "":
+        raise wrong(f"{where}.name", "must be a text")
     schema = tool.get("input_schema", {"type": "object"})
     if not isinstance(schema, dict):
         raise wrong(f"{where}.input_schema", "must be an object")

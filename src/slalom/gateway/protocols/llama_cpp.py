@@ -13,6 +13,7 @@ from slalom.gateway.protocols import llama_cpp_documents
 from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
 from slalom.gateway.protocols.llama_cpp_answer import CompletionTeller, Told, error_body
 from slalom.gateway.protocols.translation import Translated
+from slalom.gateway.request_body import whole_items
 from slalom.gateway.resolution import COMPLETIONS_PATH
 
 #: What is said in other words to the engine, or only concerns the form of the answer.
@@ -60,6 +61,8 @@ class _Reads:
             prompt = _prompt_object(prompt)
         if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
             prompt = prompt[0]
+        if isinstance(prompt, list):
+            prompt = whole_items(prompt)
         if isinstance(prompt, list) and (
             not prompt or any(type(part) not in {str, int} for part in prompt)
         ):
@@ -148,7 +151,7 @@ def _text(body: dict[str, Any], name: str, *, needed: bool) -> str:
 
 
 def _prompt_object(prompt: dict[str, Any]) -> str:
-    if prompt.get("multimodal_data"):
+    if prompt.get("multimodal_data") not in (None, []):
         raise _wrong("prompt.multimodal_data", "is not taken here: send pictures in a chat")
     text = prompt.get("prompt_string")
     if not isinstance(text, str):

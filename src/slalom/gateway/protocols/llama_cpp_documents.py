@@ -127,8 +127,7 @@ async def _tokenize(ask: SideAsk) -> Response:
 
 async def _detokenize(ask: SideAsk) -> Response:
     document = await ask.document()
-    given = _typed(document, "tokens", list)
-    tokens = [*request_body.whole_numbers(dict(enumerate(given))).values()]
+    tokens = request_body.whole_items(_typed(document, "tokens", list))
     if not set(map(type, tokens)) <= {int}:
         raise RequestError("tokens: must be a list of whole numbers.", param="tokens")
     model, engine = _engine(ask.shared, document)

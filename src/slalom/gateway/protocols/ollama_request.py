@@ -15,7 +15,7 @@ import msgspec
 from slalom.errors import RequestError
 from slalom.gateway.params import ModelFacts
 from slalom.gateway.protocols.turns import settled
-from slalom.gateway.request_body import whole_numbers
+from slalom.gateway.request_body import check_tools, whole_numbers
 
 #: Options that engines know by the same name.
 _NUMBERS = (
@@ -227,14 +227,12 @@ def response_format(schema: dict[str, Any]) -> dict[str, Any]:
 
 def logprobs_of(body: Mapping[str, Any]) -> int | None:
     """How many other tokens are wanted at each place; None for no log probabilities."""
-    if not flag_of(body, "logprobs", default=False):
-        return None
-    top = body.get("top_logprobs")
+    wanted, top = flag_of(body, "logprobs", default=False), body.get("top_logprobs")
     if top is None:
-        return 0
+        return 0 if wanted else None
     if isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= _TOP_LOGPROBS_MAX:
         raise wrong("top_logprobs", f"must be a whole number from 0 to {_TOP_LOGPROBS_MAX}")
-    return top
+    return top if wanted else None
 
 
 def messages_of(listed: object) -> list[dict[str, Any]]:
@@ -322,6 +320,8 @@ def _call(call: object, where: str, calls: _Calls) -> dict[str, Any]:
     if not isinstance(call, dict) or not isinstance(function, dict):
         raise wrong(where, "must be an object with a function")
     name = text_of(function, "name", f"{where}.function.")
+    if not name:
+        raise wrong(f"{where}.function.name", "must be a text")
     arguments = function.get("arguments")
     if not isinstance(arguments, dict | None):
         raise wrong(f"{where}.function.arguments", "must be an object")
@@ -359,7 +359,8 @@ def tools_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(tools, list | None):
         raise wrong("tools", "must be a list")
     for index, tool in enumerate(tools or ()):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        if not isinstance(tool, dict):
             raise wrong(f"tools[{index}]", "must be an object with a function that has a name")
-    return [{**tool, "type": "function"} for tool in tools or ()]
+    found = [{**tool, "type": "function"} for tool in tools or ()]
+    check_tools(found)
+    return found

@@ -68,14 +68,19 @@ def _add_tool(tool: object, where: str, found: Tools, namespace: str) -> None:
     if not isinstance(tool, dict):
         raise wrong(where, "must be an object")
     kind = text_of(tool, "type", where)
-    if kind == "namespace" and not namespace and isinstance(tool.get("tools"), list):
-        for index, inner in enumerate(tool["tools"]):
-            _add_tool(inner, f"{where}.tools[{index}]", found, text_of(tool, "name", where))
+    if kind == "namespace" and not namespace:
+        space, inside = text_of(tool, "name", where), tool.get("tools")
+        if not isinstance(inside, list):
+            raise wrong(f"{where}.tools", "must be a list")
+        for index, inner in enumerate(inside):
+            _add_tool(inner, f"{where}.tools[{index}]", found, space)
         return
     if not _is_known(kind):
         found.left_out[kind[:64]] = None
         return
     own = text_of(tool, "name", where)
+    if not own:
+        raise wrong(f"{where}.name", "must be a text")
     name = spaced(namespace, own)
     found.names[name] = (own, namespace)
     function: dict[str, Any] = {"name": name}

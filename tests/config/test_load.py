@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slalom.config import Config, load
+from slalom.config.footprint import model_specs
 from slalom.config.load import find_file
 from slalom.config.tree import known_paths
 from slalom.errors import ConfigError
@@ -261,3 +262,36 @@ def test_the_configuration_is_frozen() -> None:
     config = load(environ={})[0]
     with pytest.raises(ValueError, match="frozen"):
         config.server.port = 1  # type: ignore[misc]
+
+
+def _with_models(tmp_path: Path, devices: str, window: int = 0) -> Config:
+    text = (
+        "devices: [{id: one, budget: 8GiB}, "
+        f"{{id: two, budget: 8GiB, window: {window}}}]\n"
+        f"models: [{{id: m, {devices}, engine: {{kind: remote, base_url: 'http://127.0.0.1:9'}}}}]"
+    )
+    return load(write(tmp_path, text), environ={})[0]
+
+
+def test_a_model_may_have_a_choice_of_devices(tmp_path: Path) -> None:
+    config = _with_models(tmp_path, "devices: [two, one]")
+    assert config.models[0].homes == ("two", "one")
+    (spec,) = model_specs(config)
+    assert (spec.device, spec.devices) == ("two", ("two", "one"))
+    assert _with_models(tmp_path, "devices: [two]").models[0].homes == ("two",)
+
+
+@pytest.mark.parametrize(
+    ("devices", "window", "said"),
+    [
+        ("devices: [one, three]", 0, "there is no device 'three'"),
+        ("devices: [one, one]", 0, "is given twice"),
+        ("device: one, devices: [one, two]", 0, "write one of the two"),
+        ("devices: [one, two]", 3, "has a window"),
+    ],
+)
+def test_a_choice_of_devices_that_cannot_be(
+    tmp_path: Path, devices: str, window: int, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        _with_models(tmp_path, devices, window)

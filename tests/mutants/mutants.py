@@ -203,7 +203,7 @@ MUTANTS = (
         "bytes free before it sleeps",
         "core/leaving.py",
         "    replica.turn += 1\n",
-        "    replica.turn += 1\n    replica.model.device.book(replica, spec.residual_bytes)\n",
+        "    replica.turn += 1\n    replica.device.book(replica, spec.residual_bytes)\n",
     ),
     Mutant(
         "a sleep that never times out",

@@ -14,6 +14,7 @@ from itertools import groupby
 
 import pytest
 
+from slalom.core.actions import LoadReplica
 from slalom.core.events import Ask, ModelAsked
 from slalom.core.journal import Entry, replay
 from slalom.core.params import SchedulerParams
@@ -227,6 +228,29 @@ def test_with_people_who_say_what_they_want(seed: int) -> None:
     assert counters["asks_load"] > 0
     assert counters["asks_unload"] > 0
     assert replay(build_scheduler(scenario), live) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_a_choice_of_devices_too(seed: int) -> None:
+    scenario = _with_homes(_with_naps(_scenario(seed, policies())))
+    twin = run(scenario)
+    live = run_virtual(lambda clock: _live(clock, scenario))
+    _compare(live, twin.entries)
+    loads = [a for e in live for a in e.actions if isinstance(a, LoadReplica)]
+    assert {one.device for one in loads} == {"host", "other"}
+    assert sum(end.outcome.value == "done" for end in twin.ends) > 20
+    assert replay(build_scheduler(scenario), live) is None
+
+
+def _with_homes(scenario: Scenario) -> Scenario:
+    """The same on two devices, either of which may hold each model, twice even."""
+    models = [
+        replace(model, spec=replace(model.spec, devices=("host", "other"), replicas=2))
+        for model in scenario.models
+    ]
+    first, *rest = scenario.devices
+    devices = (first, replace(first, id="other", budget_bytes=80 * MIB), *rest)
+    return replace(scenario, models=tuple(models), devices=devices)
 
 
 def _with_wishes(scenario: Scenario, seed: int) -> Scenario:

@@ -133,7 +133,7 @@ def measured(model: ModelSection) -> Measured | None:
     subject = Subject(
         model=_identity(files) if files else name,
         engine=engine_name(engine),
-        device=f"{device_name()}: {model.device}",
+        device=f"{device_name()}: {model.homes[0]}",
         options=json.dumps(options, sort_keys=True),
         name=model.id,
     )

@@ -22,6 +22,7 @@ from slalom.config.schema import Config
 from slalom.config.secret_sources import key_sha256
 from slalom.core.planning import Planning
 from slalom.core.scheduler import Scheduler
+from slalom.engines.protocol import Launcher
 from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
 from slalom.gateway.batches.routes import protocol
@@ -62,13 +63,18 @@ def assemble(config: Config) -> Parts:
     """
     server = config.server
     check_exposure(server.host, has_keys=bool(config.keys), insecure=server.insecure)
-    launchers, capabilities = {}, {}
+    launchers: dict[str | tuple[str, str], Launcher] = {}
+    capabilities = {}
     gpus = {device.id: device.gpu for device in config.devices}
     for model in config.models:
         tokens_max = model.max_tokens_default or server.default_max_tokens
         launchers[model.id], capabilities[model.id] = launcher_for(
-            model, tokens_max=tokens_max, gpu=gpus[model.device]
+            model, tokens_max=tokens_max, gpu=gpus[model.homes[0]]
         )
+        for device in model.homes[1:]:
+            launchers[model.id, device], _ = launcher_for(
+                model, tokens_max=tokens_max, gpu=gpus[device]
+            )
     chosen = policies(config.scheduler)
     model_costs = ModelCosts(config)
     specs = model_costs.tell(model_specs(config))
@@ -131,7 +137,7 @@ def gateway_params(config: Config) -> GatewayParams:
                 max_tokens_default=model.max_tokens_default,
                 default_task=model.default_task,
                 tasks=model.tasks,
-                facts=facts_of(model, on_gpu=gpus.get(model.device) is not None),
+                facts=facts_of(model, on_gpu=gpus.get(model.homes[0]) is not None),
             )
             for model in config.models
         ),

@@ -138,17 +138,17 @@ def _models(config: Config) -> Iterator[Finding]:
     for model in config.models:
         problem = _engine_problem(model.id, model.engine)
         try:
-            size = bytes_needed(model, gpu=gpus[model.device])
+            size = bytes_needed(model, gpu=gpus[model.homes[0]])
         except SlalomError as error:
             problem, size = problem or (str(error), _source_advice(model.engine)), 0
-        budget = devices[model.device].budget_bytes
-        needed[model.device] += size * model.replicas
-        pinned[model.device] += size * model.replicas if model.pinned else 0
+        budget = devices[model.homes[0]].budget_bytes
+        needed[model.homes[0]] += size * model.replicas
+        pinned[model.homes[0]] += size * model.replicas if model.pinned else 0
         name = f"model {model.id}"
         if problem:
             yield Finding(name, "fail", *problem)
         elif size > budget:
-            found = f"needs {format_bytes(size)}, but {model.device} has {format_bytes(budget)}"
+            found = f"needs {format_bytes(size)}, but {model.homes[0]} has {format_bytes(budget)}"
             yield Finding(name, "fail", found, "fewer places, less context, or a larger budget")
         else:
             yield Finding(name, "ok", f"{model.engine.kind}, {format_bytes(size)} a replica")

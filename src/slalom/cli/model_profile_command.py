@@ -119,7 +119,7 @@ def _measure(settings: "Config", made: "Measured", repeats: int, fill_s: float) 
     from slalom.bench.model_profile import ProfileParams, profile_model
 
     section = made.section
-    (gpu,) = (device.gpu for device in settings.devices if device.id == section.device)
+    (gpu,) = (device.gpu for device in settings.devices if device.id == section.homes[0])
     launcher, _ = launcher_for(section, tokens_max=settings.server.default_max_tokens, gpu=gpu)
     level = section.sleep_level
     context_tokens = _context_tokens(section)

@@ -265,6 +265,11 @@ class ModelSection(Section):
     aliases: tuple[Name, ...] = Field((), description="Other names for it.")
     engine: EngineChoice = Field(description="What runs it: llama-cpp, command or remote.")
     device: str = Field("host", description="Device whose memory pays for it.")
+    devices: tuple[str, ...] = Field(
+        (),
+        description="Devices that may hold a replica, most preferred first, instead of device: "
+        "each goes where it fits without others giving way, then where most memory is free.",
+    )
     memory: AutoSize = Field(
         AUTO,
         description="Memory one replica needs: weights, KV cache and runtime. auto estimates it "
@@ -326,3 +331,8 @@ class ModelSection(Section):
     tasks: tuple[str, ...] = Field(
         (), description="Task names that, asked for as a model, mean this one."
     )
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """Devices that may hold a replica, most preferred first."""
+        return self.devices or (self.device,)

@@ -39,13 +39,14 @@ def model_specs(config: Config) -> tuple[ModelSpec, ...]:
     return tuple(
         ModelSpec(
             id=model.id,
-            device=model.device,
-            bytes_needed=bytes_needed(model, gpu=gpus[model.device]),
+            device=model.homes[0],
+            devices=model.devices if len(model.devices) > 1 else (),
+            bytes_needed=bytes_needed(model, gpu=gpus[model.homes[0]]),
             places=model.engine.places,
             replicas=model.replicas,
             pinned=model.pinned,
             sleep_level=model.sleep_level,
-            host_bytes=sleep_bytes(model, gpu=gpus[model.device]),
+            host_bytes=sleep_bytes(model, gpu=gpus[model.homes[0]]),
             residual_bytes=model.sleep_residual,
             swap=Swap(model.swap),
             idle_sleep_ns=seconds_to_ns(model.idle_sleep_seconds),

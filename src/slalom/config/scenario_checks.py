@@ -56,18 +56,27 @@ def _twice(names: Iterable[tuple[KeyPath, str]]) -> Iterator[Disagreement]:
 
 def _homes(file: ScenarioFile) -> Iterator[Disagreement]:
     budgets = {device.id: device.budget for device in file.devices}
+    windows = {device.id for device in file.devices if device.window}
     for index, model in enumerate(file.models):
-        budget = budgets.get(model.device)
-        if budget is None:
-            hint = nearest(model.device, budgets)
-            yield ("models", index, "device"), f"there is no device {model.device!r}; {hint}"
-        elif model.bytes > budget:
-            needs, has = format_bytes(model.bytes), format_bytes(budget)
-            what = f"{model.id} needs {needs}, but {model.device} has {has}"
-            yield (
-                ("models", index, "bytes"),
-                f"{what}: take a larger device or a smaller model",
-            )
+        at: KeyPath = ("models", index, "devices" if model.devices else "device")
+        if model.devices and "device" in model.model_fields_set:
+            yield at, "a model has device or devices, not both: write one of the two"
+        if len(set(model.homes)) < len(model.homes):
+            yield at, "each device can be named once"
+        if len(model.homes) > 1 and (bounded := [one for one in model.homes if one in windows]):
+            what = f"{bounded[0]} has a window, and a model with a choice of devices is bounded by"
+            yield at, f"{what} its places: give the device window: 0"
+        for name in model.homes:
+            budget = budgets.get(name)
+            if budget is None:
+                yield at, f"there is no device {name!r}; {nearest(name, budgets)}"
+            elif model.bytes > budget and len(model.homes) == 1:
+                needs, has = format_bytes(model.bytes), format_bytes(budget)
+                what = f"{model.id} needs {needs}, but {name} has {has}"
+                yield (
+                    ("models", index, "bytes"),
+                    f"{what}: take a larger device or a smaller model",
+                )
 
 
 def _links(file: ScenarioFile) -> Iterator[Disagreement]:
@@ -95,9 +104,10 @@ def _beds(file: ScenarioFile) -> Iterator[Disagreement]:
         at: KeyPath = ("models", index, "sleep")
         if model.sleep.residual > model.bytes:
             yield (*at, "residual"), "is more than the model's bytes: asleep it keeps less"
-        if model.sleep.level == 1 and hosts.get(model.device) is None:
+        homeless = [name for name in model.homes if hosts.get(name) is None]
+        if model.sleep.level == 1 and homeless:
             what = (
-                f"device {model.device!r} has no host memory to sleep in: give it host: NAME of a "
+                f"device {homeless[0]!r} has no host memory to sleep in: give it host: NAME of a "
                 "device with the budget, or write level: 2"
             )
             yield at, what

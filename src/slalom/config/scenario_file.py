@@ -151,6 +151,11 @@ class ScenarioModel(Section):
 
     id: Name = Field(description="Name that the load's mixes use.")
     device: str = Field("gpu", min_length=1, description="Device whose memory holds a replica.")
+    devices: tuple[str, ...] = Field(
+        (),
+        description="Devices that may hold a replica, most preferred first, instead of device: "
+        "each goes where it fits without others giving way, then where most memory is free.",
+    )
     bytes: Size = Field(description="Memory of one replica: weights, KV cache, runtime.")
     places: int = Field(8, ge=1, le=100_000, description="Requests a replica runs at a time.")
     replicas: int = Field(1, ge=1, le=100_000, description="Replicas while there is demand.")
@@ -173,6 +178,11 @@ class ScenarioModel(Section):
     sleep: SleepSection | None = Field(
         None, description="How it sleeps when it gives way; null where its engine cannot."
     )
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """Devices that may hold a replica, most preferred first."""
+        return self.devices or (self.device,)
 
 
 class ScenarioDevice(Section):

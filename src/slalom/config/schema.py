@@ -92,7 +92,9 @@ class Config(Section):
             _known(f"keys[{index}].ceiling", key.ceiling, "task", tasks)
         for index, model in enumerate(self.models):
             at = f"models[{index}]"
-            _known(f"{at}.device", model.device, "device", devices)
+            for name in model.homes:
+                _known(f"{at}.device", name, "device", devices)
+            _homes_agree(at, model, self.devices)
             _known(f"{at}.default_task", model.default_task, "task", tasks)
             for task in model.tasks:
                 _known(f"{at}.tasks", task, "task", tasks)
@@ -114,9 +116,10 @@ class Config(Section):
                 raise ValueError(
                     f"{at}: its engine cannot sleep; a command can whose engine has sleep: vllm"
                 )
-            if model.sleep_level == 1 and hosts[model.device] is None:
+            homeless = [name for name in model.homes if hosts[name] is None]
+            if model.sleep_level == 1 and homeless:
                 raise ValueError(
-                    f"{at}: device {model.device!r} has no host memory to sleep in; give it "
+                    f"{at}: device {homeless[0]!r} has no host memory to sleep in; give it "
                     "host: NAME of a device with the budget, or use level 2"
                 )
         return self
@@ -132,6 +135,21 @@ class Config(Section):
 def _known(where: str, name: str | None, what: str, known: Sequence[str]) -> None:
     if name is not None and name not in known:
         raise ValueError(f"{where}: there is no {what} {name!r}; {nearest(name, known)}")
+
+
+def _homes_agree(at: str, model: ModelSection, devices: Sequence[DeviceSection]) -> None:
+    """Several devices take the place of one, each is named once, and none has a window."""
+    if not model.devices:
+        return
+    if "device" in model.model_fields_set:
+        raise ValueError(f"{at}: it has device and devices; write one of the two")
+    _unique(f"{at}.devices", model.devices)
+    bounded = [one.id for one in devices if one.id in model.devices and one.window != 0]
+    if bounded and len(model.devices) > 1:
+        raise ValueError(
+            f"{at}.devices: device {bounded[0]!r} has a window; a model with a choice of devices "
+            "is bounded by its places: give the device window: 0"
+        )
 
 
 def _unique(where: str, names: Iterable[str]) -> None:

@@ -159,6 +159,8 @@ class LoadReplica:
     replica_id: str
     epoch: int
     model: str
+    #: Where; empty for the only device of a model that has no other.
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from slalom.core.actions import AskRefused, Reason, UnloadCause
 from slalom.core.books import open_for_work
-from slalom.core.ending import touch, want_replica
+from slalom.core.ending import look_at_devices, touch, want_replica
 from slalom.core.entities import Replica
 from slalom.core.events import Ask, ModelAsked
 from slalom.core.lapsing import watch
 from slalom.core.leaving import may_sleep, order_away, unload
-from slalom.core.room import does_not_fit, pinned_rival, refuse_ask, room_for
+from slalom.core.placing import pin, unpin
+from slalom.core.room import does_not_fit, most_room, pinned_rival, refuse_ask
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model
 from slalom.core.step import Step
@@ -43,7 +44,7 @@ def _load(step: Step, model: Model, event: ModelAsked) -> None:
     state = step.state
     if model.has_ready():
         return
-    if (room := room_for(model)) < model.bytes_needed:
+    if (room := most_room(model)) < model.bytes_needed:
         refuse_ask(step, model, event, Reason.DOES_NOT_FIT, does_not_fit(model, room))
         return
     gave_up = model.failures >= step.params.load_failures_max
@@ -109,33 +110,32 @@ def _may_leave(step: Step, model: Model, event: ModelAsked) -> bool:
 
 
 def _pin(step: Step, model: Model, event: ModelAsked) -> None:
-    state, device = step.state, model.device
+    state = step.state
     if model.wishes.pinned:
         return
-    if (rival := pinned_rival(model)) is not None:
+    everywhere = all(pinned_rival(model, device) for device in model.devices)
+    if everywhere and (rival := pinned_rival(model, model.device)) is not None:
         detail = f"it must be apart from {rival.spec.id}, which is pinned"
         refuse_ask(step, model, event, Reason.DOES_NOT_FIT, detail)
         return
-    room = room_for(model)
-    if room < model.bytes_needed * model.spec.replicas:
-        refuse_ask(step, model, event, Reason.DOES_NOT_FIT, does_not_fit(model, room))
+    if not pin(model):
+        detail = does_not_fit(model, most_room(model))
+        refuse_ask(step, model, event, Reason.DOES_NOT_FIT, detail)
         return
     model.wishes.pinned = True
-    device.pinned.append(model)
     for replica in _in(model, ReplicaState.DRAINING):
         open_for_work(state, replica)
     if not model.is_resident():
         want_replica(state, model)
-        device.wanting.move_to_end(model.spec.id, last=False)
-    state.dirty[device.spec.id] = device
+        model.device.wanting.move_to_end(model.spec.id, last=False)
+    look_at_devices(state, model)
 
 
 def _unpin(step: Step, model: Model, event: ModelAsked) -> None:  # noqa: ARG001 - as its like
-    device = model.device
     if model.wishes.pinned:
         model.wishes.pinned = False
-        device.pinned.remove(model)
-        step.state.dirty[device.spec.id] = device
+        unpin(model)
+        look_at_devices(step.state, model)
         watch(step, model)
 
 

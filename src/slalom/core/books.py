@@ -17,7 +17,7 @@ def occupy(state: State, attempt: Attempt) -> None:
     replica.running[attempt.fence] = attempt
     replica.model.index(replica)
     replica.last_used_ns = state.now_ns
-    device = replica.model.device
+    device = replica.device
     device.running += 1
     device.idle.pop(replica.id, None)
     device.busy[replica.id] = replica
@@ -33,7 +33,7 @@ def vacate(state: State, attempt: Attempt) -> None:
         replica.model.unindex(replica)
     del replica.running[attempt.fence]
     replica.last_used_ns = state.now_ns
-    device = replica.model.device
+    device = replica.device
     device.running -= 1
     if ready:
         replica.model.index(replica)
@@ -44,13 +44,17 @@ def vacate(state: State, attempt: Attempt) -> None:
     loading = device.in_state[ReplicaState.LOADING]
     if not replica.running and (device.wanting or loading or not ready):
         state.dirty[device.spec.id] = device
+    if len(replica.model.devices) > 1:
+        for other in replica.model.replicas.values():
+            if other.state is ReplicaState.LOADING:
+                state.dirty[other.device.spec.id] = other.device
     del state.attempts[attempt.fence]
 
 
 def enter(state: State, replica: Replica) -> None:
     """Put a replica that starts to load on its model's and its device's books."""
     replica.model.replicas[replica.id] = replica
-    device = replica.model.device
+    device = replica.device
     device.replicas[replica.id] = replica
     device.in_state[replica.state][replica.id] = replica
     replica.since_ns = state.now_ns
@@ -59,7 +63,7 @@ def enter(state: State, replica: Replica) -> None:
 
 def forget(state: State, replica: Replica) -> None:
     """Take a replica that is gone off the books; its bytes are free."""
-    device = replica.model.device
+    device = replica.device
     leave_host(state, replica)
     device.book(replica, 0)
     del replica.model.replicas[replica.id]
@@ -69,7 +73,7 @@ def forget(state: State, replica: Replica) -> None:
 
 def leave_host(state: State, replica: Replica) -> None:
     """Give back the host memory of a replica that sleeps no more, to whoever wants it."""
-    host = replica.model.device.host
+    host = replica.device.host
     if host is not None and replica.host_bytes:
         host.lodge(replica, 0)
         for device in (host, *host.tenants):
@@ -78,7 +82,7 @@ def leave_host(state: State, replica: Replica) -> None:
 
 def move(state: State, replica: Replica, into: ReplicaState) -> None:
     """Let a replica change its state, and no more than that."""
-    device = replica.model.device
+    device = replica.device
     del device.in_state[replica.state][replica.id]
     replica.state = into
     replica.since_ns = state.now_ns
@@ -93,7 +97,7 @@ def open_for_work(state: State, replica: Replica) -> None:
     replica.leaves_as = UnloadCause.EVICTED
     replica.model.wishes.ask = None
     replica.model.index(replica)
-    device = replica.model.device
+    device = replica.device
     (device.busy if replica.running else device.idle)[replica.id] = replica
 
 
@@ -101,6 +105,6 @@ def close_for_work(state: State, replica: Replica, into: ReplicaState) -> None:
     """Take a replica out of routing: it drains, sleeps or unloads."""
     if replica.state is ReplicaState.READY:
         replica.model.unindex(replica)
-        replica.model.device.idle.pop(replica.id, None)
-        replica.model.device.busy.pop(replica.id, None)
+        replica.device.idle.pop(replica.id, None)
+        replica.device.busy.pop(replica.id, None)
     move(state, replica, into)

@@ -86,6 +86,6 @@ def _compact(state: State, device: Device) -> None:
     device.runnable[:] = [
         (model.offered, model.spec.id)
         for model in state.models.values()
-        if model.offered is not None and model.device is device
+        if model.offered is not None and model.desk is device
     ]
     heapq.heapify(device.runnable)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from slalom.core.actions import Candidate, EvictionDecided, Holder
 from slalom.core.giving_way import choose_victims
+from slalom.core.placing import settle
 from slalom.core.room import does_not_fit, rivals, room_for
 from slalom.core.state import Model
 from slalom.core.step import Step
@@ -48,6 +49,16 @@ class ResidencyPlan:
 
 def plan_residency(step: Step, model: Model) -> ResidencyPlan:
     """Ask who would give way to a model if a request for it came now."""
+    home = model.device
+    if not model.is_resident() and model.spec.id not in home.wanting:
+        settle(model)
+    try:
+        return _plan_on_its_device(step, model)
+    finally:
+        model.device = home
+
+
+def _plan_on_its_device(step: Step, model: Model) -> ResidencyPlan:
     device, sleeper = model.device, model.sleeper()
     room = room_for(model)
     fits = room >= model.bytes_needed

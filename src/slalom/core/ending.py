@@ -11,6 +11,7 @@ from slalom.core.actions import AbortAttempt, Action, Dispatch, EndRequest, Outc
 from slalom.core.chain import Link
 from slalom.core.chain_life import leave_chain
 from slalom.core.entities import Attempt, RequestRecord
+from slalom.core.placing import settle
 from slalom.core.planning import Moment, Observation
 from slalom.core.request import Request, Swap
 from slalom.core.state import Model, State
@@ -34,7 +35,7 @@ def touch(state: State, model: Model) -> None:
     head = model.queue.peek()
     if head is None:
         return
-    device = model.device
+    device = model.desk
     has_place = model.most_free() is not None
     is_ready = has_place or model.has_ready()
     may_run = has_place or (state.planner is not None and is_ready)
@@ -53,6 +54,8 @@ def want_replica(state: State, model: Model) -> None:
     device = model.device
     if not model.is_resident():
         if model.spec.id not in device.wanting:
+            settle(model)
+            device = model.device
             device.wanting[model.spec.id] = model
             if model.bytes_needed == 0:
                 device.wanting.move_to_end(model.spec.id, last=False)
@@ -61,8 +64,19 @@ def want_replica(state: State, model: Model) -> None:
         elif model.held_until_ns > state.now_ns:  # there is more to weigh now
             state.dirty[device.spec.id] = device
     elif model.may_grow() and model.spec.id not in device.growing:
+        if model.spec.id not in device.wanting:
+            settle(model, grows=True)
+            device = model.device
         device.growing[model.spec.id] = model
         state.dirty[device.spec.id] = device
+
+
+def look_at_devices(state: State, model: Model) -> None:
+    """Look again at the devices where something of a model is, or is to be."""
+    state.dirty[model.device.spec.id] = model.device
+    if len(model.devices) > 1:
+        for replica in model.replicas.values():
+            state.dirty[replica.device.spec.id] = replica.device
 
 
 def tell(
@@ -102,7 +116,7 @@ def leave_queue(state: State, record: RequestRecord) -> None:
     model.wishes.limited.pop(record.request.id, None)
     touch(state, model)
     if not model.queue:
-        state.dirty[model.device.spec.id] = model.device
+        look_at_devices(state, model)
         if not model.wishes.stays:
             model.device.wanting.pop(model.spec.id, None)
 

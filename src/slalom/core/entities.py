@@ -13,6 +13,7 @@ from slalom.core.request import ModelSpec, Request
 from slalom.core.snapshot import ReplicaState
 
 if TYPE_CHECKING:
+    from slalom.core.device import Device
     from slalom.core.state import Model
 
 
@@ -156,6 +157,7 @@ class Replica:
 
     __slots__ = (
         "booked_bytes",
+        "device",
         "epoch",
         "host_bytes",
         "id",
@@ -179,6 +181,8 @@ class Replica:
         self.id = replica_id
         self.epoch = epoch
         self.model = model
+        #: Whose ledger pays for it, all its life.
+        self.device: Device = model.device
         self.state = ReplicaState.LOADING
         self.booked_bytes = 0
         self.measured_bytes = 0

@@ -35,6 +35,7 @@ def check(state: State) -> None:
         _require(known, "8 (what may run is looked at)", device)
     for model in state.models.values():
         _check_index(model)
+        _check_places(model)
         _check_work_conservation(state, model)
 
 
@@ -104,6 +105,17 @@ def _check_ledger(device: Device) -> None:
         )
 
 
+def _check_places(model: Model) -> None:
+    """A replica is on a device of its model, and a need stands in line once."""
+    for replica in model.replicas.values():
+        _require(replica.device in model.devices, "4 (where its model may be)", replica)
+        listed = replica.device.replicas.get(replica.id) is replica
+        _require(listed, "4 (a replica has one ledger)", replica)
+    for device in model.devices if len(model.devices) > 1 else ():
+        astray = device is not model.device and model.spec.id in device.wanting
+        _require(not astray, "14 (a need stands in one line)", (model, device))
+
+
 def _check_index(model: Model) -> None:
     ready = [r for r in model.replicas.values() if r.state is ReplicaState.READY]
     best = max((replica.free_places for replica in ready), default=0)
@@ -112,9 +124,9 @@ def _check_index(model: Model) -> None:
 
 
 def _check_work_conservation(state: State, model: Model) -> None:
-    held = model.spec.id in model.device.held
+    held = model.spec.id in model.desk.held
     could_run = model.waiting_count > 0 and model.most_free() is not None
-    idle_for_no_reason = could_run and model.device.has_room() and not held
+    idle_for_no_reason = could_run and model.desk.has_room() and not held
     _require(not idle_for_no_reason, "8 (work conservation)", model)
     asleep = all(one.state is ReplicaState.ASLEEP for one in model.replicas.values())
     if model.waiting_count and asleep and state.drain_deadline_ns < 0:

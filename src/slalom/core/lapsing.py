@@ -28,7 +28,8 @@ def note_use(step: Step, attempt: Attempt, *, tool_calls: bool) -> None:
     stay_ns = max(keep_ns, spec.hold_ns if tool_calls else 0)
     if stay_ns > 0:
         wishes.kept_until_ns = max(wishes.kept_until_ns, now_ns + stay_ns)
-        model.device.kept[spec.id] = model
+        for replica in model.replicas.values():
+            replica.device.kept[spec.id] = model
     if keep_ns >= 0 or wishes.leaves_ns >= 0:
         wishes.leaves_ns = max(now_ns + keep_ns, wishes.kept_until_ns) if keep_ns >= 0 else -1
         watch(step, model)

@@ -27,7 +27,7 @@ def unload(step: Step, replica: Replica, cause: UnloadCause) -> None:
     replica.unload_asked_ns = state.now_ns
     step.actions.append(UnloadReplica(replica.id, replica.epoch, cause))
     state.counters[f"unloads_{cause.value}"] += 1
-    state.dirty[replica.model.device.spec.id] = replica.model.device
+    state.dirty[replica.device.spec.id] = replica.device
 
 
 def order_away(step: Step, replica: Replica, cause: UnloadCause, *, sleeps: bool) -> None:
@@ -38,12 +38,12 @@ def order_away(step: Step, replica: Replica, cause: UnloadCause, *, sleeps: bool
             close_for_work(step.state, replica, ReplicaState.DRAINING)
     else:
         give_way(step, replica)
-    step.state.dirty[replica.model.device.spec.id] = replica.model.device
+    step.state.dirty[replica.device.spec.id] = replica.device
 
 
 def may_sleep(step: Step, replica: Replica) -> bool:
     """Whether a replica that runs could sleep instead of ending, host memory permitting."""
-    spec, host = replica.model.spec, replica.model.device.host
+    spec, host = replica.model.spec, replica.device.host
     fits = not spec.host_bytes or (host is not None and spec.host_bytes <= host.spec.budget_bytes)
     rested = step.state.now_ns >= replica.model.sleep_backoff_until_ns
     return bool(spec.sleep_level) and fits and rested and step.state.drain_deadline_ns < 0
@@ -56,7 +56,7 @@ def give_way(step: Step, replica: Replica) -> None:
     up as the keeper says, or the victim rests without its weights. Nothing sleeps in memory that a
     model waits for.
     """
-    host, spec = replica.model.device.host, replica.model.spec
+    host, spec = replica.device.host, replica.model.spec
     if not (replica.sleeps and may_sleep(step, replica)):
         unload(step, replica, replica.leaves_as)
         return
@@ -93,15 +93,15 @@ def _put_to_sleep(step: Step, replica: Replica, level: int) -> None:
     state, spec = step.state, replica.model.spec
     close_for_work(state, replica, ReplicaState.SLEEPING)
     replica.level = level
-    if replica.model.device.host is not None and level == spec.sleep_level:
-        replica.model.device.host.lodge(replica, spec.host_bytes)
+    if replica.device.host is not None and level == spec.sleep_level:
+        replica.device.host.lodge(replica, spec.host_bytes)
     replica.turn += 1
     cause = replica.leaves_as
     step.actions.append(SleepReplica(replica.id, replica.epoch, replica.turn, level, cause))
     state.counters["sleeps"] += 1
     state.counters[f"sleeps_{cause.value}"] += 1
     state.counters["deep_sleeps"] += level > spec.sleep_level
-    state.dirty[spec.device] = replica.model.device
+    state.dirty[replica.device.spec.id] = replica.device
 
 
 def _make_host_room(step: Step, host: Device, newcomer: Replica) -> int:
@@ -187,13 +187,13 @@ def fall_asleep(step: Step, event: ReplicaAsleep) -> None:
         return
     model = replica.model
     move(state, replica, ReplicaState.ASLEEP)
-    model.device.book(replica, min(model.spec.residual_bytes, replica.booked_bytes))
+    replica.device.book(replica, min(model.spec.residual_bytes, replica.booked_bytes))
     replica.measured_bytes, replica.measured_ns = event.measured_bytes, state.now_ns
     model.sleep_failures = 0
     state.counters["sleeps_done"] += 1
     if model.wishes.stays:
         want_replica(state, model)
-    state.dirty[model.spec.device] = model.device
+    state.dirty[replica.device.spec.id] = replica.device
     touch(state, model)
 
 

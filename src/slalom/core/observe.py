@@ -114,6 +114,7 @@ def _replica(replica: Replica) -> ReplicaSnapshot:
         load_fraction=replica.load_fraction,
         since_ns=replica.since_ns,
         host_bytes=replica.host_bytes,
+        device=replica.device.spec.id,
     )
 
 

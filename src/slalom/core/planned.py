@@ -134,7 +134,7 @@ def _start(step: Step, model: Model, start: Start) -> None:
         and replica is not None
         and replica.state is ReplicaState.READY
         and replica.free_places > 0
-        and model.device.has_room()
+        and replica.device.has_room()
     )
     if not fits or record is None or replica is None:
         step.state.counters["plan_misfits"] += 1

@@ -225,7 +225,7 @@ class ModelSpec:
     """A model that can be served: how much it needs and what one replica can take."""
 
     id: str
-    #: Device whose ledger pays for a replica.
+    #: Device whose ledger pays for a replica; of several, the most preferred one.
     device: str
     #: Bytes one replica needs: weights + KV + runtime. 0 for a remote engine.
     bytes_needed: int
@@ -261,6 +261,13 @@ class ModelSpec:
     apart: tuple[str, ...] = ()
     #: How long it is kept after an answer that calls tools, ns.
     hold_ns: int = 0
+    #: All devices that may hold a replica, most preferred first; empty for `device` alone.
+    devices: tuple[str, ...] = ()
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """Devices that may hold a replica, most preferred first."""
+        return self.devices or (self.device,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from slalom.core.giving_way import (
 from slalom.core.keeping import Need
 from slalom.core.leaving import drop_guests, give_way, unload
 from slalom.core.parting import part
+from slalom.core.placing import better_home, call_roamers
 from slalom.core.request import Swap
 from slalom.core.room import are_apart, does_not_fit, refuse_ask, rivals, room_for
 from slalom.core.snapshot import ReplicaState
@@ -43,6 +44,8 @@ def reconcile_residency(step: Step) -> None:
         if state.drain_deadline_ns >= 0 and not state.requests:
             _shut(step, device)
             continue
+        if state.roamers:
+            call_roamers(state, device)
         _let_drained_go(step, device)
         _cancel_unwanted_loads(step, device)
         _shed_excess(step, device)
@@ -107,6 +110,8 @@ class _Walk:
     too_large: list[Model] = field(default_factory=list)
     resting: list[Model] = field(default_factory=list)
     unmet: list[Model] = field(default_factory=list)
+    #: Those for which another device is better, and which.
+    moved: list[tuple[Model, Device]] = field(default_factory=list)
 
 
 def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
@@ -148,6 +153,8 @@ def _serve_needs(step: Step, device: Device) -> None:
         del device.wanting[model.spec.id]
     for model in walk.too_large:
         _refuse_waiting(step, model)
+    for model, other in walk.moved:
+        _move_need(step, model, other)
     pool = walk.pool
     _undo_needless_drains(step, device, max(pool.reserved - pool.free, 0))
     device.look_ns = _next_look_ns(step, device, [*walk.resting, *walk.unmet])
@@ -161,9 +168,11 @@ def _serve(step: Step, model: Model, walk: _Walk) -> bool:
     dozes = model.in_state(ReplicaState.SLEEPING) or _is_sent_away(model)
     if not _still_wants(step, model):
         walk.met.append(model)
+    elif other := better_home(model):
+        walk.moved.append((model, other))
     elif model.spec.apart and _is_behind_rival(model, walk):
         walk.unmet.append(model)
-    elif pool.reserved == 0 and _take_back(step, model):
+    elif (pool.reserved == 0 or need == 0) and _take_back(step, model):
         walk.met.append(model)
         pool.coming = model.device.leaving_bytes()
     elif step.state.now_ns < model.backoff_until_ns:
@@ -199,6 +208,16 @@ def _serve_beside(step: Step, model: Model, walk: _Walk, foes: Sequence[Replica]
     on_their_way = part(step, model, foes)
     walk.pool.coming = model.device.leaving_bytes()
     return not on_their_way or _reserve(step, model, walk.pool)
+
+
+def _move_need(step: Step, model: Model, other: Device) -> None:
+    """A need goes to stand in another device's line, as old as it is."""
+    del model.device.wanting[model.spec.id]
+    model.device = other
+    model.held_until_ns = -1
+    other.wanting[model.spec.id] = model
+    step.state.dirty[other.spec.id] = other
+    step.state.counters["needs_moved"] += 1
 
 
 def _next_look_ns(step: Step, device: Device, unmet: list[Model]) -> int:
@@ -269,8 +288,10 @@ def _take_back(step: Step, model: Model) -> bool:
     """
     spare = model.device.free_bytes + model.device.leaving_bytes()
     for replica in model.replicas.values():
-        kept = replica.leaves_as is UnloadCause.EVICTED and spare >= replica.freed_bytes
-        if replica.state is ReplicaState.DRAINING and kept:
+        harmless = spare >= replica.freed_bytes or not replica.freed_bytes
+        kept = replica.leaves_as is UnloadCause.EVICTED and harmless
+        here = replica.device is model.device
+        if replica.state is ReplicaState.DRAINING and kept and here:
             _reopen(step, replica)
             return True
     return False
@@ -297,6 +318,8 @@ def _grow(step: Step, device: Device) -> None:
     """Further replicas of busy models, into free bytes only."""
     for model in list(device.growing.values()):
         del device.growing[model.spec.id]
+        if model.device is not device:
+            continue
         coming = model.in_state(ReplicaState.LOADING, ReplicaState.WAKING, ReplicaState.SLEEPING)
         resting = step.state.now_ns < model.backoff_until_ns
         if coming or resting or not model.waiting_count or model.most_free() is not None:
@@ -321,7 +344,7 @@ def _wake(step: Step, replica: Replica) -> None:
     A wake goes on even if nobody waits for it any more: engines cannot break it off.
     """
     move(step.state, replica, ReplicaState.WAKING)
-    replica.model.device.book(replica, replica.model.bytes_needed)
+    replica.device.book(replica, replica.model.bytes_needed)
     replica.turn += 1
     step.state.counters["wakes"] += 1
     step.actions.append(WakeReplica(replica.id, replica.epoch, replica.turn))
@@ -330,6 +353,7 @@ def _wake(step: Step, replica: Replica) -> None:
 def load(step: Step, model: Model) -> None:
     """Book the bytes and bring up a replica under the first free name."""
     state, device = step.state, model.device
+    where = device.spec.id if len(model.devices) > 1 else ""
     index = 0
     while f"{model.spec.id}#{index}" in model.replicas:
         index += 1
@@ -338,7 +362,7 @@ def load(step: Step, model: Model) -> None:
     device.book(replica, model.bytes_needed)
     enter(state, replica)
     state.counters["loads"] += 1
-    step.actions.append(LoadReplica(replica.id, replica.epoch, model.spec.id))
+    step.actions.append(LoadReplica(replica.id, replica.epoch, model.spec.id, where))
 
 
 def _shut(step: Step, device: Device) -> None:

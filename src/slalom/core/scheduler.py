@@ -50,6 +50,12 @@ class Scheduler:
         self.params = params or SchedulerParams()
         self.policies = policies
         self.state = State(tuple(models), tuple(devices))
+        for model in self.state.models.values():
+            if model.spec.pinned and not model.seats:
+                raise ConfigError(
+                    f"the replicas of pinned model {model.spec.id} do not fit on its devices "
+                    f"{', '.join(model.spec.homes)} beside others that are pinned: pin fewer"
+                )
         #: Those that decide: a planner with an order of its own replaces the configured one.
         self._deciding = policies
         if isinstance(policies.admission, Planning):
@@ -134,11 +140,7 @@ def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> 
         raise ConfigError("two models or two devices have the same id; make each id unique")
     pinned = dict.fromkeys(by_id, 0)
     for model in models:
-        if model.device not in by_id:
-            raise ConfigError(
-                f"model {model.id} is placed on device {model.device!r}, which does not exist; "
-                f"known devices: {', '.join(by_id)}"
-            )
+        _check_homes(model, by_id)
         if model.places < 1 or model.replicas < 1 or model.bytes_needed < 0:
             raise ConfigError(
                 f"model {model.id}: places and replicas must be at least 1 and bytes not negative"
@@ -146,7 +148,7 @@ def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> 
         if problem := _sleep_problem(model, by_id):
             raise ConfigError(problem)
         _check_apart(model, models)
-        if model.pinned:
+        if model.pinned and len(model.homes) == 1:
             pinned[model.device] += model.bytes_needed * model.replicas
     for device in devices:
         if device.host and (device.host == device.id or device.host not in by_id):
@@ -162,11 +164,33 @@ def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> 
             )
 
 
+def _check_homes(model: ModelSpec, devices: Mapping[str, DeviceSpec]) -> None:
+    """The devices of a model are there, each once, and none bounds what runs on it."""
+    for name in model.homes:
+        if name not in devices:
+            raise ConfigError(
+                f"model {model.id} is placed on device {name!r}, which does not exist; "
+                f"known devices: {', '.join(devices)}"
+            )
+    if model.device != model.homes[0] or len(set(model.homes)) != len(model.homes):
+        raise ConfigError(
+            f"model {model.id}: its devices {', '.join(model.homes)} must each be named once, the "
+            f"first being {model.device!r}"
+        )
+    bounded = [name for name in model.homes if devices[name].window]
+    if bounded and len(model.homes) > 1:
+        raise ConfigError(
+            f"model {model.id} has a choice of devices, but {bounded[0]} has a window: give that "
+            "device window 0 and bound the model's places instead"
+        )
+
+
 def _check_apart(model: ModelSpec, models: Sequence[ModelSpec]) -> None:
     """Two pinned models must not have to be apart."""
     for other in models if model.pinned and model.apart else ():
         shared = sorted(set(model.apart).intersection(other.apart))
-        here = other.pinned and other.device == model.device and other.id != model.id
+        together = not set(model.homes).isdisjoint(other.homes)
+        here = other.pinned and together and other.id != model.id
         if here and shared:
             raise ConfigError(
                 f"models {model.id} and {other.id} are both pinned, and both in group "
@@ -185,9 +209,10 @@ def _sleep_problem(model: ModelSpec, devices: Mapping[str, DeviceSpec]) -> str:
             f"{format_bytes(model.host_bytes)} of host memory: neither may be negative, and the "
             f"first is at most what it needs awake, {format_bytes(model.bytes_needed)}"
         )
-    if model.sleep_level and model.host_bytes and not devices[model.device].host:
+    homeless = [name for name in model.homes if not devices[name].host]
+    if model.sleep_level and model.host_bytes and homeless:
         return (
             f"model {model.id} sleeps in {format_bytes(model.host_bytes)} of host memory, but "
-            f"device {model.device} names no host: add one to the device, or use sleep level 2"
+            f"device {homeless[0]} names no host: add one to the device, or use sleep level 2"
         )
     return ""

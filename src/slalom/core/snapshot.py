@@ -56,6 +56,8 @@ class ReplicaSnapshot:
     since_ns: int
     #: What the ledger of its host memory pays while it sleeps.
     host_bytes: int = 0
+    #: Whose ledger pays for it.
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from slalom.core.device import Device
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import Ask
 from slalom.core.keeping import Keeper
+from slalom.core.placing import pin, settle
 from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
 from slalom.core.request import DeviceSpec, ModelSpec, Swap
@@ -30,7 +31,9 @@ class Model:
         "_ready",
         "announced",
         "backoff_until_ns",
+        "desk",
         "device",
+        "devices",
         "failures",
         "held_until_ns",
         "last_deep_wake_ns",
@@ -43,6 +46,7 @@ class Model:
         "offered",
         "queue",
         "replicas",
+        "seats",
         "sleep_backoff_until_ns",
         "sleep_failures",
         "spec",
@@ -50,9 +54,16 @@ class Model:
         "wishes",
     )
 
-    def __init__(self, spec: ModelSpec, device: Device) -> None:
+    def __init__(self, spec: ModelSpec, devices: tuple[Device, ...]) -> None:
         self.spec = spec
-        self.device = device
+        #: Those that may hold a replica, most preferred first.
+        self.devices = devices
+        #: Where its present or next need for a replica stands.
+        self.device = devices[0]
+        #: Where its requests stand in line to be dispatched.
+        self.desk = devices[0]
+        #: Replicas that have their place by device, while it is pinned.
+        self.seats: dict[str, int] = {}
         self.queue: SortedQueue[RequestRecord] = SortedQueue()
         #: What people asked of it beyond its requests.
         self.wishes = Wishes(pinned=spec.pinned)
@@ -132,8 +143,12 @@ class Model:
         return self.wishes.swap(len(self.queue))
 
     def sleeper(self) -> Replica | None:
-        """The replica to wake: that which was used last of those that sleep."""
-        asleep = [one for one in self.replicas.values() if one.state is ReplicaState.ASLEEP]
+        """The replica to wake where it is needed: that which was used last of those that sleep."""
+        asleep = [
+            one
+            for one in self.replicas.values()
+            if one.state is ReplicaState.ASLEEP and one.device is self.device
+        ]
         return max(asleep, key=lambda one: (one.last_used_ns, one.id), default=None)
 
     def most_free(self) -> Replica | None:
@@ -168,12 +183,16 @@ class Model:
     @property
     def room(self) -> int:
         """Attempts that the device's window still admits."""
-        return self.device.room
+        return self.desk.room
 
     @property
     def beside(self) -> int:
-        """Attempts of other models that run on the same device."""
-        return self.device.running - self.running_count()
+        """Attempts of other models that run on the same device; on several, on average."""
+        if len(self.devices) == 1:
+            return self.device.running - self.running_count()
+        used = {one.device.spec.id: one.device for one in self.replicas.values()}
+        others = sum(device.running for device in used.values()) - self.running_count()
+        return others // max(len(used), 1)
 
     def ready_at_ns(self, now_ns: int) -> int:
         """When a replica is ready, or would be if its load or wake began now, ns."""
@@ -229,17 +248,16 @@ class State:
             if device.spec.host:
                 device.host = self.devices[device.spec.host]
                 device.host.tenants.append(device)
-        self.models = {spec.id: Model(spec, self.devices[spec.device]) for spec in models}
+        self.models = {
+            spec.id: Model(spec, tuple(self.devices[name] for name in spec.homes))
+            for spec in models
+        }
+        #: Models with a choice of devices.
+        self.roamers = [model for model in self.models.values() if len(model.devices) > 1]
         for model in self.models.values():
-            if model.spec.sleep_level:
-                model.device.puts_to_sleep = True
-            if model.spec.pinned:
-                model.device.pinned.append(model)
-                model.device.wanting[model.spec.id] = model
-        for model in self.models.values():
-            if model.spec.preload and not model.spec.pinned:
-                model.wishes.ask = StandingAsk(Ask.LOAD, "", -1, Swap.NEVER)
-                model.device.wanting[model.spec.id] = model
+            for device in model.devices if model.spec.sleep_level else ():
+                device.puts_to_sleep = True
+        self._bring_up_at_start()
         self.requests: dict[str, RequestRecord] = {}
         #: (key, model, name) -> the newest request of those that replace each other.
         self.newest: dict[tuple[str, str, str], str] = {}
@@ -274,6 +292,20 @@ class State:
         #: Chains that are not over.
         self.chains = ChainBook()
         self.counters: Counter[str] = Counter()
+
+    def _bring_up_at_start(self) -> None:
+        """Note who is to be up from the beginning: pinned models, then those that are preloaded."""
+        pinned = [model for model in self.models.values() if model.spec.pinned]
+        for model in sorted(pinned, key=lambda model: len(model.devices) > 1):
+            pin(model)
+        for model in pinned:
+            settle(model)
+            model.device.wanting[model.spec.id] = model
+        for model in self.models.values():
+            if model.spec.preload and not model.spec.pinned:
+                model.wishes.ask = StandingAsk(Ask.LOAD, "", -1, Swap.NEVER)
+                settle(model)
+                model.device.wanting[model.spec.id] = model
 
     def replica(self, replica_id: str, epoch: int) -> Replica | None:
         """The replica in exactly this life, or None (a stale fence, which is counted)."""

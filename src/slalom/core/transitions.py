@@ -38,7 +38,7 @@ from slalom.core.lapsing import note_use, on_replica_asleep, watch
 from slalom.core.leaving import backoff, fail_sleep, on_device_sampled, unload
 from slalom.core.planning import Moment
 from slalom.core.request import Request
-from slalom.core.room import does_not_fit, needs_swap, refuse_ask, room_for
+from slalom.core.room import does_not_fit, most_room, needs_swap, refuse_ask
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model, State
 from slalom.core.step import Step
@@ -95,7 +95,7 @@ def _refusal(
     if model is None:
         return Reason.UNKNOWN_MODEL, 0, ""
     if not model.is_resident():
-        if (room := room_for(model)) < model.bytes_needed:
+        if (room := most_room(model)) < model.bytes_needed:
             return Reason.DOES_NOT_FIT, 0, does_not_fit(model, room)
         if needs_swap(model, request):
             detail = f"others would have to give way to model {model.spec.id}"
@@ -215,8 +215,9 @@ def _release(
     tell(step.state, Moment.OVER, attempt.record, attempt, finished=finished)
     model = attempt.replica.model
     touch(step.state, model)
-    while model.device.held:
-        touch(step.state, model.device.held.popitem()[1])
+    for device in (attempt.replica.device, model.desk):
+        while device.held:
+            touch(step.state, device.held.popitem()[1])
     record = step.state.requests.get(attempt.request_id)
     if record is None or record.attempt is not attempt:
         return None
@@ -257,7 +258,7 @@ def on_replica_ready(step: Step, event: ReplicaReady) -> None:
     replica.load_fraction = 1.0
     open_for_work(state, replica)
     _measure(state, replica, event.measured_bytes, state.now_ns)
-    state.dirty[model.device.spec.id] = model.device
+    state.dirty[replica.device.spec.id] = replica.device
     touch(state, model)
     watch(step, model)
 
@@ -273,8 +274,8 @@ def _measure(state: State, replica: Replica, measured_bytes: int, as_of_ns: int)
     model = replica.model
     if measured_bytes > replica.booked_bytes:
         state.counters["ledger_drift"] += 1
-        model.device.book(replica, measured_bytes)
-        state.dirty[model.device.spec.id] = model.device
+        replica.device.book(replica, measured_bytes)
+        state.dirty[replica.device.spec.id] = replica.device
     model.learned_bytes = max(model.learned_bytes, measured_bytes)
 
 
@@ -340,7 +341,7 @@ def on_replica_gone(step: Step, event: ReplicaGone) -> None:
     replica = state.replica(event.replica_id, event.epoch)
     if replica is None:
         return
-    model, device = replica.model, replica.model.device
+    model, device = replica.model, replica.device
     was = replica.state
     if was is not ReplicaState.UNLOADING:
         close_for_work(state, replica, ReplicaState.UNLOADING)
@@ -355,8 +356,8 @@ def on_replica_gone(step: Step, event: ReplicaGone) -> None:
     state.dirty[device.spec.id] = device
     if model.wishes.stays and state.drain_deadline_ns < 0:
         want_replica(state, model)
-        if model.wishes.pinned and model.spec.id in device.wanting:
-            device.wanting.move_to_end(model.spec.id, last=False)
+        if model.wishes.pinned and model.spec.id in model.device.wanting:
+            model.device.wanting.move_to_end(model.spec.id, last=False)
     touch(state, model)
 
 

@@ -230,9 +230,9 @@ def _gives_way(
     occupancy: Occupancy,
 ) -> tuple[str, str] | None:
     """A replica of its model that leaves its device, or another one that does so for it."""
-    devices = {model.id: model.device for model in header.models}
+    homes = {model.id: set(model.homes) for model in header.models}
     replica_id, model = action.replica_id, occupancy.model_of(action.replica_id)
-    neighbour = devices.get(model) == devices.get(request.model)
+    neighbour = bool(homes.get(model, set()) & homes.get(request.model, set()))
     if isinstance(action, SleepReplica):
         if model == request.model:
             return "sleep", f"{replica_id} is put to sleep"

@@ -42,13 +42,13 @@ from slalom.core.planning import Estimator
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import Snapshot
-from slalom.engines.protocol import Capabilities, Engine, Launcher
+from slalom.engines.protocol import Capabilities, Engine
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
 from slalom.runtime.forecast import Forecast
 from slalom.runtime.serving import Serving
 from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, assignment_of, waiting_of
-from slalom.runtime.supervisor import ExplainMemory, Supervisor, WatchParams
+from slalom.runtime.supervisor import ExplainMemory, Launchers, Supervisor, WatchParams
 from slalom.runtime.ticket import Ticket
 from slalom.runtime.transcript import Transcript
 from slalom.units import SECOND, seconds_to_ns
@@ -72,7 +72,7 @@ class Runtime:
 
     Args:
         scheduler: The core; from now on nobody else calls `handle`.
-        launchers: By model id.
+        launchers: As the supervisor takes them.
         capabilities: What each model's engine can do, as far as known before it runs.
         journal: Takes every step, if there is one.
         clock: The time.
@@ -81,7 +81,7 @@ class Runtime:
     def __init__(
         self,
         scheduler: Scheduler,
-        launchers: Mapping[str, Launcher],
+        launchers: Launchers,
         *,
         capabilities: Mapping[str, Capabilities] | None = None,
         journal: JournalWriter | None = None,

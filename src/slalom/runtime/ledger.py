@@ -138,7 +138,7 @@ def read_ledgers(
 
     Args:
         snapshot: The scheduler's.
-        devices: Device of each model.
+        devices: Device of each model, where its replicas do not name theirs.
         needed: Bytes expected of each model.
         available: What the devices have left, bytes.
         now_ns: The time.
@@ -147,15 +147,11 @@ def read_ledgers(
     by_device: dict[str, list[tuple[ReplicaSnapshot, int]]] = {}
     dead_bytes: dict[str, int] = {}
     for model in snapshot.models:
-        device = devices[model.id]
-        of_device = by_device.setdefault(device, [])
-        of_device += [(replica, needed[model.id]) for replica in model.replicas]
-        if model.id == dead:
-            dead_bytes[device] = sum(
-                replica.booked_bytes
-                for replica in model.replicas
-                if replica.state is ReplicaState.LOADING
-            )
+        for replica in model.replicas:
+            device = replica.device or devices[model.id]
+            by_device.setdefault(device, []).append((replica, needed[model.id]))
+            if model.id == dead and replica.state is ReplicaState.LOADING:
+                dead_bytes[device] = dead_bytes.get(device, 0) + replica.booked_bytes
     return tuple(
         read_device(
             ledger,

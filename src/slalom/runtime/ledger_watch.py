@@ -110,13 +110,21 @@ class LedgerWatch:
         """Read anew, and say what a model needs, what is free for it, and who holds the rest."""
         await self.read(dead=model_id)
         (spec,) = (spec for spec in self.specs if spec.id == model_id)
-        (reading,) = (one for one in self.readings if one.device == spec.device)
         devices = {one.id: one.device for one in self.specs}
+        models = self.snapshot().models
+        died_on = [
+            replica.device
+            for model in models
+            for replica in model.replicas
+            if model.id == model_id and replica.state is ReplicaState.LOADING and replica.device
+        ]
+        where = died_on[0] if died_on else spec.device
+        (reading,) = (one for one in self.readings if one.device == where)
         holders = [
             (replica.id, replica.booked_bytes)
-            for model in self.snapshot().models
+            for model in models
             for replica in model.replicas
-            if devices[model.id] == spec.device and model.id != model_id
+            if (replica.device or devices[model.id]) == where and model.id != model_id
         ]
         return shortage(spec, reading, holders)
 
@@ -126,8 +134,8 @@ class LedgerWatch:
         known: dict[tuple[str, int], tuple[int, int]] = {}
         devices = {spec.id: spec.device for spec in self.specs}
         for model in self.snapshot().models:
-            device = devices[model.id]
             for replica in model.replicas:
+                device = replica.device or devices[model.id]
                 if device in self.meters and replica.state in _MAPPED:
                     at = (replica.id, replica.epoch)
                     known[at] = await self._weights_of(replica)

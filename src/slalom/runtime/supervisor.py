@@ -49,6 +49,8 @@ class WatchParams:
     stop_grace_s: float = 5.0
 
 
+#: By model, or by model and device.
+Launchers = Mapping[str | tuple[str, str], Launcher]
 #: Given a model's id, says for people who holds the memory that it did not get.
 ExplainMemory = Callable[[str], Awaitable[str]]
 #: Longest wait for that, s.
@@ -78,7 +80,8 @@ class Supervisor:
     """The lives of all replicas of this process.
 
     Args:
-        launchers: By model id.
+        launchers: By model id; for a device that a model may have besides its first, by the pair
+            of model id and device.
         post: Takes events for the scheduler, in order.
         clock: Stamps measurements.
         params: How closely to watch.
@@ -86,7 +89,7 @@ class Supervisor:
 
     def __init__(
         self,
-        launchers: Mapping[str, Launcher],
+        launchers: "Launchers",
         post: Callable[..., None],
         clock: Clock,
         params: WatchParams,
@@ -112,8 +115,12 @@ class Supervisor:
         life = _Life(action.replica_id, action.epoch)
         self._lives[action.replica_id, action.epoch] = life
         life.task = asyncio.get_running_loop().create_task(
-            self._live(life, self._launchers[action.model]), name=f"replica {action.replica_id}"
+            self._live(life, self._launcher(action)), name=f"replica {action.replica_id}"
         )
+
+    def _launcher(self, action: LoadReplica) -> Launcher:
+        there = self._launchers.get((action.model, action.device))
+        return there or self._launchers[action.model]
 
     def unload(self, action: UnloadReplica) -> None:
         """End a life; one that is already over is reported gone again."""

@@ -151,8 +151,8 @@ class Checker:
         self._require(replica.usable, "dispatch only to what is ready", (action, replica))
         self._require(replica.model.id == request.request.model, "the right model", action)
         self._require(len(replica.running) < replica.model.places, "places bound", action)
-        window = books.devices[replica.model.device].window
-        within = not window or books.running(replica.model.device) < window
+        window = books.devices[replica.device].window
+        within = not window or books.running(replica.device) < window
         self._require(within, "device window", action)
         key = self._order(request.request)
         for other in books.waiting(replica.model.id) if key else ():
@@ -203,17 +203,21 @@ class Checker:
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
         self._require(books.wanted(model), "load only what is wanted", action)
-        judge_alone(model, books, self._require)
+        device = action.device or model.device
+        self._require(device in model.homes, "a replica is where its model may be", action)
+        named = (len(model.homes) > 1) == bool(action.device)
+        self._require(named, "where there is a choice, it is told", action)
+        judge_alone(model, device, books, self._require)
         byte_count = books.bytes_to_book(model)
-        booked = books.booked_bytes(model.device) + byte_count
-        budget = books.budget_bytes(model.device)
+        booked = books.booked_bytes(device) + byte_count
+        budget = books.budget_bytes(device)
         within = booked <= budget or byte_count == 0
         self._require(within, "bytes within the budget", (action, booked, budget))
         failed_ns = books.load_failed_ns.get(model.id, -self._params.load_backoff_ns)
         rested = self._now_ns - failed_ns >= self._params.load_backoff_ns
         self._require(rested, "a failed load backs off", action)
         self._epoch = action.epoch
-        books.replicas[key] = SeenReplica(key, model, byte_count, self._now_ns)
+        books.replicas[key] = SeenReplica(key, model, byte_count, self._now_ns, device)
 
     @_judge.register
     def _(self, action: UnloadReplica) -> None:

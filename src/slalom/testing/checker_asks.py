@@ -65,12 +65,12 @@ def judge_decision(action: EvictionDecided, books: Books, require: Require) -> N
     require(not busy, "only what idles gives way where that was said", (action, busy))
 
 
-def judge_alone(model: ModelSpec, books: Books, require: Require) -> None:
-    """A model comes up: none is up that it must be apart from."""
+def judge_alone(model: ModelSpec, device: str, books: Books, require: Require) -> None:
+    """A model comes up: none is up on its device that it must be apart from."""
     rivals = [
         one
         for one in books.replicas.values()
-        if one.model.device == model.device and one.model.id != model.id
+        if one.device == device and one.model.id != model.id
         if not set(model.apart).isdisjoint(one.model.apart) and not one.is_asleep
     ]
     require(not rivals, "what must be apart is never up together", (model.id, rivals))
@@ -116,5 +116,5 @@ def judge_leaving(
         require(bool(limited), "idle only where idling is limited", action)
         require(not books.waiting(model.id) or sent_ns >= 0, "idle only if idle", action)
     young = now_ns - replica.ready_ns < params.min_residency_ns
-    forced = books.was_overrun(model.device, replica.ready_ns)
+    forced = books.was_overrun(replica.device, replica.ready_ns)
     require(not young or forced, "minimum residency", action)

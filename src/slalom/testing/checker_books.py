@@ -82,6 +82,8 @@ class SeenReplica:
     model: ModelSpec
     booked_bytes: int
     since_ns: int
+    #: Where it is.
+    device: str
     #: -1 while it loads.
     ready_ns: int = -1
     #: When its unload was last asked for; -1 if it was not.
@@ -183,16 +185,14 @@ class Books:
 
     def booked_bytes(self, device_id: str) -> int:
         """The outside ledger of a device, with what sleeps in it."""
-        own = sum(r.booked_bytes for r in self.replicas.values() if r.model.device == device_id)
+        own = sum(r.booked_bytes for r in self.replicas.values() if r.device == device_id)
         return own + sum(
-            r.host_bytes
-            for r in self.replicas.values()
-            if self.devices[r.model.device].host == device_id
+            r.host_bytes for r in self.replicas.values() if self.devices[r.device].host == device_id
         )
 
     def running(self, device_id: str) -> int:
         """Attempts on a device."""
-        return sum(len(r.running) for r in self.replicas.values() if r.model.device == device_id)
+        return sum(len(r.running) for r in self.replicas.values() if r.device == device_id)
 
     def replaced_by(self, request: Request) -> SeenRequest | None:
         """The live request whose place a newcomer takes; it is the newest from now on."""
@@ -220,14 +220,18 @@ class Books:
         unmet = [
             model
             for model in self.models.values()
-            if model.device == device.id
+            if device.id in model.homes
             and self.waiting(model.id)
             and all(one.leaving or one.rests for one in self.of_model(model.id))
+            # What takes no memory comes back once its process has gone, not before.
+            and (self.bytes_to_book(model) or not self.of_model(model.id))
+            # What sleeps elsewhere is woken there.
+            and not any(one.rests and one.device != device.id for one in self.of_model(model.id))
         ]
         if any(one.rest is Rest.DOZING for m in unmet for one in self.of_model(m.id)):
             return False  # it must be asleep before it can be woken
         resting = any(model.id in self.load_failed_ns for model in unmet)
-        others = any(self.models[name].device == device.id for name in (*self.pinned, *self.asked))
+        others = any(device.id in self.models[name].homes for name in (*self.pinned, *self.asked))
         apart = any(model.apart for model in unmet)
         if not unmet or resting or others or apart:
             return False
@@ -250,8 +254,8 @@ class Books:
         replica.booked_bytes = max(replica.booked_bytes, byte_count)
         model = replica.model
         self.learned_bytes[model.id] = max(self.learned_bytes.get(model.id, 0), byte_count)
-        if self.is_overrun(model.device):
-            self.overrun_ns[model.device] = now_ns
+        if self.is_overrun(replica.device):
+            self.overrun_ns[replica.device] = now_ns
 
     def was_overrun(self, device_id: str, since_ns: int) -> bool:
         """Whether a device is overrun, or became so since then.

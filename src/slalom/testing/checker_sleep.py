@@ -34,7 +34,7 @@ def judge_sleep(
     replica.turn = action.turn
     replica.rest, replica.rest_since_ns = Rest.DOZING, now_ns
     replica.host_bytes = model.host_bytes if action.level == model.sleep_level else 0
-    host = books.devices.get(books.devices[model.device].host)
+    host = books.devices.get(books.devices[replica.device].host)
     if host is not None and replica.host_bytes:
         booked = books.booked_bytes(host.id)
         require(booked <= host.budget_bytes, "host memory within its budget", (action, booked))
@@ -59,7 +59,7 @@ def judge_wake(
     replica.turn = action.turn
     replica.rest, replica.rest_since_ns = Rest.WAKING, now_ns
     replica.booked_bytes += added
-    booked, budget = books.booked_bytes(model.device), books.budget_bytes(model.device)
+    booked, budget = books.booked_bytes(replica.device), books.budget_bytes(replica.device)
     require(booked <= budget or not added, "a wake within the budget", (action, booked, budget))
 
 

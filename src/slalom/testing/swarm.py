@@ -25,6 +25,7 @@ from slalom.policies.trim.plan_and_trim import PlanAndTrim
 from slalom.testing.checker import Checker
 from slalom.testing.scripted_planner import EveryLever
 from slalom.testing.swarm_asks import with_asks
+from slalom.testing.swarm_homes import with_homes
 from slalom.testing.swarm_naps import with_naps
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.faults import NO_FAULTS, FaultPlan
@@ -74,7 +75,7 @@ def scenario_for(seed: int) -> Scenario:
         drain=drain,
         seed=seed,
     )
-    scenario = with_asks(with_naps(scenario, seed), seed)
+    scenario = with_asks(with_homes(with_naps(scenario, seed), seed), seed)
     return replace(scenario, until_ns=90 * SECOND + liveness_bound_ns(scenario.params))
 
 

@@ -158,8 +158,9 @@ def _staying(scenario: Scenario, models: Sequence[ModelJobs]) -> list[ModelJobs]
     chosen = []
     for model in sorted(models, key=_requests_per_byte, reverse=True):
         spec = model.engine.model.spec
-        if spec.bytes_needed <= free[spec.device]:
-            free[spec.device] -= spec.bytes_needed
+        roomiest = max(spec.homes, key=free.__getitem__)
+        if spec.bytes_needed <= free[roomiest]:
+            free[roomiest] -= spec.bytes_needed
             chosen.append(model)
     return chosen
 

@@ -52,7 +52,8 @@ def upper_bound(
         for (part, _), window in zip(parts, windows, strict=True)
     ]
     for device in scenario.devices:
-        here = [side for side in sides if side.model.spec.device == device.id]
+        # What may be elsewhere is bound by no one device: looser, not wrong.
+        here = [side for side in sides if side.model.spec.homes == (device.id,)]
         share_window(program, here, device, borders)
         share_memory(program, here, device, borders)
     solution = program.solve(iterations_max)

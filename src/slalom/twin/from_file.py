@@ -127,7 +127,8 @@ def _model(section: ScenarioModel, folder: Path) -> TwinModel:
     return TwinModel(
         spec=ModelSpec(
             id=section.id,
-            device=section.device,
+            device=section.homes[0],
+            devices=section.devices if len(section.devices) > 1 else (),
             bytes_needed=section.bytes,
             places=section.places,
             replicas=section.replicas,

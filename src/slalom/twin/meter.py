@@ -72,7 +72,8 @@ class Meter:
         self._warm_up_ns = warm_up_ns
         home = {model.spec.id: model.spec.device for model in scenario.models}
         self._home = home
-        self._devices = {device_id: _Device() for device_id in home.values()}
+        homes = [name for model in scenario.models for name in model.spec.homes]
+        self._devices = {device_id: _Device() for device_id in homes}
         #: (request, attempt) -> (replica, its device, the device's share clock at the start).
         self._running: dict[tuple[str, int], tuple[str, _Device, float]] = {}
         self._replica_device: dict[str, _Device] = {}
@@ -145,7 +146,8 @@ class Meter:
             self._spent_ns.setdefault(action.request_id, 0.0)
         elif isinstance(action, LoadReplica):
             self._loads += 1
-            self._replica_device[action.replica_id] = self._devices[self._home[action.model]]
+            where = action.device or self._home[action.model]
+            self._replica_device[action.replica_id] = self._devices[where]
             self._loading[action.replica_id, action.epoch] = now_ns
         elif isinstance(action, UnloadReplica) and action.cause is UnloadCause.EVICTED:
             self._evictions += 1

@@ -40,6 +40,7 @@ class Process:
     """One life of one replica."""
 
     __slots__ = (
+        "device",
         "ending",
         "engine",
         "epoch",
@@ -56,8 +57,10 @@ class Process:
         "wake",
     )
 
-    def __init__(self, model: TwinModel, replica_id: str, epoch: int) -> None:
+    def __init__(self, model: TwinModel, replica_id: str, epoch: int, device: str = "") -> None:
         self.model = model
+        #: Where it runs.
+        self.device = device or model.spec.device
         self.replica_id = replica_id
         self.epoch = epoch
         self.engine: TwinEngine[Fence] = model.build_engine()
@@ -115,7 +118,8 @@ class Processes:
 
     def start(self, action: LoadReplica, now_ns: int) -> None:
         """Begin a load."""
-        process = Process(self._models[action.model], action.replica_id, action.epoch)
+        model = self._models[action.model]
+        process = Process(model, action.replica_id, action.epoch, action.device)
         process.failure = self._faults.load_failure(action.replica_id, action.epoch, now_ns)
         name = (action.replica_id, action.epoch)
         self._alive[name] = process
@@ -301,8 +305,8 @@ class Processes:
         )
         if taken:
             begin_ns, end_ns = now_ns + _SAMPLE_AFTER_NS, now_ns + _TAKEN_FOR_NS
-            self._agenda.at(begin_ns, DeviceSampled(spec.device, taken, begin_ns))
-            self._agenda.at(end_ns, DeviceSampled(spec.device, 0, end_ns))
+            self._agenda.at(begin_ns, DeviceSampled(process.device, taken, begin_ns))
+            self._agenda.at(end_ns, DeviceSampled(process.device, 0, end_ns))
 
     def _tell_failed(self, process: Process, kind: FailureKind, now_ns: int) -> None:
         event = ReplicaFailed(process.replica_id, process.epoch, kind)

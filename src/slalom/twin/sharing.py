@@ -24,7 +24,7 @@ class Sharing:
 
     def turns(self, process: Process) -> int:
         """How many engines take turns with this one, itself included."""
-        return max(len(self._busy.get(process.model.spec.device, ())), 1)
+        return max(len(self._busy.get(process.device, ())), 1)
 
     def changed(self, process: Process, now_ns: int) -> Sequence[Process]:
         """An engine's jobs may have changed; those whose pace changes with that.
@@ -33,7 +33,7 @@ class Sharing:
             process: The engine's.
             now_ns: Now.
         """
-        busy = self._busy.get(process.model.spec.device)
+        busy = self._busy.get(process.device)
         name = (process.replica_id, process.epoch)
         if busy is None or (name in busy) == (is_busy := len(process.engine) > 0):
             return ()

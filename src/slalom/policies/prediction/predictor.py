@@ -4,6 +4,7 @@ Joins the models of step times and lengths and the margins around them. Learns f
 only, the same ones that its planner is told. Owns no decision. Called by planners.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,12 @@ class PredictorOptions:
     margin_start: float = MARGIN_START
 
 
+def alone_on_devices(models: Sequence[ModelSpec]) -> set[str]:
+    """Models that share none of their devices with another one."""
+    users: Counter[str] = Counter(name for model in models for name in model.homes)
+    return {model.id for model in models if all(users[name] == 1 for name in model.homes)}
+
+
 class _Model:
     """What is kept for each model."""
 
@@ -68,8 +75,7 @@ class Predictor:
         self._lengths = Lengths(learns=self.options.learn_lengths)
         self._margins: dict[str, Margin] = {}
         #: Models that have their device to themselves: nothing ever runs beside.
-        devices = [model.device for model in models]
-        self._alone = {model.id for model in models if devices.count(model.device) == 1}
+        self._alone = alone_on_devices(models)
 
     def __repr__(self) -> str:
         return f"Predictor(models={len(self._models)}, {self._lengths!r})"

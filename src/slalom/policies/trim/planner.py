@@ -19,7 +19,11 @@ from slalom.core.planning import (
     RunningView,
 )
 from slalom.core.request import ModelSpec, Request
-from slalom.policies.prediction.predictor import Predictor, PredictorOptions
+from slalom.policies.prediction.predictor import (
+    Predictor,
+    PredictorOptions,
+    alone_on_devices,
+)
 from slalom.policies.trim.draft import (
     LOOK_NS,
     Draft,
@@ -79,8 +83,7 @@ class Trimmer:
             defer_pauses_max=options.defer_pauses_max,
             weigh_chances=options.weigh_chances,
         )
-        devices = [model.device for model in models]
-        self._alone = {model.id for model in models if devices.count(model.device) == 1}
+        self._alone = alone_on_devices(models)
         self._manners = Manners(
             late="demote" if options.late == "auto" else options.late,
             spares=options.late == "auto",

@@ -210,9 +210,8 @@ class Checker:
         judge_alone(model, device, books, self._require)
         byte_count = books.bytes_to_book(model)
         booked = books.booked_bytes(device) + byte_count
-        budget = books.budget_bytes(device)
-        within = booked <= budget or byte_count == 0
-        self._require(within, "bytes within the budget", (action, booked, budget))
+        within = booked <= books.budget_bytes(device) or byte_count == 0
+        self._require(within, "bytes within the budget", (action, booked))
         failed_ns = books.load_failed_ns.get(model.id, -self._params.load_backoff_ns)
         rested = self._now_ns - failed_ns >= self._params.load_backoff_ns
         self._require(rested, "a failed load backs off", action)

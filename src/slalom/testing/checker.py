@@ -33,7 +33,7 @@ from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.scheduler import Scheduler
 from slalom.testing.checker_asks import due_ns as ask_due_ns
-from slalom.testing.checker_asks import judge_alone, judge_decision, judge_leaving, judge_refusal
+from slalom.testing.checker_asks import judge_place, judge_decision, judge_leaving, judge_refusal
 from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
 from slalom.testing.checker_events import Witness
 from slalom.testing.checker_order import promised_order
@@ -203,11 +203,7 @@ class Checker:
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
         self._require(books.wanted(model), "load only what is wanted", action)
-        device = action.device or model.device
-        self._require(device in model.homes, "a replica is where its model may be", action)
-        named = (len(model.homes) > 1) == bool(action.device)
-        self._require(named, "where there is a choice, it is told", action)
-        judge_alone(model, device, books, self._require)
+        device = judge_place(action, model, books, self._require)
         byte_count = books.bytes_to_book(model)
         booked = books.booked_bytes(device) + byte_count
         within = booked <= books.budget_bytes(device) or byte_count == 0

@@ -6,7 +6,7 @@ Owns the rules alone; what is seen stands in `checker_books`. Called by `checker
 
 from collections.abc import Iterator
 
-from slalom.core.actions import AskRefused, EvictionDecided, UnloadCause, UnloadReplica
+from slalom.core.actions import AskRefused, EvictionDecided, LoadReplica, UnloadCause, UnloadReplica
 from slalom.core.events import Ask, ModelAsked
 from slalom.core.params import SchedulerParams
 from slalom.core.request import ModelSpec, Swap
@@ -65,8 +65,12 @@ def judge_decision(action: EvictionDecided, books: Books, require: Require) -> N
     require(not busy, "only what idles gives way where that was said", (action, busy))
 
 
-def judge_alone(model: ModelSpec, device: str, books: Books, require: Require) -> None:
-    """A model comes up: none is up on its device that it must be apart from."""
+def judge_place(action: LoadReplica, model: ModelSpec, books: Books, require: Require) -> str:
+    """A model comes up on one of its devices, which is told, beside none it must be apart from."""
+    device = action.device or model.device
+    require(device in model.homes, "a replica is where its model may be", action)
+    named = (len(model.homes) > 1) == bool(action.device)
+    require(named, "where there is a choice, it is told", action)
     rivals = [
         one
         for one in books.replicas.values()
@@ -74,6 +78,7 @@ def judge_alone(model: ModelSpec, device: str, books: Books, require: Require) -
         if not set(model.apart).isdisjoint(one.model.apart) and not one.is_asleep
     ]
     require(not rivals, "what must be apart is never up together", (model.id, rivals))
+    return device
 
 
 def due_ns(books: Books, params: SchedulerParams) -> Iterator[int]:

@@ -67,6 +67,11 @@ _LATEST_WEIGHT, _LATEST_MIN, _LATEST_ODD = 2.0, 5, 0.75
 _KNOWN_WEIGHT = 2.0
 #: What spans from before a change count after it.
 _AFTER_CHANGE = 0.25
+#: The fit and a kind of step that was seen just now, with so much weight, are at odds if they differ
+#: by more than this (a logarithm) and by more than the kind's usual noise. What was not seen for so
+#: long then counts so much less, until they agree, or so many times.
+_AT_ODDS, _AT_ODDS_SPREADS, _AT_ODDS_WEIGHT = 0.3, 2.0, 0.3
+_UNSEEN_NS, _UNSEEN_SHARE, _UNSEEN_ROUNDS = 1_000 * MS, 0.25, 4
 #: Memory of the noise of a kind, and of the error that is shown.
 _SPREAD_MEMORY, _SHOWN = 10.0, 10.0
 #: What was read before shows in the time to a first token if reading it takes so many steps; a
@@ -85,6 +90,8 @@ class _Kind:
     rule: float = 0.0
     #: How far spans stray from that.
     spread: float = 0.1
+    #: When the last span of it was seen.
+    seen_ns: int = 0
 
 
 class StepTimes:
@@ -194,7 +201,7 @@ class StepTimes:
                 span = reading.span
                 if span.is_first and run.known.tokens and run.reads_alone:
                     span = self._found(run, span)
-                run.expected_ns += self._learn(span)
+                run.expected_ns += self._learn(span, reading.at_ns)
                 if span.is_first:
                     run.expected_first_ns = run.expected_ns
                 self._settle(reading.at_ns)
@@ -241,7 +248,7 @@ class StepTimes:
 
     # -- the fit --------------------------------------------------------------------------
 
-    def _learn(self, span: Span) -> float:
+    def _learn(self, span: Span, now_ns: int) -> float:
         """Take a span in; what it should have taken."""
         row, known_ns = self._row(span), 0.0
         if span.is_first:
@@ -260,6 +267,7 @@ class StepTimes:
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = _Kind()
+        kind.seen_ns = now_ns
         share = self._trust(kind, log(took_ns / scale), span)
         normed = [value * size / scale for value, size in zip(row, self._scales, strict=True)]
         kind.sums.add(normed, (took_ns - known_ns) / scale, share * span.weight, _MEMORY)
@@ -342,6 +350,18 @@ class StepTimes:
     def _refit(self, now_ns: int) -> None:
         steps = [kind for (_, what), kind in self._kinds.items() if what != _FIRST]
         first = [kind for (_, what), kind in self._kinds.items() if what == _FIRST]
+        self._solve(steps, first)
+        for _ in range(_UNSEEN_ROUNDS):
+            if not self._believe_the_newer(steps, now_ns):
+                break
+            self._solve(steps, first)
+        self._fits += 1
+        self._fit_ns = now_ns
+        self._is_stale = False
+        self._publish()
+
+    def _solve(self, steps: Sequence[_Kind], first: Sequence[_Kind]) -> None:
+        """Fit what is known of steps, and of first tokens."""
         sums = join([Sums(TERMS), *(kind.sums for kind in steps)], _KIND_MAX)
         along = _dot(self._prior, sums.vector)
         square = product(sums, self._prior, self._prior)
@@ -357,10 +377,28 @@ class StepTimes:
             told = product(kind.sums, self._fit, self._fit)
             seen = _dot(self._fit, kind.sums.vector)
             kind.rule = log(seen / told) if seen > 0.0 and told > 0.0 else 0.0
-        self._fits += 1
-        self._fit_ns = now_ns
-        self._is_stale = False
-        self._publish()
+
+    @staticmethod
+    def _believe_the_newer(kinds: Sequence[_Kind], now_ns: int) -> bool:
+        """Forget some of what cannot be true together with what is seen now; whether there is any.
+
+        One law for all kinds of step has to bend far where some of them are from a time at which
+        the engine was another one: it would say that a few sequences more take a hundred times as
+        long, and nobody would ever try.
+        """
+        fresh_ns = now_ns - _UNSEEN_NS
+        old = [kind for kind in kinds if kind.seen_ns < fresh_ns and kind.sums.weight > 0.0]
+        at_odds = any(
+            kind.seen_ns >= fresh_ns
+            and kind.sums.weight >= _AT_ODDS_WEIGHT
+            and abs(kind.rule) > max(_AT_ODDS, _AT_ODDS_SPREADS * kind.spread)
+            for kind in kinds
+        )
+        if not (old and at_odds):
+            return False
+        for kind in old:
+            kind.sums.scale(1.0, _UNSEEN_SHARE)
+        return True
 
     @staticmethod
     def _noise(kinds: Sequence[_Kind]) -> float:

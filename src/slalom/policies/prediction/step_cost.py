@@ -8,7 +8,7 @@ slow-down shows in what runs now, and holds for what does not. Called by `predic
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import exp, inf, log
 from operator import mul
 
@@ -26,6 +26,7 @@ from slalom.policies.prediction.cost_terms import (
     typical_terms,
 )
 from slalom.policies.prediction.heads import Heads
+from slalom.policies.prediction.kinds import DISCOUNTS_MAX, Kind, believe_the_newer, noise_of
 from slalom.policies.prediction.least_squares import Sums, join, product, solve
 from slalom.policies.prediction.replica_path import (
     FIRST_WEIGHT,
@@ -67,11 +68,6 @@ _LATEST_WEIGHT, _LATEST_MIN, _LATEST_ODD = 2.0, 5, 0.75
 _KNOWN_WEIGHT = 2.0
 #: What spans from before a change count after it.
 _AFTER_CHANGE = 0.25
-#: The fit and a kind of step that was seen just now, with so much weight, are at odds if they differ
-#: by more than this (a logarithm) and by more than the kind's usual noise. What was not seen for so
-#: long then counts so much less, until they agree, or so many times.
-_AT_ODDS, _AT_ODDS_SPREADS, _AT_ODDS_WEIGHT = 0.3, 2.0, 0.3
-_UNSEEN_NS, _UNSEEN_SHARE, _UNSEEN_ROUNDS = 1_000 * MS, 0.25, 4
 #: Memory of the noise of a kind, and of the error that is shown.
 _SPREAD_MEMORY, _SHOWN = 10.0, 10.0
 #: What was read before shows in the time to a first token if reading it takes so many steps; a
@@ -79,19 +75,6 @@ _SPREAD_MEMORY, _SHOWN = 10.0, 10.0
 _SHOWS_STEPS, _SHOWS_CLEARLY = 2.0, 0.2
 #: Observed and expected times are compared within this factor.
 _FACTOR_MAX = 8.0
-
-
-@dataclass(slots=True)
-class _Kind:
-    """What is known of one kind of step."""
-
-    sums: Sums = field(default_factory=lambda: Sums(TERMS))
-    #: Logarithm of observed over expected time of its past, by the present fit.
-    rule: float = 0.0
-    #: How far spans stray from that.
-    spread: float = 0.1
-    #: When the last span of it was seen.
-    seen_ns: int = 0
 
 
 class StepTimes:
@@ -120,7 +103,7 @@ class StepTimes:
             ]
         self._fit = list(self._prior)
         self._terms = terms
-        self._kinds: dict[tuple[int, int], _Kind] = {}
+        self._kinds: dict[tuple[int, int], Kind] = {}
         self._paths: dict[str, ReplicaPath] = {}
         #: What its replicas have read before.
         self.heads = Heads()
@@ -266,7 +249,7 @@ class StepTimes:
         key = (int(span.sequences + 0.5).bit_length(), what)
         kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[key] = _Kind()
+            kind = self._kinds[key] = Kind()
         kind.seen_ns = now_ns
         share = self._trust(kind, log(took_ns / scale), span)
         normed = [value * size / scale for value, size in zip(row, self._scales, strict=True)]
@@ -309,7 +292,7 @@ class StepTimes:
             memory = min(span.took_ns / SPAN_NS, 1.0) / _SHOWN if self.error >= 0.0 else 1.0
             self.error += (share - self.error) * memory
 
-    def _trust(self, kind: _Kind, off: float, span: Span) -> float:
+    def _trust(self, kind: Kind, off: float, span: Span) -> float:
         """Share of a span's weight that counts; notices when everything has changed."""
         stray = off - kind.rule
         bound = max(_OUTLIER, _OUTLIER_SPREADS * kind.spread)
@@ -351,8 +334,8 @@ class StepTimes:
         steps = [kind for (_, what), kind in self._kinds.items() if what != _FIRST]
         first = [kind for (_, what), kind in self._kinds.items() if what == _FIRST]
         self._solve(steps, first)
-        for _ in range(_UNSEEN_ROUNDS):
-            if not self._believe_the_newer(steps, now_ns):
+        for _ in range(DISCOUNTS_MAX):
+            if not believe_the_newer(steps, now_ns):
                 break
             self._solve(steps, first)
         self._fits += 1
@@ -360,7 +343,7 @@ class StepTimes:
         self._is_stale = False
         self._publish()
 
-    def _solve(self, steps: Sequence[_Kind], first: Sequence[_Kind]) -> None:
+    def _solve(self, steps: Sequence[Kind], first: Sequence[Kind]) -> None:
         """Fit what is known of steps, and of first tokens."""
         sums = join([Sums(TERMS), *(kind.sums for kind in steps)], _KIND_MAX)
         along = _dot(self._prior, sums.vector)
@@ -369,7 +352,7 @@ class StepTimes:
         toward = [scale * value for value in self._prior]
         toward[-1] = self._prior[-1]  # a share, no time
         sums = join([sums, join([Sums(TERMS), *(kind.sums for kind in first)], _KIND_MAX)], inf)
-        noise = self._noise(steps)
+        noise = noise_of(steps)
         ridge = [pull * (1.0 + noise * _RIDGE_NOISE) for pull in self._ridge]
         self._fit = solve(sums, ridge, toward)
         self._terms = [value * size for value, size in zip(self._fit, self._scales, strict=True)]
@@ -377,36 +360,6 @@ class StepTimes:
             told = product(kind.sums, self._fit, self._fit)
             seen = _dot(self._fit, kind.sums.vector)
             kind.rule = log(seen / told) if seen > 0.0 and told > 0.0 else 0.0
-
-    @staticmethod
-    def _believe_the_newer(kinds: Sequence[_Kind], now_ns: int) -> bool:
-        """Forget some of what cannot be true together with what is seen now; whether there is any.
-
-        One law for all kinds of step has to bend far where some of them are from a time at which
-        the engine was another one: it would say that a few sequences more take a hundred times as
-        long, and nobody would ever try.
-        """
-        fresh_ns = now_ns - _UNSEEN_NS
-        old = [kind for kind in kinds if kind.seen_ns < fresh_ns and kind.sums.weight > 0.0]
-        at_odds = any(
-            kind.seen_ns >= fresh_ns
-            and kind.sums.weight >= _AT_ODDS_WEIGHT
-            and abs(kind.rule) > max(_AT_ODDS, _AT_ODDS_SPREADS * kind.spread)
-            for kind in kinds
-        )
-        if not (old and at_odds):
-            return False
-        for kind in old:
-            kind.sums.scale(1.0, _UNSEEN_SHARE)
-        return True
-
-    @staticmethod
-    def _noise(kinds: Sequence[_Kind]) -> float:
-        """Mean square of how far spans stray."""
-        weight = sum(kind.sums.weight for kind in kinds)
-        if weight <= 0.0:
-            return 0.0
-        return sum(kind.sums.weight * kind.spread * kind.spread for kind in kinds) / weight
 
     def _publish(self) -> None:
         self.beside_ns = self._terms[BESIDE]

@@ -14,6 +14,7 @@ from slalom.core.params import SchedulerParams
 from slalom.core.planning import Planning
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
+from slalom.engines.protocol import Launcher
 from slalom.gateway.app import Gateway
 from slalom.gateway.params import GatewayParams, ServedModel
 from slalom.gateway.protocols.frame import WireProtocol
@@ -127,7 +128,8 @@ async def house(
         )
         for name, launcher in launchers.items()
     }
-    runtime = Runtime(scheduler, launchers, capabilities=capabilities)
+    starts: dict[str | tuple[str, str], Launcher] = dict(launchers.items())
+    runtime = Runtime(scheduler, starts, capabilities=capabilities)
     given = params or GatewayParams(tuple(ServedModel(name) for name in launchers))
     gateway = Gateway(runtime, given, documents)
     server = GatewayServer(gateway)

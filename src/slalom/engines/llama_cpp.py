@@ -244,6 +244,9 @@ def capabilities_of(options: LlamaCppOptions, metadata: ModelMetadata) -> Capabi
         fim=metadata.fim if options.fim == "auto" else options.fim,
         # It goes on with a last message of the assistant, but refuses to where a model may think.
         continue_chat=None if thinks else (),
+        echo=False,
+        pictures="mmproj" in options.extra,
+        tools=metadata.knows_tools if template is None else "tools" in template,
     )
 
 

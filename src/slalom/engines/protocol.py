@@ -30,6 +30,11 @@ class Capabilities:
     continue_chat: tuple[tuple[str, bool], ...] | None = None
     #: Present where the model knows fill-in-the-middle.
     fim: FimTemplate | None = None
+    #: False where it surely cannot, and would not say so or not clearly: repeat the prompt of a
+    #: completion, see pictures, be told of tools.
+    echo: bool = True
+    pictures: bool = True
+    tools: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from slalom.core.request import Request, Sla
 from slalom.engines.protocol import Capabilities
 from slalom.errors import RequestError
 from slalom.gateway import (
+    abilities,
     continuing,
     estimates,
     fill_in,
@@ -25,6 +26,7 @@ from slalom.gateway import (
 from slalom.gateway.answer_form import AnswerForm
 from slalom.gateway.completion_cache import Question
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
+from slalom.gateway.protocols import openai_text
 from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
 from slalom.gateway.protocols.openai import OPENAI
 from slalom.gateway.request_head import RequestHead
@@ -152,6 +154,11 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     else:
         if infill:
             fill_in.check(body, capabilities, model.id)
+        if chat:
+            internal.notices += abilities.check_chat(body, capabilities, model.id)
+        else:
+            openai_text.settle(internal, capabilities, model.id)
+            body = internal.body
         answer = _answer(body, model, shared.params)
     facts = Facts(
         path=path,

@@ -57,6 +57,8 @@ class ModelMetadata:
     has_chat_template: bool
     #: Whether that template lets the model think before it answers.
     thinks: bool
+    #: Whether that template tells the model of tools.
+    knows_tools: bool
     #: How it wants fill-in-the-middle prompts; None where it has no marks for them.
     fim: FimTemplate | None
     #: True for models that make embeddings and no text.
@@ -173,6 +175,7 @@ def _describe(headers: list[Header]) -> ModelMetadata:
         quantisation=_quantisation(first, tensors),
         has_chat_template=bool(keys.text("tokenizer.chat_template")),
         thinks="think" in keys.text("tokenizer.chat_template"),
+        knows_tools="tools" in keys.text("tokenizer.chat_template"),
         fim=_fim(keys, tokens),
         is_embedding=f"{keys.architecture}.pooling_type" in first.values,
         file_bytes=sum(header.file_bytes for header in headers),

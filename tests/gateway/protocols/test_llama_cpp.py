@@ -170,6 +170,11 @@ def test_a_model_that_is_not_named() -> None:
     found = read("/infill", INFILL, two)
     assert found.body["model"] == "second"
     assert found.notices == ("no model was named: second answers",)
+    fills = GatewayParams((first, ServedModel("third", facts=ModelFacts(fills=True)), second))
+    assert read("/infill", INFILL, fills).body["model"] == "second"
+    fills = GatewayParams(fills.models[:2])
+    assert read("/infill", INFILL, fills).body["model"] == "third"
+    assert read("/completion", {"prompt": "x"}, fills).body["model"] == "first"
     assert read("/infill", INFILL).notices == ()
     assert read("/infill", {**INFILL, "model": "first"}, two).body["model"] == "first"
     with pytest.raises(RequestError):

@@ -27,6 +27,8 @@ _CONSUMED = frozenset(
 #: Fields that ask for several answers, of which this form of answer has no word.
 _COUNTS = ("n", "n_cmpl", "best_of")
 _PROBS_MAX = 1000
+#: Whose model fills in where none is named.
+_TASK = llama_cpp_documents.COMPLETION
 
 
 def protocol(params: GatewayParams) -> WireProtocol:
@@ -81,7 +83,7 @@ class _Reads:
             for name in ("input_prefix", "input_suffix", "prompt")
         )
         _check_extra(body.get("input_extra"))
-        found = self._internal(asked, {"prompt": before + typed, "suffix": after}, "completion")
+        found = self._internal(asked, {"prompt": before + typed, "suffix": after}, _TASK)
         found.at_cursor = True
         return found
 

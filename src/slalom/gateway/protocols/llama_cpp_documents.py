@@ -21,6 +21,8 @@ from slalom.gateway.replies import json_response
 from slalom.gateway.shared import Shared
 from slalom.gateway.token_count import ask as ask_engine
 
+#: The task of those who type.
+COMPLETION = "completion"
 #: Longest time to wait for an engine's answer, seconds.
 _PATIENCE_S = 10.0
 _CHAT_FIELDS = ("messages", "tools", "tool_choice", "chat_template_kwargs", "add_generation_prompt")
@@ -29,11 +31,18 @@ _CHAT_FIELDS = ("messages", "tools", "tool_choice", "chat_template_kwargs", "add
 def unnamed(models: Sequence[ServedModel], task: str) -> ServedModel:
     """The model that is meant where none is named: the one for a task, else the first.
 
+    Args:
+        models: Those that are served.
+        task: For completions the first that knows fill-in-the-middle comes before the others.
+
     Raises:
         RequestError: There is none at all.
     """
     for model in models:
-        if task and task in (*model.tasks, *model.aliases):
+        if task and task in (model.id, *model.tasks, *model.aliases):
+            return model
+    for model in models:
+        if task == COMPLETION and model.facts.fills:
             return model
     if not models:
         raise RequestError("model: no model is served here.", code="model_not_found", param="model")
@@ -42,7 +51,7 @@ def unnamed(models: Sequence[ServedModel], task: str) -> ServedModel:
 
 def _model(shared: Shared, name: object) -> ServedModel:
     if name is None:
-        return unnamed(shared.catalogue.models, "completion")
+        return unnamed(shared.catalogue.models, COMPLETION)
     if not isinstance(name, str) or not name:
         raise RequestError(
             "model: must be the id of a model (GET /v1/models lists them).", param="model"

@@ -86,7 +86,7 @@ def _card(shared: Shared, model: ServedModel) -> dict[str, Any]:
         "capabilities": {
             "completion_chat": chats,
             "completion_fim": can.fim is not None,
-            "function_calling": chats,
+            "function_calling": chats and can.tools,
             "reasoning": facts.thinks,
             "fine_tuning": False,
             "vision": False,

@@ -116,10 +116,10 @@ async def _show(ask: SideAsk) -> Response:
 
 
 def _capabilities(shared: Shared, model: ServedModel) -> list[str]:
-    """In Ollama's words. Whether a model sees pictures is not known here."""
+    """In Ollama's words. That a model sees pictures is never known for sure."""
     can = shared.runtime.capabilities(model.id)
     found = ["completion"]
-    if model.facts.chats:
+    if model.facts.chats and can.tools:
         found.append("tools")
     if can.fim is not None:
         found.append("insert")

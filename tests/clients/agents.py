@@ -85,6 +85,8 @@ async def qwen(place: Place, model: str) -> str:
         "telemetry": {"enabled": False},
         "general": {"disableAutoUpdate": True},
         "security": {"auth": {"selectedType": "openai"}},
+        # Else each answer is followed by a request of 11,000 tokens that looks for memories.
+        "memory": {"enableManagedAutoMemory": False},
         "model": {"generationConfig": {"samplingParams": {"max_tokens": ANSWER_TOKENS}}},
     }
     place.write(".qwen/settings.json", json.dumps(settings))

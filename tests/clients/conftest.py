@@ -11,7 +11,7 @@ from tests.clients.place import Place
 from tests.clients.scripted_model import Script, scripted_model
 from tests.live.live_server import live_server, model
 
-#: Agents send prompts of up to 15,000 tokens.
+#: Agents send prompts of up to 22,000 tokens.
 AGENT_CONTEXT = 32_768
 
 

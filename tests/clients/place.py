@@ -15,8 +15,8 @@ from typing import Any
 from tests.clients.pins import PINS
 from tests.live.live_server import LiveServer
 
-#: Bound of one client, seconds.
-CLIENT_S = 90.0
+#: Bound of one client, seconds: agents send up to 22,000 tokens, and the machine may be busy.
+CLIENT_S = 300.0
 #: Set where there is no other network. Not all clients leave loopback out when told of a proxy.
 ISOLATED = "SLALOM_CLIENTS_ISOLATED"
 #: Nobody serves it: what a client sends anywhere but loopback fails at once.
@@ -65,6 +65,18 @@ class Place:
         target.write_text(text)
         return target
 
+    def environment(self, name: str) -> dict[str, str]:
+        """What a client finds in its environment."""
+        return {
+            "PATH": f"{PINS[name].executable.parent}:{os.environ['PATH']}",
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": str(self.home / ".config"),
+            "XDG_DATA_HOME": str(self.home / ".local/share"),
+            "XDG_CACHE_HOME": str(self.home / ".cache"),
+            "XDG_STATE_HOME": str(self.home / ".local/state"),
+            **_QUIET,
+        }
+
     async def run(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run a client to its end; what it said on stdout.
 
@@ -75,16 +87,7 @@ class Place:
             str(PINS[name].executable),
             *arguments,
             cwd=self.work,
-            env={
-                "PATH": f"{PINS[name].executable.parent}:{os.environ['PATH']}",
-                "HOME": str(self.home),
-                "XDG_CONFIG_HOME": str(self.home / ".config"),
-                "XDG_DATA_HOME": str(self.home / ".local/share"),
-                "XDG_CACHE_HOME": str(self.home / ".cache"),
-                "XDG_STATE_HOME": str(self.home / ".local/state"),
-                **_QUIET,
-                **(env or {}),
-            },
+            env={**self.environment(name), **(env or {})},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -111,9 +114,13 @@ class Place:
 
     async def streamed(self, path: str, model: str) -> list[dict[str, Any]]:
         """Records of the streams of a route that this model has answered to the end."""
+        return await self.answered(path, model, stream=True)
+
+    async def answered(self, path: str, model: str, *, stream: bool) -> list[dict[str, Any]]:
+        """Records of what this model has answered to the end on a route."""
         async with self.server.session.get(f"{self.server.url}/admin/requests") as reply:
             records = (await reply.json())["data"]
-        wanted = {"path": path, "model": model, "stream": True, "status": 200, "outcome": "done"}
+        wanted = {"path": path, "model": model, "stream": stream, "status": 200, "outcome": "done"}
         return [record for record in records if wanted.items() <= record.items()]
 
     def _log(self) -> str:

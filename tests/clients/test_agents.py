@@ -6,7 +6,7 @@ from tests.clients.agents import AGENTS
 from tests.clients.place import Place
 from tests.clients.scripted_model import Script
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(700)]
 
 agents = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.client(name)) for name in AGENTS]

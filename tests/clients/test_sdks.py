@@ -9,11 +9,12 @@ import json
 import pytest
 import yaml
 
+from tests.clients.editor import editor
 from tests.clients.place import Place
 from tests.clients.scripted_model import SENTENCE, Script
 from tests.live.live_server import KEY
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(700)]
 
 CHAT = "/v1/chat/completions"
 REAL = "slalom-small"
@@ -137,6 +138,21 @@ async def test_mistralai(place: Place) -> None:
     assert 0 < found["tokens"] <= 16
     assert found["finish"] in {"length", "stop"}
     assert await place.streamed("/v1/fim/completions", REAL)
+
+
+@pytest.mark.client("tabby")
+async def test_tabby(place: Place) -> None:
+    config = f'[server]\nendpoint = "{place.server.url}"\ntoken = "{KEY}"\n'
+    quiet = "[anonymousUsageTracking]\ndisable = true\n"
+    place.write(".tabby-client/agent/config.toml", config + quiet)
+    async with editor(place, "tabby", "--lsp", "--stdio") as open_file:
+        await open_file.open("def add(a, b):\n    return \n\nprint(add(1, 2))\n")
+        suggested = await open_file.complete(1, len("    return "))
+        assert await open_file.close() == 0
+    (record,) = await place.answered("/v1/completions", REAL, stream=False)
+    assert record["output_tokens"] > 0
+    assert suggested[0]["textEdit"]["newText"]
+    assert suggested[0]["data"]["completionId"] == record["request_id"]
 
 
 @pytest.mark.client("aider")

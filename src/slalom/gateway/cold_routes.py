@@ -18,6 +18,8 @@ from slalom.core.snapshot import ModelSnapshot
 from slalom.errors import RequestError, SlalomError
 from slalom.gateway import openapi
 from slalom.gateway.admin import ASK_PATHS, Admin
+from slalom.gateway.dashboard import PATH as DASHBOARD_PATH
+from slalom.gateway.dashboard import dashboard
 from slalom.gateway.error_table import Failure, failure_of, failure_of_error
 from slalom.gateway.ledger_metrics import status_document
 from slalom.gateway.params import ServedModel
@@ -84,8 +86,10 @@ class ColdRoutes:
             for route in routes
         ]
         self._openapi = openapi.document(self._shared.params, self._protocols, built_in)
+        # For people, so that it is no part of the API's document.
+        page = Route(DASHBOARD_PATH, dashboard)
         return Starlette(
-            routes=side_routes(self._shared, self._protocols, routes),
+            routes=[page, *side_routes(self._shared, self._protocols, routes)],
             exception_handlers={
                 HTTPException: self._http_error,
                 SlalomError: _slalom_error,

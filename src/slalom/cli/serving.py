@@ -142,6 +142,7 @@ Slalom serves {url}
   models   {", ".join(models)}
            (each is loaded when it is first asked for)
   try      slalom complete FILE:LINE, slalom chat, slalom models ls
+  watch    {url}/dashboard
   curl     curl {url}/v1/completions \\
              -H 'content-type: application/json' \\
              -d '{body}'

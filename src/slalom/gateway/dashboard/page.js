@@ -6,6 +6,8 @@ const EVERY_MS = 1000;
 const EVENTS_MAX = 50;
 const REQUESTS_MAX = 20;
 const KEY = "slalom-key";
+const NO_ADMIN = "Memory, requests and loads are shown to admins. This server has no key that is "
+  + "one: add a row with admin: true to keys in its configuration.";
 const STATES = { ready: "good", asleep: "", cold: "", failed: "bad" };
 const EVENTS = { ready: "good", failed: "bad", refused: "bad", dropped: "bad", evict: "busy" };
 const OUTCOMES = { done: "good", rejected: "bad", failed: "bad" };
@@ -194,10 +196,11 @@ function say(text, kind) {
   at("state").className = kind;
 }
 
-function admit(who, why) {
+function admit(who, why, useless = false) {
   admitted = who;
   at("access").hidden = who === "admin";
   at("refused").textContent = why;
+  at("given").hidden = useless;
   document.querySelector("main").hidden = who === "nobody";
   for (const one of document.querySelectorAll("[data-admin]")) one.hidden = who !== "admin";
 }
@@ -215,7 +218,10 @@ async function look() {
   if (admitted === "nobody") return;
   if (admitted !== "caller") {
     const reply = await ask("/admin/snapshot");
-    admit(reply.ok ? "admin" : "caller", reply.ok ? "" : await reason(reply));
+    // Nobody needs a key there and none opens the rest: there is nothing to type in.
+    const keyless = reply.status === 403 && !key;
+    const why = keyless ? NO_ADMIN : (reply.ok ? "" : await reason(reply));
+    admit(reply.ok ? "admin" : "caller", why, keyless);
     if (reply.ok) {
       showSnapshot(await reply.json());
       showRequests((await (await ask("/admin/requests")).json()).data);

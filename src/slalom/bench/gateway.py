@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from slalom.bench.gateway_paths import (
     ENGINE_PLACES,
@@ -41,18 +42,19 @@ class Scenario:
     tokens: int
     prompt: str
     seconds: float
-    #: Whether the real engine is the upstream.
-    real: bool = False
+    #: What it is asked of: the real engine, or a stub of its own for paced and unpaced loads, since
+    #: a scheduler that learns how quick an upstream is expects it to stay the same.
+    upstream: Literal["paced", "unpaced", "engine"]
     ramp_s: float = 0.0
 
 
 SCENARIOS = (
-    Scenario("paced-1", 1, 20, _PACED, 8.0),
-    Scenario("paced-50", 50, 100, _PACED, 8.0, ramp_s=2.0),
-    Scenario("paced-200", 200, 100, _PACED, 8.0, ramp_s=2.0),
-    Scenario("short-50", 50, 8, _UNPACED, 5.0),
-    Scenario("bulk-8", 8, 20_000, _UNPACED, 5.0),
-    Scenario("engine-4", ENGINE_PLACES, 64, "def fibonacci(n):", 8.0, real=True),
+    Scenario("paced-1", 1, 20, _PACED, 8.0, "paced"),
+    Scenario("paced-50", 50, 100, _PACED, 8.0, "paced", ramp_s=2.0),
+    Scenario("paced-200", 200, 100, _PACED, 8.0, "paced", ramp_s=2.0),
+    Scenario("short-50", 50, 8, _UNPACED, 5.0, "unpaced"),
+    Scenario("bulk-8", 8, 20_000, _UNPACED, 5.0, "unpaced"),
+    Scenario("engine-4", ENGINE_PLACES, 64, "def fibonacci(n):", 8.0, "engine"),
 )
 #: A stream of bulk is this long for a relay that would not end otherwise.
 _LITELLM_BULK_TOKENS = 2_000
@@ -105,19 +107,20 @@ def run(
     cores = Cores.choose()
     results = Results(cores_pinned=cores.relay is not None, repeats=repeats)
     with tempfile.TemporaryDirectory() as folder, programs(Path(folder), cores) as started:
-        ways: dict[bool, list[Way]] = {}
-        for real in sorted({scenario.real for scenario in scenarios}):
-            ways[real] = _ways(started, real=real, with_litellm=with_litellm)
+        ways: dict[str, list[Way]] = {}
+        for upstream in sorted({scenario.upstream for scenario in scenarios}):
+            ways[upstream] = _ways(started, upstream, with_litellm=with_litellm)
         for _ in range(repeats):
             for scenario in scenarios:
-                for way in ways[scenario.real]:
+                for way in ways[scenario.upstream]:
                     results.add(scenario.name, way.name, _measure(started, scenario, way, scale))
     return results
 
 
-def _ways(started: Programs, *, real: bool, with_litellm: bool) -> list[Way]:
-    port = started.engine() if real else started.stub()
-    ways = [Way("direct", port, None), started.slalom(port, ENGINE_PLACES if real else 1024)]
+def _ways(started: Programs, upstream: str, *, with_litellm: bool) -> list[Way]:
+    is_real = upstream == "engine"
+    port = started.engine() if is_real else started.stub()
+    ways = [Way("direct", port, None), started.slalom(port, ENGINE_PLACES if is_real else 1024)]
     if with_litellm:
         try:
             ways.append(started.litellm(port))

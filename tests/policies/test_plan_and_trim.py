@@ -341,6 +341,8 @@ def test_a_task_below_its_floor_weighs_more() -> None:
 def test_a_plan_looks_at_no_more_than_its_horizon_and_effort() -> None:
     queue = [asked(f"r{i:03d}", e2e_ms=90_000) for i in range(50)]
     assert len(names(plan(trimmer(horizon=7), queue))) == 7
-    few = plan(trimmer(effort=3), queue)
+    assert len(names(plan(trimmer(effort=3), queue))) == 50, "one forecast: nobody is near a limit"
+    tight = [asked("tight", tokens=60, e2e_ms=1_000), *queue]
+    few = plan(trimmer(effort=3), tight)
     assert 0 < len(names(few)) <= 5
     assert few.look_ns > 0

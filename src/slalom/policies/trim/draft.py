@@ -124,6 +124,8 @@ class Draft:
             promised: Where those wait that were let in before, by request.
         """
         unit_ns = unit_of(self._pace, max(len(site.running) for site in self._sites))
+        if not promised and self._fill_calmly(jobs, unit_ns):
+            return
         late: list[Job] = []
         fresh: list[Job] = []
         kept: dict[str, list[Job]] = {site.replica_id: [] for site in self._sites}
@@ -151,6 +153,21 @@ class Draft:
         fresh.sort(key=_cheapest_first)
         self._let_in(fresh)
         self._serve_late(stay)
+
+    def _fill_calmly(self, jobs: Sequence[Job], unit_ns: float) -> bool:
+        """Let in all that waits, if all are sure to be on time with it.
+
+        Not tried on again where it has failed, until a plan has left nobody out.
+        """
+        site = self._sites[0] if len(self._sites) == 1 else self._nearest_first(jobs[0])[0]
+        if not site.track.is_calm or (len(jobs) > 1 and len(self._sites) > 1):
+            return False
+        for job in jobs:
+            if job.is_late or job.demoted or self._now_ns > job.latest_ns:
+                return False
+            job.cost_ns = job.reading_ns + job.left * unit_ns + job.rest_work_ns
+        site.track.is_calm = site.insert_calmly(jobs)
+        return site.track.is_calm
 
     def _give_up(self, job: Job) -> bool:
         """Note that one is late; whether it is to be refused whatever is free."""
@@ -262,6 +279,9 @@ class Draft:
         starts: list[Start] = []
         pauses: list[str] = []
         look_ns = -1
+        if not (self._left_out or self._unserved or self._refusals):
+            for site in self._sites:
+                site.track.is_calm = not site.held
         if self._refusals:  # others stand behind them that have not been looked at
             look_ns = self._now_ns + _SOON_NS
         elif self._left_out or self._unserved:

@@ -11,12 +11,12 @@ on a shared server; that a newcomer may displace a costlier job is ours.
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from operator import attrgetter
 
 from slalom.policies.trim.forecast import Entry, Line, all_at_once, entries, one_by_one
 from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.pace import Pace
+from slalom.policies.trim.rules import Rules
 from slalom.policies.trim.track import Track
 from slalom.units import MS
 
@@ -29,6 +29,8 @@ _HARMLESS = 0.05
 _SHARP, _UNDISTURBED = 50.0, 1.02
 #: A newcomer with a smaller chance than this is no gain.
 _CHANCE_MIN = 0.05
+#: Where everybody has at least this chance, nothing needs to be weighed.
+_SURE = 0.99
 
 
 _turn = attrgetter("turn")
@@ -37,23 +39,6 @@ _BEHIND = 1 << 20
 #: A job that may wait: whether it runs, what it has to spare (negative, ns), its turn to be read,
 #: its place in line, and the job.
 _Loose = tuple[bool, float, float, int, Job]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What fitting may do."""
-
-    #: Jobs that may wait, or be paused, for the sake of one that is tighter; 0 for none.
-    defer_max: int
-    #: Costlier jobs that may give way to one newcomer; 0 for none.
-    displace_max: int
-    #: How many times as costly they must be at least.
-    displace_factor: float
-    #: Pauses of one job at most, and pauses after which it is paused for no deferral any more.
-    pauses_max: int
-    defer_pauses_max: int
-    #: Whether a job waits where the chances of others lose more than its own.
-    weigh_chances: bool
 
 
 class Site:
@@ -77,6 +62,7 @@ class Site:
         "_now_ns",
         "_pace",
         "_rules",
+        "_told",
         "_tolerated",
         "_value",
         "held",
@@ -112,6 +98,8 @@ class Site:
         #: first: of all that was let in, until that changes.
         self._loose: dict[int, list[_Loose]] = {}
         self._costly: list[tuple[bool, float, str, Job]] | None = None
+        #: Whether the times in the jobs are those of what was decided.
+        self._told = False
         #: Forecasts made so far.
         self.walks = 0
 
@@ -130,6 +118,7 @@ class Site:
         self.running, self.held, self._value = running, list(held), value
         self._loose.clear()
         self._costly = None
+        self._told = False
 
     def begin(self) -> None:
         """Find out what is late whatever happens: it must not keep others out."""
@@ -149,6 +138,29 @@ class Site:
         if self._arrange(jobs, promised, late):
             return []
         return [job for job in promised if not self.insert(job)]
+
+    def insert_calmly(self, fresh: Sequence[Job]) -> bool:
+        """Let all of these in where nobody comes near its limits by it: one forecast says it all.
+
+        Needs no `begin`; if it lets none in, that is the next step.
+        """
+        if len(self.running) + len(fresh) > self.places:
+            return False
+        for job in fresh:
+            job.settle(self._pace, self.replica_id)
+        jobs = _in_line([*self.running, *fresh])
+        if self._at_once(jobs, first_only=True):
+            return False
+        now_ns, factor = float(self._now_ns), self._factor
+        worth = 0.0
+        for job in jobs:
+            chance = job.judge(now_ns, factor)
+            if chance < _SURE and not job.is_late:
+                return False
+            worth += chance * job.weight
+        self._decide(jobs, value=worth)
+        self._told = True
+        return True
 
     def insert(self, job: Job) -> bool:
         """Let a job in, if nobody loses by it what it could not lose itself by waiting."""
@@ -252,6 +264,8 @@ class Site:
         Returns:
             Chances of all that was let in, summed up.
         """
+        if self._told and self._value is not None:
+            return self._value
         ends, fresh = self._split(self.running)
         if self.held:
             line = Line(self.held, self._holders, self.places, self._tolerated)

@@ -34,12 +34,13 @@ from slalom.policies.trim.draft import (
     is_lost,
     unit_of,
 )
-from slalom.policies.trim.fitting import Rules, Site
+from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.floors import Floors
 from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.presence import Presence
 from slalom.policies.trim.rests import Rests
+from slalom.policies.trim.rules import Rules
 from slalom.policies.trim.sequels import Sequels
 from slalom.policies.trim.track import Track
 from slalom.policies.trim.trust import odds

@@ -17,6 +17,7 @@ class Track:
     __slots__ = (
         "clock",
         "context",
+        "is_calm",
         "jobs",
         "now_ns",
         "read_ns",
@@ -35,6 +36,8 @@ class Track:
         self.context = 0.0
         self.jobs: dict[tuple[str, int], Job] = {}
         self.reading = ReadingShare(now_ns)
+        #: Whether nobody was near its limits when the last plan was made.
+        self.is_calm = True
         #: What the prompts that are not read yet take.
         self.unread_ns = 0.0
 

@@ -161,6 +161,7 @@ class Replica:
         "epoch",
         "host_bytes",
         "id",
+        "last_start",
         "last_used_ns",
         "leaves_as",
         "level",
@@ -191,6 +192,8 @@ class Replica:
         self.since_ns = now_ns
         self.ready_ns = -1
         self.last_used_ns = now_ns
+        #: Which of its model's starts its last one was; -1 before any.
+        self.last_start = -1
         self.unload_asked_ns = -1
         #: What the ledger of host memory pays for it.
         self.host_bytes = 0

@@ -126,7 +126,7 @@ def _may_pause(record: RequestRecord, attempt: Attempt) -> bool:
 
 def _start(step: Step, model: Model, start: Start) -> None:
     record = _its(step.state, model, start.request_id)
-    replica = model.replicas.get(start.replica_id)
+    replica = model.replicas.get(start.replica_id or _routed(step, model, record))
     fits = (
         record is not None
         and record.in_queue
@@ -140,6 +140,14 @@ def _start(step: Step, model: Model, start: Start) -> None:
         step.state.counters["plan_misfits"] += 1
         return
     start_attempt(step, record, model, replica, start)
+
+
+def _routed(step: Step, model: Model, record: RequestRecord | None) -> str:
+    """Where the routing policy sends it, since its planner does not mind."""
+    if record is None or not record.in_queue or model.most_free() is None:
+        return ""
+    picked = step.policies.routing.pick(record, model, step.state.now_ns)
+    return picked.id if picked is not None else ""
 
 
 def _look_later(state: State, model: Model, look_ns: int) -> None:

@@ -208,6 +208,7 @@ class Start:
     """Let a waiting request run."""
 
     request_id: str
+    #: Where; empty leaves that to the routing policy.
     replica_id: str
     #: For engines that heed one: the smaller the more urgent.
     priority: int = 0

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from slalom.core.actions import Reason
-from slalom.core.planning import Planning
+from slalom.core.planning import Planning, RunningView
 from slalom.core.request import ModelSpec, Request
 
 if TYPE_CHECKING:
@@ -125,6 +125,29 @@ class ReplicaView(Protocol):
         ...
 
 
+class RouteView(RunningView, Protocol):
+    """A ready replica that a request may go to."""
+
+    @property
+    def running_count(self) -> int:
+        """Attempts it holds, also those being aborted."""
+        ...
+
+    @property
+    def last_start(self) -> int:
+        """Which of its model's starts its last one was, counted from 0; -1 before any."""
+        ...
+
+
+class Named(Protocol):
+    """A replica as far as naming it goes."""
+
+    @property
+    def id(self) -> str:
+        """Its name, stable over its lives."""
+        ...
+
+
 class ModelView(Protocol):
     """A model with its replicas and its queue."""
 
@@ -144,6 +167,19 @@ class ModelView(Protocol):
 
     def least_free(self) -> ReplicaView | None:
         """The fullest ready replica that still has a free place; None if all are full."""
+        ...
+
+    def ready(self) -> Sequence[RouteView]:
+        """Its ready replicas, by name, full ones too."""
+        ...
+
+    @property
+    def start_count(self) -> int:
+        """Attempts begun so far on all its replicas."""
+        ...
+
+    def reader(self, prefix: str) -> str:
+        """The replica that was last given a prompt with this prefix; empty if nobody knows."""
         ...
 
 
@@ -208,7 +244,7 @@ class Residency(Protocol):
 class Routing(Protocol):
     """Chooses the replica of a model."""
 
-    def pick(self, request: RequestView, model: ModelView, now_ns: int) -> ReplicaView | None:
+    def pick(self, request: RequestView, model: ModelView, now_ns: int) -> Named | None:
         """A replica with a free place, or None if there is none."""
         ...
 

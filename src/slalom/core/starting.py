@@ -38,6 +38,7 @@ def start_attempt(
         record.first_dispatch_ns = state.now_ns
         record.first_dispatch = dispatch
     occupy(state, attempt)
+    model.note_start(replica, record.request)
     if record.chain is not None:
         record.chain.began(model.spec.id, replica.id)
     step.actions.append(dispatch)

@@ -15,10 +15,12 @@ from slalom.core.keeping import Keeper
 from slalom.core.placing import pin, settle
 from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
-from slalom.core.request import DeviceSpec, ModelSpec, Swap
+from slalom.core.request import DeviceSpec, ModelSpec, Request, Swap
 from slalom.core.snapshot import ReplicaState
 from slalom.core.wishes import StandingAsk, Wishes
 
+#: Prefixes of a model whose last reader is remembered.
+_READERS_MAX = 4_096
 #: States that end in a replica's being ready.
 _COMING_STATES = (ReplicaState.LOADING, ReplicaState.WAKING)
 
@@ -28,6 +30,7 @@ class Model:
 
     __slots__ = (
         "_by_free",
+        "_readers",
         "_ready",
         "announced",
         "backoff_until_ns",
@@ -50,6 +53,7 @@ class Model:
         "sleep_backoff_until_ns",
         "sleep_failures",
         "spec",
+        "start_count",
         "wanted_ns",
         "wishes",
     )
@@ -74,6 +78,10 @@ class Model:
         ]
         #: The same by name.
         self._ready: dict[str, Replica] = {}
+        #: Attempts begun so far.
+        self.start_count = 0
+        #: Prefix -> the replica that was last given it, longest not asked for first.
+        self._readers: OrderedDict[str, str] = OrderedDict()
         #: Loads failed since the last one that succeeded.
         self.failures = 0
         self.backoff_until_ns = -1
@@ -167,6 +175,20 @@ class Model:
             if bucket := self._by_free[free]:
                 return next(iter(bucket.values()))
         return None
+
+    def note_start(self, replica: Replica, request: Request) -> None:
+        """Note which of its starts this is, and which prefix its replica reads."""
+        replica.last_start = self.start_count
+        self.start_count += 1
+        if self.spec.replicas > 1 and request.prefix:
+            self._readers[request.prefix] = replica.id
+            self._readers.move_to_end(request.prefix)
+            if len(self._readers) > _READERS_MAX:
+                self._readers.popitem(last=False)
+
+    def reader(self, prefix: str) -> str:
+        """The replica that was last given a prompt with this prefix; empty if nobody knows."""
+        return self._readers.get(prefix, "")
 
     def has_ready(self) -> bool:
         """Whether a replica is ready, be it full."""

@@ -49,7 +49,7 @@ class ClassPriority:
             starts=[
                 Start(
                     one.request.id,
-                    places.take(),
+                    places.take_any(),
                     priority=class_ms(one.request) if self.in_engine else 0,
                 )
                 for one in model.waiting(places.left)

@@ -51,7 +51,7 @@ class EdfDrop:
             if not begun and is_hopeless(request, model.spec, now_ns):
                 refusals.append(Refuse(request.id, detail="late, or too late to be on time alone"))
             else:
-                starts.append(Start(request.id, places.take()))
+                starts.append(Start(request.id, places.take_any()))
         unseen = model.waiting_count > len(starts) + len(refusals)
         look_ns = now_ns + 1 if places.left and unseen else -1
         return Plan(starts=starts, refusals=refusals, look_ns=look_ns)

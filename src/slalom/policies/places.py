@@ -17,7 +17,7 @@ class Places:
         window: Attempts that a replica may run at a time; 0 for as many as it has places.
     """
 
-    __slots__ = ("_free", "_running", "left")
+    __slots__ = ("_free", "_is_open", "_running", "left")
 
     def __init__(self, model: PlanView, window: int = 0) -> None:
         self._free: dict[str, int] = {}
@@ -28,6 +28,8 @@ class Places:
                 free = min(free, window - running)
             self._free[replica.id] = max(free, 0)
             self._running[replica.id] = running
+        #: Whether the routing policy may as well choose: there is a choice, and no window of ours.
+        self._is_open = not window and len(self._free) > 1
         #: Starts that the replicas and the device's window still allow.
         self.left = max(min(sum(self._free.values()), model.room), 0)
 
@@ -49,6 +51,11 @@ class Places:
         self._running[replica_id] += 1
         self.left -= 1
         return replica_id
+
+    def take_any(self) -> str:
+        """The same for whoever minds no replica: empty where routing chooses."""
+        replica_id = self.take()
+        return "" if self._is_open else replica_id
 
 
 def draw(seed: int, number: int, bound: int) -> int:

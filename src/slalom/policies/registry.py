@@ -20,7 +20,15 @@ from slalom.policies.residency.cace import Cace
 from slalom.policies.residency.counting import Gdsf, Lfu
 from slalom.policies.residency.penalty import Penalty
 from slalom.policies.residency.simple import Exclusive, Fifo, Lemonade, Lru, Ollama
-from slalom.policies.routing import MostFree, Pack
+from slalom.policies.routing import (
+    LeastOngoing,
+    MostFree,
+    Pack,
+    PowerOfTwo,
+    PrefixAffinity,
+    RoundRobin,
+)
+from slalom.policies.routing_by_time import ByPlan, Cato
 from slalom.policies.saber import Saber
 from slalom.policies.static import Static
 from slalom.policies.trim.plan_and_trim import PlanAndTrim
@@ -54,7 +62,16 @@ POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
             "cace": Cace,
             "penalty": Penalty,
         },
-        "routing": {"most-free": MostFree, "pack": Pack},
+        "routing": {
+            "most-free": MostFree,
+            "pack": Pack,
+            "round-robin": RoundRobin,
+            "least-ongoing": LeastOngoing,
+            "power-of-two": PowerOfTwo,
+            "prefix-affinity": PrefixAffinity,
+            "cato": Cato,
+            "plan": ByPlan,
+        },
     }
 )
 

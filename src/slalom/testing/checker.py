@@ -33,7 +33,7 @@ from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.scheduler import Scheduler
 from slalom.testing.checker_asks import due_ns as ask_due_ns
-from slalom.testing.checker_asks import judge_place, judge_decision, judge_leaving, judge_refusal
+from slalom.testing.checker_asks import judge_decision, judge_leaving, judge_place, judge_refusal
 from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
 from slalom.testing.checker_events import Witness
 from slalom.testing.checker_order import promised_order

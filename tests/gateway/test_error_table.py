@@ -108,5 +108,20 @@ def test_an_engines_garbage_gets_our_words(body: bytes) -> None:
     assert engine_failure(400, body).message == ERROR_TABLE["engine_refused"].message
 
 
+@pytest.mark.parametrize(
+    ("body", "too_long"),
+    [
+        (b'{"error": {"type": "exceed_context_size_error", "message": "m"}}', True),
+        (b'{"message": "This model\'s maximum context length is 8 tokens.", "code": 400}', True),
+        (b'{"error": {"type": "invalid_request_error", "message": "m"}}', False),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_told_by_the_name_that_agents_know(
+    body: bytes, *, too_long: bool
+) -> None:
+    assert (engine_failure(400, body).code == "context_length_exceeded") is too_long
+    assert engine_failure(500, body).code == "engine_error"
+
+
 def test_plain_text_errors_are_kept() -> None:
     assert engine_failure(400, b'{"error": "no"}').message == "no"

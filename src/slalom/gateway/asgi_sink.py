@@ -263,10 +263,16 @@ def assignment_headers(assignment: Assignment) -> Headers:
     return headers
 
 
+#: By which llama.cpp and vLLM say that a prompt is longer than the context.
+_TOO_LONG = (b"exceed_context_size_error", b"maximum context length")
+
+
 def engine_failure(status: int, body: bytes) -> Failure:
     """An engine's refusal in OpenAI's shape: its own words where it speaks them."""
     answered = engine_status(status)
     base = failure_of("engine_refused" if answered < 500 else "engine_error")
+    if answered < 500 and any(words in body for words in _TOO_LONG):
+        base = failure_of("context_length_exceeded")
     message, param = base.message, None
     try:
         document: Any = msgspec.json.decode(body)

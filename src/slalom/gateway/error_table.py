@@ -74,11 +74,14 @@ _ROWS: dict[str, Row] = {
     Reason.MODEL_BUSY: Row(409, _INVALID, "The model is in the middle of a change.", 1),
     Reason.ASKED_OTHERWISE: _final(409, _INVALID, "A later word took it back."),
     Reason.SLA_INFEASIBLE: Row(429, "rate_limit_error", "The target cannot be met now.", 1),
+    Reason.CHAIN_ABANDONED: _final(409, _INVALID, "The client gave this request's chain up."),
     # Ran, or was to run, and failed.
     FailureKind.ABORTED: Row(503, _SERVER, "The request was ended by the server.", 1),
     FailureKind.CRASHED: Row(502, _SERVER, "The engine went away while it answered.", 1),
     FailureKind.ENGINE_ERROR: Row(502, _SERVER, "The engine failed to answer.", 1),
     FailureKind.REFUSED: _final(400, _INVALID, "The engine refused the request."),
+    # OpenAI's own name: agents that see it make their conversation shorter.
+    "context_length_exceeded": _final(400, _INVALID, "The prompt is longer than the context."),
     FailureKind.STALLED: Row(504, _SERVER, "The engine stopped answering.", 1),
     FailureKind.MODEL_UNUSABLE: _final(503, _SERVER, "The model cannot be loaded."),
     FailureKind.OUT_OF_MEMORY: Row(503, _SERVER, "The model ran out of memory.", 5),

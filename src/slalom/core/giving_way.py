@@ -111,6 +111,7 @@ def _need(step: Step, model: Model, shortfall: int) -> Need:
         urgent=is_urgent(step, model),
         overdue=is_overdue(step, model),
         pinned=model.wishes.pinned,
+        asleep=sleeper is not None,
     )
 
 

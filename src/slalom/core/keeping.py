@@ -36,6 +36,8 @@ class Need:
     overdue: bool = False
     #: It is for a model that is to be up in any case.
     pinned: bool = False
+    #: The model sleeps: it would be woken, not loaded.
+    asleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

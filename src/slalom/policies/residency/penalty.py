@@ -6,6 +6,7 @@ frees enough, and whether the need is worth it yet. Called by the core through t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import expm1
 from typing import Protocol
 
 from slalom.core.actions import Candidate
@@ -21,6 +22,12 @@ from slalom.units import GIB, MS, SECOND, seconds_to_ns
 _LOAD_NS = 10 * SECOND
 #: A need that is held back is looked at again no sooner and no later than this.
 _LOOK_LEAST_NS, _LOOK_MOST_NS = 100 * MS, 2 * SECOND
+#: A busy victim is left alone for so many of its running times: who comes for it meanwhile needs
+#: no swap of its own.
+_RUNS = 2.0
+#: What keeps a newcomer busy is foreseen for at most so many times what its coming up takes.
+_STAY_MOST = 3.0
+_EXPONENT_MOST = 9.0
 
 
 class Demand(Protocol):
@@ -118,12 +125,14 @@ class PenaltyKeeper:
     def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
         """The cheapest set, if the need is worth it."""
         offered = looked_at(candidates, need.shortfall_bytes)
-        away_ns = self._away_ns(need)
+        away_ns = self._away_ns(need, now_ns)
         scores = {one.id: self._loss(one, away_ns, now_ns) for one in offered}
         costs = {name: candidate.score for name, candidate in scores.items()}
         victims = cheapest(offered, costs, need.shortfall_bytes)
         if not victims:
             return NOBODY
+        if self._finish_first(victims, need, now_ns):
+            return Selection(look_ns=now_ns + _LOOK_MOST_NS)
         penalty = sum(costs[one.id] for one in victims)
         held_ns = self.hold_ns(need, penalty, now_ns)
         if held_ns > 0:
@@ -171,11 +180,27 @@ class PenaltyKeeper:
         chance = max(demand.return_within(self._rest_ns, now_ns), float(one.waiting_count > 0))
         return chance * one.spec.bytes_needed / GIB
 
-    def _away_ns(self, need: Need) -> float:
-        """How long the newcomer takes to come up and do its work."""
+    def _finish_first(self, victims: Sequence[ReplicaView], need: Need, now_ns: int) -> bool:
+        """Whether busy victims are left to end their work instead of being closed to newcomers."""
+        if not self.holds or need.overdue or need.spec is None:
+            return False
+        runs = [self._forecast.of(one.model_id).running_ns for one in victims if one.running_count]
+        return bool(runs) and now_ns - need.since_ns < need.takes_ns + _RUNS * max(runs)
+
+    def _away_ns(self, need: Need, now_ns: int) -> float:
+        """How long the newcomer takes to come up and do its work, that which comes meanwhile too.
+
+        At Poisson arrivals it is idle for long enough to give way again once a gap lasts for two
+        wakes. What has to be loaded first is not expected to go as soon as that.
+        """
         if need.spec is None:
             return 0.0
-        return _known(need.takes_ns) + self._forecast.of(need.spec.id).running_ns
+        demand, takes_ns = self._forecast.of(need.spec.id), _known(need.takes_ns)
+        stays_ns, rate = 0.0, demand.expected_within(SECOND, now_ns) / SECOND
+        if rate > 0 and need.asleep and self.holds:
+            busy_ns = expm1(min(rate * 2 * takes_ns, _EXPONENT_MOST)) / rate
+            stays_ns = min(busy_ns, _STAY_MOST * takes_ns)
+        return takes_ns + demand.running_ns + stays_ns
 
     def _loss(self, one: ReplicaView, away_ns: float, now_ns: int) -> Candidate:
         """What the requests for a victim lose."""

@@ -272,8 +272,8 @@ def test_a_pause_is_told_with_what_was_expected_before_and_after(tmp_path: Path)
     texts = [step.text for step in story.steps]
     assert (
         "dispatched to small#0 as attempt 1; cut to 15 tokens of 20; with priority 4 in the "
-        "engine; first token expected after 150.0 ms, the end after 550.0 ms; chance of holding "
-        "its targets 90%"
+        "engine; first token expected after 150.0 ms, the end after 550.0 ms (queue 50.0 ms + "
+        "execution 500.0 ms); chance of holding its targets 90%"
     ) in texts
     assert "attempt 1 is paused after 6 tokens" in texts
     assert any("attempt 2; goes on behind 6 tokens" in text for text in texts)

@@ -92,6 +92,7 @@ async def test_refusals_at_the_door_leave_no_half_records() -> None:
             self.on_step: list[Any] = []
             self.ask = inner.ask
             self.plan = inner.plan
+            self.foretell, self.post = inner.foretell, inner.post
             self._problem = problem
 
         async def serve(self, *_args: Any, **_kwargs: Any) -> Any:

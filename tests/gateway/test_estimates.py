@@ -35,6 +35,7 @@ async def test_it_tells_when_where_and_whether() -> None:
             "chance": 0.75,
             "predicted_start_ms": 0.0,
             "predicted_e2e_ms": 1000.0,
+            "parts": {"queue_ms": 0.0, "execution_ms": 1000.0, "remaining_ms": None},
             "targets": {"ttft_ms": None, "tpot_ms": None, "e2e_ms": 5000.0},
             "reason": "Every target is expected to hold.",
         }

@@ -15,6 +15,7 @@ from slalom.assembly.recorder import Recorder
 from slalom.assembly.step_costs import CostStore
 from slalom.batches.runner import Runner
 from slalom.clock import MonotonicClock
+from slalom.config.chain_sections import chain_specs
 from slalom.config.footprint import model_specs
 from slalom.config.params import device_specs, policies, scheduler_params, task_table
 from slalom.config.places import journal_dir
@@ -129,6 +130,7 @@ def gateway_params(config: Config) -> GatewayParams:
     """
     server = config.server
     gpus = {device.id: device.gpu for device in config.devices}
+    names = {alias: model.id for model in config.models for alias in model.aliases}
     return GatewayParams(
         models=tuple(
             ServedModel(
@@ -154,6 +156,9 @@ def gateway_params(config: Config) -> GatewayParams:
         ),
         tasks=task_table(config),
         rules=_task_rules(config),
+        chains=chain_specs(config.chains, server.default_task, names),
+        chains_max=config.scheduler.chains_max,
+        chain_idle_ns=seconds_to_ns(config.scheduler.chain_idle_seconds),
         completion_cache_bytes=int(config.completion_cache.bytes),
         default_task=server.default_task,
         default_max_tokens=server.default_max_tokens,

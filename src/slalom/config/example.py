@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from slalom.config.bounds import bounds_text
+from slalom.config.chain_sections import ChainSection
 from slalom.config.engine_sections import ModelSection
 from slalom.config.fields import Section
 from slalom.config.plain import inline_yaml, plain
@@ -97,9 +98,9 @@ class _Writer:
                 yield f"{indent}{mark}{name}:"
                 yield from self.section(value, f"{indent}  ", off=off)
             elif shape.item is not None and shape.item.sections:
-                yield from self._entries(name, value, shape, indent)
+                yield from self._entries(name, value, shape, indent, off=off)
             elif shape.value is not None and shape.value.sections:
-                yield from self._tasks(name)
+                yield from self._mapping(name)
             else:
                 yield f"{indent}{mark}{name}: {inline_yaml(_shown(name, values[name]))}"
 
@@ -132,19 +133,20 @@ class _Writer:
                 yield from _comment(text, indent, hang="  ")
 
     def _entries(
-        self, name: str, given: tuple[Section, ...], shape: Shape, indent: str
+        self, name: str, given: tuple[Section, ...], shape: Shape, indent: str, *, off: bool
     ) -> Iterator[str]:
-        yield f"{indent}{'' if given else '#'}{name}:"
+        yield f"{indent}{'' if given and not off else '#'}{name}:"
         for entry in given:
-            yield from _as_entry(self.section(entry, f"{indent}    "), indent, off=False)
+            yield from _as_entry(self.section(entry, f"{indent}    ", off=off), indent, off=off)
         for entry in _SAMPLES.get(name, []):
             yield from _as_entry(self.section(entry, f"{indent}    ", off=True), indent, off=True)
 
-    def _tasks(self, name: str) -> Iterator[str]:
+    def _mapping(self, name: str) -> Iterator[str]:
+        """Entries with names of their own, switched off."""
         yield f"#{name}:"
-        for task in DEFAULT_TASKS.values():
-            yield f"  #{task.name}:"
-            yield from self.section(_task_section(task), "    ", off=True)
+        for key, entry in _NAMED_SAMPLES[name].items():
+            yield f"  #{key}:"
+            yield from self.section(entry, "    ", off=True)
 
 
 def _comment(text: str, indent: str, *, hang: str = "") -> list[str]:
@@ -155,6 +157,24 @@ def _comment(text: str, indent: str, *, hang: str = "") -> list[str]:
 def _task_section(task: TaskSpec) -> TaskSection:
     targets = {name: getattr(task, name) for name in TaskSection.model_fields}
     return TaskSection(**{name: value for name, value in targets.items() if value})
+
+
+#: Entries shown, switched off, of mappings with names of their own.
+_NAMED_SAMPLES: dict[str, dict[str, Section]] = {
+    "tasks": {task.name: _task_section(task) for task in DEFAULT_TASKS.values()},
+    "chains": {
+        "repair": ChainSection.model_validate(
+            {
+                "deadline_ms": 30_000,
+                "steps": [
+                    {"name": "generate", "model": "slalom-small", "then": ["review"]},
+                    {"name": "review", "model": "slalom-small", "task": "chat", "gap_ms": 500},
+                    {"name": "repair", "model": "slalom-small"},
+                ],
+            }
+        )
+    },
+}
 
 
 def _siblings(owner: type[Section]) -> list[type[Section]]:

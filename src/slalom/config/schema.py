@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from slalom.config.chain_sections import ChainSection
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.config.fields import Section
 from slalom.config.nearest import nearest
@@ -66,6 +67,10 @@ class Config(Section):
     rules: tuple[RuleSection, ...] = Field(
         (), description="How tasks are recognised, before the built-in rules."
     )
+    chains: dict[str, ChainSection] = Field(
+        default_factory=dict,
+        description="Chains of calls with one deadline, which calls may name as their template.",
+    )
     completion_cache: CompletionCacheSection = Field(
         default_factory=CompletionCacheSection,
         description="What is answered out of earlier completions.",
@@ -98,6 +103,11 @@ class Config(Section):
             _known(f"{at}.default_task", model.default_task, "task", tasks)
             for task in model.tasks:
                 _known(f"{at}.tasks", task, "task", tasks)
+        models = [name for model in self.models for name in (model.id, *model.aliases)]
+        for name, chain in self.chains.items():
+            for index, step in enumerate(chain.steps):
+                _known(f"chains.{name}.steps[{index}].model", step.model, "model", models)
+                _known(f"chains.{name}.steps[{index}].task", step.task, "task", tasks)
         for index, rule in enumerate(self.rules):
             _known(f"rules[{index}].task", rule.task, "task", tasks)
         return self

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from slalom.core.actions import Reason
+from slalom.core.chain import Later
 from slalom.core.request import ModelSpec, Request, StepCost
 
 
@@ -313,6 +314,15 @@ class Estimator(Protocol):
 
     def estimate(self, request: Request, model: PlanView, now_ns: int) -> Expectation | None:
         """What is to be expected if the request came now; None where nothing is known."""
+        ...
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """A planner that can say what calls that are yet to come would take."""
+
+    def foretell(self, later: Later) -> int:
+        """Time of such a call at the present load, without the gap before it, ns."""
         ...
 
 

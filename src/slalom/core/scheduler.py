@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from slalom.core.actions import Action
+from slalom.core.chain import Later, rough_rest_ns
 from slalom.core.dispatching import dispatch_all
 from slalom.core.dry_run import ResidencyPlan, plan_residency
 from slalom.core.events import Event
@@ -16,7 +17,7 @@ from slalom.core.keeping import Keeper, Keeping, Plain
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
 from slalom.core.planned import foresee
-from slalom.core.planning import Estimator, Expectation, Foreseeing, Planning
+from slalom.core.planning import Estimator, Expectation, Foreseeing, Foretelling, Planning
 from slalom.core.policy import Ordering, Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
@@ -112,6 +113,13 @@ class Scheduler:
         if model is None or not isinstance(planner, Estimator) or not model.has_ready():
             return None
         return planner.estimate(request, model, self.state.now_ns)
+
+    def foretell(self, later: Later) -> int:
+        """What a call that is yet to come would take, without the gap before it, ns."""
+        planner: object = self.state.planner
+        if isinstance(planner, Foretelling):
+            return planner.foretell(later)
+        return rough_rest_ns((later,)) - later.gap_ns
 
     def plan(self, model_id: str) -> ResidencyPlan | None:
         """What bringing a model up would take now; None if there is no such model."""

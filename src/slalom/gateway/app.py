@@ -6,6 +6,7 @@ middleware lies on the hot path. Built by the assembly, served by `server`.
 
 from collections.abc import Sequence
 
+from slalom.gateway import chain_routes
 from slalom.gateway.cold_routes import ColdRoutes
 from slalom.gateway.inference import Inference
 from slalom.gateway.ledger_metrics import Ledgers
@@ -41,7 +42,9 @@ class Gateway:
         self._shared = Shared(runtime, params, protocols.headers)
         self._routes = protocols.routes
         self._inference = Inference(self._shared)
-        self._cold = ColdRoutes(self._shared, (*protocols.all, *documents)).starlette()
+        self._cold = ColdRoutes(
+            self._shared, (*protocols.all, chain_routes.protocol(), *documents)
+        ).starlette()
 
     def __repr__(self) -> str:
         return f"<Gateway inside={self.inflight} draining={self._shared.draining}>"

@@ -249,6 +249,7 @@ def assignment_headers(assignment: Assignment) -> Headers:
         (b"x-slalom-queue-ms", b"%.1f" % (assignment.queued_ns / MS)),
         (b"x-slalom-replica", assignment.replica_id.encode()),
         (b"x-slalom-attempt", b"%d" % assignment.attempt),
+        (b"x-slalom-estimate-ms", _estimate(assignment)),
     ]
     if assignment.max_tokens:
         headers.append((b"x-slalom-max-tokens", b"%d" % assignment.max_tokens))
@@ -260,7 +261,20 @@ def assignment_headers(assignment: Assignment) -> Headers:
         headers.append((b"x-slalom-predicted-e2e-ms", predicted))
     if assignment.chance >= 0:
         headers.append((b"x-slalom-chance", b"%.3f" % assignment.chance))
+    if assignment.chain_slack_ns is not None:
+        headers.append((b"x-slalom-chain-slack-ms", b"%.1f" % (assignment.chain_slack_ns / MS)))
     return headers
+
+
+def _estimate(assignment: Assignment) -> bytes:
+    """Queue, execution, and what remains of its chain, ms; what nobody predicts is left out."""
+    queued_ns, end_ns = assignment.queued_ns, assignment.predicted_end_ns
+    parts = [b"queue=%.1f" % (queued_ns / MS)]
+    if end_ns >= 0:
+        parts.append(b"execution=%.1f" % (max(end_ns - queued_ns, 0) / MS))
+    if assignment.predicted_rest_ns >= 0:
+        parts.append(b"remaining=%.1f" % (assignment.predicted_rest_ns / MS))
+    return b", ".join(parts)
 
 
 #: By which llama.cpp and vLLM say that a prompt is longer than the context.

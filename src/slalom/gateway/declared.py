@@ -102,7 +102,7 @@ def header_targets(headers: Mapping[str, str]) -> Targets:
     e2e_ms = _first(headers, _E2E_HEADERS)
     rate = headers.get(_TPS_HEADER)
     if rate is not None:
-        tokens_per_s = _positive(rate, _TPS_HEADER)
+        tokens_per_s = positive(rate, _TPS_HEADER)
         tpot_ms = 1000.0 / tokens_per_s if tpot_ms is None else tpot_ms
     return Targets(ttft_ms, tpot_ms, e2e_ms)
 
@@ -159,14 +159,14 @@ def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
     for name in names:
         text = headers.get(name)
         if text is not None:
-            value = _positive(text, name)
+            value = positive(text, name)
             found = value if found is None else found
     return found
 
 
 def _optional(fields: Mapping[str, Any], name: str, where: str) -> float | None:
     value = fields.get(name)
-    return None if value is None else _positive(value, where + name)
+    return None if value is None else positive(value, where + name)
 
 
 def _limit(body: Mapping[str, Any], name: str) -> float | None:
@@ -175,10 +175,15 @@ def _limit(body: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RequestError(f"{name} must be a number of milliseconds.", param=name)
-    return _positive(value, name) if value >= 1 else None
+    return positive(value, name) if value >= 1 else None
 
 
-def _positive(value: object, name: str) -> float:
+def positive(value: object, name: str) -> float:
+    """A number above 0, written as a number or as text.
+
+    Raises:
+        RequestError: It is none; `param` is the name.
+    """
     number = math.nan
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:

@@ -74,7 +74,7 @@ _ROWS: dict[str, Row] = {
     Reason.MODEL_BUSY: Row(409, _INVALID, "The model is in the middle of a change.", 1),
     Reason.ASKED_OTHERWISE: _final(409, _INVALID, "A later word took it back."),
     Reason.SLA_INFEASIBLE: Row(429, "rate_limit_error", "The target cannot be met now.", 1),
-    Reason.CHAIN_ABANDONED: _final(409, _INVALID, "The client gave this request's chain up."),
+    Reason.CHAIN_ABANDONED: _final(409, _INVALID, "The chain it belongs to was given up."),
     # Ran, or was to run, and failed.
     FailureKind.ABORTED: Row(503, _SERVER, "The request was ended by the server.", 1),
     FailureKind.CRASHED: Row(502, _SERVER, "The engine went away while it answered.", 1),
@@ -89,6 +89,15 @@ _ROWS: dict[str, Row] = {
     FailureKind.LOAD_TIMEOUT: Row(503, _SERVER, "The model was not ready in time.", 5),
     # Raised on this side of the scheduler.
     "invalid_request": _final(400, _INVALID, "The request is wrong."),
+    "invalid_chain": _final(400, _INVALID, "This is no proper chain."),
+    "chain_step_after_end": _final(400, _INVALID, "The chain has no such call any more."),
+    "impossible_chain": _final(409, _INVALID, "The steps of the chain contradict each other."),
+    "task_not_found": _final(404, _INVALID, "There is no such task."),
+    "chain_template_not_found": _final(404, _INVALID, "There is no such chain template."),
+    "chain_not_found": _final(404, _INVALID, "There is no such chain."),
+    "chain_taken": _final(409, _INVALID, "The chain's id is another client's."),
+    "chain_over": _final(409, _INVALID, "The chain is over."),
+    "too_many_chains": Row(429, "rate_limit_error", "There are too many chains.", 30),
     "invalid_http": _final(400, _INVALID, "This is not an HTTP request."),
     "invalid_json": _final(400, _INVALID, "The body is not JSON."),
     "invalid_number": _final(400, _INVALID, "A number is malformed."),
@@ -173,7 +182,7 @@ def engine_status(status: int) -> int:
 
 def failure_of_end(end: EndRequest) -> Failure:
     """The answer for a request that the scheduler ended without one."""
-    if end.outcome is Outcome.CANCELLED:
+    if end.outcome is Outcome.CANCELLED and end.reason != Reason.CHAIN_ABANDONED:
         return replace(failure_of(FailureKind.ABORTED), status=CLIENT_LEFT)
     row = ERROR_TABLE.get(end.reason, _UNKNOWN)
     message = row.message

@@ -56,6 +56,7 @@ def document(request: Request, forecast: Forecast) -> dict[str, Any]:
         "predicted_start_ms": None,
         "predicted_ttft_ms": None,
         "predicted_e2e_ms": None,
+        "parts": {"queue_ms": None, "execution_ms": None, "remaining_ms": None},
         "targets": {
             "ttft_ms": _ms(sla.ttft_ns),
             "tpot_ms": _ms(sla.tpot_ns),
@@ -73,15 +74,25 @@ def document(request: Request, forecast: Forecast) -> dict[str, Any]:
         "predicted_start_ms": _ms(start_ns),
         "predicted_ttft_ms": _ms(expected.first_ns - now_ns),
         "predicted_e2e_ms": _ms(expected.end_ns - now_ns),
+        "parts": {
+            "queue_ms": _ms(start_ns),
+            "execution_ms": _ms(expected.end_ns - expected.start_ns) if start_ns >= 0 else None,
+            "remaining_ms": _ms(expected.rest_ns),
+        },
     }
-    broken = _broken(request, expected.first_ns - now_ns, expected.end_ns - now_ns)
+    first_ns, end_ns = expected.first_ns - now_ns, expected.end_ns - now_ns
+    broken = _broken(request, first_ns, end_ns, expected.rest_ns)
     reason = f"{'; '.join(broken)}." if broken else "Every target is expected to hold."
     return found | {"would_hold": not broken, "reason": reason}
 
 
-def _broken(request: Request, first_ns: int, end_ns: int) -> list[str]:
+def _broken(request: Request, first_ns: int, end_ns: int, rest_ns: int) -> list[str]:
     """The targets that are expected to break, in words."""
-    sla, tokens = request.sla, max(request.predicted_tokens, 1)
+    sla, tokens, link = request.sla, max(request.predicted_tokens, 1), request.link
+    if link is not None and link.has_deadline:
+        late_ns = request.arrived_ns + end_ns + max(rest_ns, 0) - link.deadline_ns
+        took = format_duration(max(late_ns, 0))
+        return [f"The chain is expected to end {took} after its deadline"] if late_ns > 0 else []
     pace_ns = (end_ns - first_ns) // max(tokens - 1, 1)
     rows = (
         ("The first token", first_ns, sla.ttft_ns),

@@ -165,6 +165,20 @@ class Inference:
         self, work: Work, send: Send, exchange: Exchange, headers: Headers, departure: Departure
     ) -> None:
         """From here on the sink says how far the answer has got, so errors go through it."""
+        request = work.request
+        if request.link is not None:
+            self._shared.chains.begin(request, work.place)
+        done = False
+        try:
+            await self._serve_call(work, send, exchange, headers, departure)
+            done = exchange.status == 200 and not exchange.code
+        finally:
+            if request.link is not None:
+                self._shared.chains.left(request, self._runtime.now_ns(), done=done)
+
+    async def _serve_call(
+        self, work: Work, send: Send, exchange: Exchange, headers: Headers, departure: Departure
+    ) -> None:
         if work.pin:
             work.notices += pinned(self._runtime, work.request.model, work.request.id)
         _head(work, headers)
@@ -255,6 +269,11 @@ class Inference:
 def _head(work: Work, headers: Headers) -> None:
     """What the client is told in any case."""
     headers.append((b"x-slalom-task", work.request.task.encode("ascii", "replace")))
+    if (link := work.request.link) is not None:
+        headers.append((b"x-slalom-chain", link.chain.encode()))
+        headers.append((b"x-slalom-chain-step", b"%d" % link.step))
+        if link.steps:
+            headers.append((b"x-slalom-chain-steps", b"%d" % link.steps))
     if work.notices:
         notice = "; ".join(work.notices).encode("ascii", "replace")
         headers.append((b"x-slalom-notice", notice))

@@ -4,6 +4,7 @@ Owns the fields that clients may rely on. Answers of engines are passed on and h
 little of them is said here. Read by `openapi`.
 """
 
+from slalom.gateway.openapi_chains import CHAIN_TOLD
 from slalom.gateway.openapi_schemas import (
     ANYTHING,
     FLAG,
@@ -88,6 +89,7 @@ _ESTIMATE = kind(
         "predicted_start_ms": _MS,
         "predicted_ttft_ms": _MS,
         "predicted_e2e_ms": _MS,
+        "parts": objects({"queue_ms": _MS, "execution_ms": _MS, "remaining_ms": _MS}),
         "targets": objects({"ttft_ms": _MS, "tpot_ms": _MS, "e2e_ms": _MS}),
         "reason": TEXT,
     },
@@ -164,6 +166,9 @@ _DOCUMENTS: dict[tuple[str, str], dict[str, Schema]] = {
             ("get", "/v1/batches"): _page_of(_BATCH),
             ("get", "/v1/batches/{id}"): _BATCH,
             ("post", "/v1/batches/{id}/cancel"): _BATCH,
+            ("post", "/v1/chains"): CHAIN_TOLD,
+            ("get", "/v1/chains/{id}"): CHAIN_TOLD,
+            ("delete", "/v1/chains/{id}"): CHAIN_TOLD,
             ("get", "/admin/evictions"): _of("list", data=_LIST),
             ("get", "/admin/requests"): _of("list", data=_LIST),
         }.items()

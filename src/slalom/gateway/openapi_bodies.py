@@ -5,6 +5,7 @@ refused. All others pass through to the engine. The bodies of agents' protocols 
 `openapi_dialogues`. Read by `openapi`.
 """
 
+from slalom.gateway.openapi_chains import CHAIN
 from slalom.gateway.openapi_dialogues import (
     MESSAGES,
     OLLAMA_CHAT,
@@ -164,6 +165,7 @@ BODIES: dict[str, tuple[str, Schema]] = {
     "/v1/events": (_JSON, objects({"type": TEXT})),
     "/v1/files": (_FORM, _FILE),
     "/v1/batches": (_JSON, _BATCH),
+    "/v1/chains": (_JSON, CHAIN),
 }
 
 #: Routes that are asked with POST and read no body.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from slalom.gateway.length_care import SingleLine
 from slalom.gateway.supersession import Mode
 from slalom.units import KIB, MIB, MS, SECOND
+from slalom.workload.chains import ChainSpec
 from slalom.workload.tasks import DEFAULT_TASKS, FALLBACK_TASK, TaskSpec
 
 
@@ -146,3 +147,8 @@ class GatewayParams:
     supersede: Mode = "auto"
     #: Suggestions kept for clients that type them, bytes; 0 keeps none.
     completion_cache_bytes: int = 8 * MIB
+    #: Chains of calls that clients may name.
+    chains: Mapping[str, ChainSpec] = field(default_factory=dict)
+    #: Chains that are remembered, and how long one is that nobody asks for, ns.
+    chains_max: int = 4_096
+    chain_idle_ns: int = 300 * SECOND

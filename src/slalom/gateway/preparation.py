@@ -14,6 +14,7 @@ from slalom.engines.protocol import Capabilities
 from slalom.errors import RequestError
 from slalom.gateway import (
     abilities,
+    chain_words,
     continuing,
     estimates,
     fill_in,
@@ -24,6 +25,8 @@ from slalom.gateway import (
     upstream_call,
 )
 from slalom.gateway.answer_form import AnswerForm
+from slalom.gateway.chain_words import ChainWords
+from slalom.gateway.chains import NO_PLACE, Place
 from slalom.gateway.completion_cache import Question
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols import openai_text
@@ -68,6 +71,8 @@ class Work:
     empty_when_late: bool = False
     #: Whether its model is to be pinned.
     pin: bool = False
+    #: Its place in the graph of its chain.
+    place: Place = NO_PLACE
     #: What it takes besides its own body, from what a protocol keeps, bytes.
     more_bytes: int = 0
 
@@ -87,6 +92,8 @@ class Arrival:
     #: Nothing is to be served; without a path the body says which route it is meant for.
     dry_run: bool = False
     protocol: WireProtocol = OPENAI
+    #: What it says of its chain; None for nothing.
+    chain: ChainWords | None = None
 
 
 @dataclass(slots=True)
@@ -124,6 +131,10 @@ def _internal(arrival: Arrival, raw: bytes, rivals: Sequence[WireProtocol]) -> I
     body = request_body.parse(raw)
     path = arrival.path or estimates.path_of(body)
     received_s = int(time.time())
+    told = body.pop(chain_words.FIELD, None)
+    arrival.chain = chain_words.read_words(arrival.head.watched, told)
+    if told is not None:  # engines do not see it
+        raw = b""
     asked = Asked(
         arrival.request_id, path, raw, body, arrival.head.watched, arrival.key, received_s
     )
@@ -148,18 +159,9 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         infill = capabilities.fim is not None
         if not infill:  # nothing stands behind the cursor: any model can go on with the text
             body = internal.body = fill_in.plain(body)
-    if embeddings:
-        _check_embeddings(capabilities, model.id)
-        answer = _Answer()
-    else:
-        if infill:
-            fill_in.check(body, capabilities, model.id)
-        if chat:
-            internal.notices += abilities.check_chat(body, capabilities, model.id)
-        else:
-            openai_text.settle(internal, capabilities, model.id)
-            body = internal.body
-        answer = _answer(body, model, shared.params)
+    _check_able(internal, capabilities, model.id, infill=infill)
+    body = internal.body
+    answer = _Answer() if embeddings else _answer(body, model, shared.params)
     facts = Facts(
         path=path,
         client_path=arrival.path,
@@ -186,6 +188,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         name = typing_care.name_of(shared.documents, client, facts, cursor, task)
         question = typing_care.question_of(facts, cursor, task, arrival.peer)
     request = _request(arrival, facts, resolved, capabilities, wishes, supersedes=name)
+    request, place = _linked(shared, arrival, request)
     return Work(
         request if embeddings else _headed(shared, arrival, facts, request),
         _outgoing(arrival, internal, answer, capabilities.fim if infill else None, infill=infill),
@@ -198,6 +201,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         empty_when_late=resolved.task.when_late == "empty",
         more_bytes=internal.more_bytes,
         pin=wishes.pin,
+        place=place,
     )
 
 
@@ -242,6 +246,13 @@ def _request(
     )
 
 
+def _linked(shared: Shared, arrival: Arrival, request: Request) -> tuple[Request, Place]:
+    """The same request with its place in its chain, if it says that it has one."""
+    if arrival.chain is None:
+        return request, NO_PLACE
+    return shared.chains.linked(request, arrival.chain)
+
+
 def _headed(shared: Shared, arrival: Arrival, facts: Facts, request: Request) -> Request:
     """The same request, with what its prompt has in common with an earlier one."""
     name = request.supersedes
@@ -284,6 +295,21 @@ def _answer(body: dict[str, Any], model: ServedModel, params: GatewayParams) -> 
     usage, strip_usage = upstream_call.usage_changes(body)
     changes = (*limits.changes.items(), *usage.items())
     return _Answer(limits.max_tokens, stream=True, strip_usage=strip_usage, changes=changes)
+
+
+def _check_able(
+    internal: Internal, capabilities: Capabilities, model: str, *, infill: bool
+) -> None:
+    """Whether the model can answer it; settles what is not the model's affair."""
+    if internal.path == EMBEDDINGS_PATH:
+        _check_embeddings(capabilities, model)
+        return
+    if infill:
+        fill_in.check(internal.body, capabilities, model)
+    if internal.path == CHAT_PATH:
+        internal.notices += abilities.check_chat(internal.body, capabilities, model)
+    else:
+        openai_text.settle(internal, capabilities, model)
 
 
 def _check_embeddings(capabilities: Capabilities, model: str) -> None:

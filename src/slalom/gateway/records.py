@@ -146,6 +146,10 @@ def _end_fields(end: EndRequest) -> dict[str, Any]:
     }
     if end.outcome is Outcome.DONE and output_tokens > 1 and first_ns >= 0:
         fields["tpot_ms"] = round((end.ended_ns - first_ns) / (output_tokens - 1) / MS, 3)
+    if end.chain:
+        fields["chain"], fields["chain_step"] = end.chain, end.step
+        fields["chain_steps"] = end.steps or None
+        fields["chain_left_ms"] = round(end.chain_left_ns / MS, 3)
     if end.detail:
         fields["detail"] = end.detail
     fields.update(_planned_fields(end))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from slalom.core.actions import AskRefused, EndRequest
+from slalom.core.chain import Later
 from slalom.core.dry_run import ResidencyPlan
-from slalom.core.events import ModelAsked
+from slalom.core.events import Event, ModelAsked
 from slalom.core.journal import Entry
 from slalom.core.request import Request
 from slalom.core.snapshot import Snapshot
@@ -42,6 +43,14 @@ class RuntimePort(Protocol):
 
     def ask(self, event: ModelAsked) -> AskRefused | None:
         """Tell what an operator wants; what refuses it at once, if anything does."""
+        ...
+
+    def foretell(self, later: Later) -> int:
+        """What a call that is yet to come would take, without the gap before it, ns."""
+        ...
+
+    def post(self, *events: Event) -> None:
+        """Tell the scheduler that something happened, soon."""
         ...
 
     def plan(self, model_id: str) -> ResidencyPlan | None:

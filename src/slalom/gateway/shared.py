@@ -11,6 +11,8 @@ from itertools import count
 from slalom.errors import ConfigError, OverloadedError
 from slalom.gateway.auth import Keys
 from slalom.gateway.catalogue import Catalogue
+from slalom.gateway.chain_words import HEADERS as CHAIN_HEADERS
+from slalom.gateway.chains import Chains
 from slalom.gateway.completion_cache import HEADERS as CACHE_HEADERS
 from slalom.gateway.completion_cache import CompletionCache
 from slalom.gateway.declared import HEADERS
@@ -60,6 +62,7 @@ class Shared:
         self.ledgers: Ledgers | None = None
         self.telemetry.registry.register(LedgerCollector(lambda: self.ledgers))
         self.documents = Documents(params.supersede)
+        self.chains = Chains(params.chains, params.tasks, params.chains_max, params.chain_idle_ns)
         self.prefixes = Prefixes()
         self.watched_headers = frozenset(
             name.encode("latin-1")
@@ -69,6 +72,7 @@ class Shared:
                 CACHE_HEADERS,
                 LENGTH_HEADERS,
                 WISH_HEADERS,
+                CHAIN_HEADERS,
                 headers,
             )
             for name in names | _rule_headers(params)

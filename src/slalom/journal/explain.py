@@ -64,6 +64,9 @@ class Story:
         e2e_ns = end.ended_ns - end.arrived_ns if done else -1
         gaps = end.output_tokens - 1
         tpot_ns = (e2e_ns - first_ns) // gaps if done and first_ns >= 0 and gaps > 0 else -1
+        link = self.request.link
+        if link is not None and link.has_deadline:
+            return [Verdict("chain", link.deadline_ns - end.arrived_ns, e2e_ns)]
         found = []
         if sla.ttft_ns is not None and not (done and first_ns < 0):
             found.append(Verdict("ttft", sla.ttft_ns, first_ns))

@@ -103,7 +103,7 @@ def steps_of(
             waiting = waits.paused = waits.pausing = False
         if isinstance(action, AbortAttempt) and action.request_id == request.id:
             waits.pausing = action.pause
-        if told := _action(request, action, header, occupancy, waiting=waiting):
+        if told := _action(request, action, header, occupancy, at_ns=at_ns, waiting=waiting):
             yield Step(at_ns, *told)
     occupancy.actions(entry)
     waits.since_ns = entry.now_ns if waiting or _waits_again(request, entry) else None
@@ -123,12 +123,18 @@ def _waits_again(request: Request, entry: Entry) -> bool:
 
 
 def _action(
-    request: Request, action: Action, header: Header, occupancy: Occupancy, *, waiting: bool
+    request: Request,
+    action: Action,
+    header: Header,
+    occupancy: Occupancy,
+    *,
+    at_ns: int,
+    waiting: bool,
 ) -> tuple[str, str] | None:
     """(kind, text) of an action that concerns the request."""
     match action:
         case Dispatch(request_id) if request_id == request.id:
-            return "dispatch", _dispatch(request, action)
+            return "dispatch", _dispatch(request, action, at_ns)
         case EndRequest(request_id=request_id) if request_id == request.id:
             return "end", _ending(action)
         case AbortAttempt(request_id, attempt) if request_id == request.id:
@@ -145,7 +151,7 @@ def _action(
             return None
 
 
-def _dispatch(request: Request, action: Dispatch) -> str:
+def _dispatch(request: Request, action: Dispatch, at_ns: int) -> str:
     """Where it began to run, on which terms, and what was expected."""
     parts = [f"dispatched to {action.replica_id} as attempt {action.attempt}"]
     if action.resumed_tokens:
@@ -155,7 +161,8 @@ def _dispatch(request: Request, action: Dispatch) -> str:
     if action.priority:
         parts.append(f"with priority {action.priority} in the engine")
     if action.expected_end_ns >= 0:
-        end = format_duration(action.expected_end_ns - request.arrived_ns)
+        end_ns = action.expected_end_ns - request.arrived_ns
+        end = f"{format_duration(end_ns)} ({_estimate(action, end_ns, at_ns)})"
         parts.append(f"expected to end after {end}")
         if action.expected_first_ns >= 0 and not action.resumed_tokens:
             first = format_duration(max(action.expected_first_ns - request.arrived_ns, 0))
@@ -163,6 +170,14 @@ def _dispatch(request: Request, action: Dispatch) -> str:
     if action.chance >= 0:
         parts.append(f"chance of holding its targets {action.chance:.0%}")
     return "; ".join(parts)
+
+
+def _estimate(action: Dispatch, end_ns: int, at_ns: int) -> str:
+    """What the expected time is made of."""
+    parts = [f"queue {format_duration(at_ns)}", f"execution {format_duration(end_ns - at_ns)}"]
+    if action.expected_rest_ns >= 0:
+        parts.append(f"rest of its chain {format_duration(action.expected_rest_ns)}")
+    return " + ".join(parts)
 
 
 def _paused(request: Request, event: Event, waits: Waits) -> tuple[str, str] | None:
@@ -196,6 +211,9 @@ def _arrival(request: Request, occupancy: Occupancy) -> str:
     else:
         found = f"{model} was {_WAS[state] if state else 'not loaded'}"
     waiting = occupancy.waiting(model)
+    if (link := request.link) is not None:
+        whole = f" of {link.steps}" if link.steps else ""
+        found = f"call {link.step}{whole} of chain {link.chain}; {found}"
     return f"arrived; {found}" + (f", {waiting} waiting before it" if waiting else "")
 
 

@@ -89,6 +89,8 @@ class Runtime:
         params: RuntimeParams | None = None,
     ) -> None:
         self._scheduler = scheduler
+        #: What a call that is yet to come would take, ns.
+        self.foretell = scheduler.foretell
         self._clock = clock or MonotonicClock()
         self._params = params or RuntimeParams()
         self._journal = journal

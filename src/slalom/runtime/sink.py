@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slalom.core.actions import Dispatch, EndRequest
+from slalom.core.chain import rough_rest_ns
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.engines.protocol import Call, Engine
@@ -37,6 +38,10 @@ class Assignment:
     predicted_end_ns: int = -1
     #: Probability that every objective holds, 0 to 1; -1 where nobody said.
     chance: float = -1.0
+    #: What the calls that follow in its chain are expected to take, ns; -1 for no chain.
+    predicted_rest_ns: int = -1
+    #: What is expected to be left of its chain's time at the chain's end, ns; None for no deadline.
+    chain_slack_ns: int | None = None
 
 
 def assignment_of(action: Dispatch, engine: Engine, request: Request, now_ns: int) -> Assignment:
@@ -59,7 +64,18 @@ def assignment_of(action: Dispatch, engine: Engine, request: Request, now_ns: in
         predicted_first_ns=first_ns - arrived_ns if first_ns >= 0 else -1,
         predicted_end_ns=end_ns - arrived_ns if end_ns >= 0 else -1,
         chance=action.chance,
+        predicted_rest_ns=action.expected_rest_ns,
+        chain_slack_ns=_slack_ns(action, request, now_ns),
     )
+
+
+def _slack_ns(action: Dispatch, request: Request, now_ns: int) -> int | None:
+    link = request.link
+    if link is None or not link.has_deadline:
+        return None
+    rest_ns = action.expected_rest_ns
+    end_ns = max(action.expected_end_ns, now_ns)
+    return link.deadline_ns - end_ns - (rest_ns if rest_ns >= 0 else rough_rest_ns(link.rest))
 
 
 @dataclass(frozen=True, slots=True)

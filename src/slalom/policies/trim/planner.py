@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from slalom.core.chain import Later
 from slalom.core.planning import (
     ActiveView,
     Expectation,
@@ -262,6 +263,10 @@ class Trimmer:
             if best is None or found.chance > best.chance:
                 best = found
         return best
+
+    def foretell(self, later: Later) -> int:
+        """What such a call takes at the present load, without the gap before it, ns."""
+        return round(self._rests.of((later,)).loaded_ns) - later.gap_ns
 
     def _waiting(self, model: PlanView, pace: Pace, now_ns: int) -> list[Job]:
         """What waits, as jobs, up to the first few that are late for good."""

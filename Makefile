@@ -144,6 +144,10 @@ bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slal
 bench-typing: setup bench-setup ## People who type, directly, by LiteLLM and by Slalom (12 minutes, idle machine)
 	$(BIN)/slalom bench type --write docs/benchmarks/typing.md $(ARGS)
 
+.PHONY: bench-hostile
+bench-hostile: setup ## Hostile clients: memory, and what ordinary clients notice (half a minute)
+	SLALOM_HOSTILE_PAGE=docs/benchmarks/hostile.md $(BIN)/pytest -q tests/gateway/test_hostile.py $(ARGS)
+
 .PHONY: fidelity
 fidelity: setup ## The twin against real llama.cpp on the same arrivals (ten minutes, idle machine)
 	$(BIN)/python -m slalom.bench.fidelity --write docs/benchmarks/fidelity.md $(ARGS)

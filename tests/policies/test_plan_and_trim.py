@@ -259,6 +259,18 @@ def test_what_writes_on_beyond_what_was_thought_is_still_there() -> None:
     assert names(plan(trimmer(), [newcomer], after_ms=400)) == ["second"], "it is at fault"
 
 
+def test_what_outgrows_its_forecast_teaches_for_those_that_wait() -> None:
+    # Told 20 tokens, others of the task have got 36 and go on: 40 would be 440 ms, which is late.
+    waits = replace(asked("waits", tokens=90, e2e_ms=900), predicted_tokens=20)
+    planner = trimmer(displace_max=0, defer_max=0)
+    full = [replace(asked(f"r{i}", tokens=90), predicted_tokens=20) for i in range(4)]
+    runs = started(planner, *full)
+    assert names(plan(planner, [waits], runs, places=0, after_ms=505)) == []
+    runs = [told(planner, run, 36, 506) for run in runs]
+    found = plan(planner, [waits], runs, places=0, after_ms=506)
+    assert found.demotions == ["waits"], "it would be late even alone"
+
+
 def test_whoever_waits_is_looked_at_when_a_prompt_is_read() -> None:
     queue = [asked(name, prompt=200, tokens=5, e2e_ms=5_000) for name in "ab"]
     assert plan(trimmer(READS), queue, spec=READS).look_when_read

@@ -2,7 +2,8 @@
 
 Owns distributions of lengths, and of the ratio of answer to prompt, for finer and coarser groups
 of requests, and the choice among them and what the request itself came with: whichever was less
-wrong of late. Sees a length only once an answer is whole. Called by `predictor`.
+wrong of late. Sees lengths of whole answers; of those that still grow only that they have outgrown
+what their request came with. Called by `predictor`.
 """
 
 from collections import OrderedDict
@@ -10,6 +11,7 @@ from enum import IntEnum
 
 from slalom.core.request import Request
 from slalom.policies.prediction.histogram import Histogram
+from slalom.policies.prediction.stretch import LONGER_SHARE, Stretch
 
 #: A histogram says something from so many answers on.
 _ANSWERS_MIN = 8.0
@@ -24,8 +26,6 @@ _ERROR_MEMORY = 30
 _TOLD_GAIN_MIN = 0.15
 #: A ratio is counted in these, so that its bins are as fine as those of lengths.
 _RATIO_UNITS = 256.0
-#: An answer that is longer than all before it goes on for this share of what it has.
-_LONGER_SHARE = 0.25
 
 _Group = tuple[str | int, ...]
 
@@ -48,7 +48,7 @@ class Source(IntEnum):
 class _Task:
     """The sources of one task and model: errors and choice."""
 
-    __slots__ = ("errors", "guesses", "order")
+    __slots__ = ("errors", "guesses", "order", "stretch")
 
     def __init__(self) -> None:
         #: Mean absolute errors of late, tokens; guesses so far.
@@ -56,6 +56,8 @@ class _Task:
         self.guesses = [0] * len(Source)
         #: The sources to ask, best first.
         self.order: tuple[Source, ...] = (Source.TOLD,)
+        #: What answers are of what their requests came with.
+        self.stretch = Stretch()
 
     def judge(self, source: Source, error: float) -> None:
         self.guesses[source] += 1
@@ -82,6 +84,10 @@ class Lengths:
         self._learns = learns
         self._groups: OrderedDict[_Group, Histogram] = OrderedDict()
         self._tasks: OrderedDict[_Group, _Task] = OrderedDict()
+        #: The same for all tasks of a model: one that is wordier than thought is so in most tasks.
+        self._stretches: OrderedDict[str, Stretch] = OrderedDict()
+        #: Grows whenever the answers that still grow have changed what is expected of others.
+        self.version = 0
 
     def __repr__(self) -> str:
         return f"Lengths(tasks={len(self._tasks)}, groups={len(self._groups)})"
@@ -91,8 +97,11 @@ class Lengths:
         if not self._learns or tokens <= 0:
             return
         task = self._task(request)
+        self._outgrow(request, task, tokens, whole=True)
         for source in Source:
             guess = self._guess(source, request, 0, -1.0)
+            if source is Source.TOLD:  # as it came: one that was corrected is no better for it
+                guess = _rest(request, 0, float(request.predicted_tokens or request.max_tokens))
             if guess is not None:
                 task.judge(source, abs(guess - tokens))
         task.choose()
@@ -101,6 +110,11 @@ class Lengths:
         if request.prompt_tokens:
             ratio = tokens / request.prompt_tokens
             self._group(_key(Source.RATIO, request)).add(ratio * _RATIO_UNITS)
+
+    def grown(self, request: Request, tokens: int) -> None:
+        """Note that an answer has got so many tokens and has not ended, or was broken off there."""
+        if self._learns and tokens > 0:
+            self._outgrow(request, self._task(request), tokens, whole=False)
 
     def source(self, request: Request) -> Source:
         """Where a guess for this request comes from."""
@@ -122,6 +136,9 @@ class Lengths:
             return found
         task = self._tasks.get((request.task, request.model))
         error = task.errors[Source.TOLD] if task else 0.0
+        stretch = self._stretch(request, task)
+        if stretch is not None:
+            error = stretch.deviation * request.predicted_tokens
         # A mean absolute error is 0.7 to 0.8 of a standard deviation.
         return _within(request, produced_tokens, found + (share - 0.5) * 3.0 * error)
 
@@ -134,16 +151,52 @@ class Lengths:
             guess = self._guess(source, request, produced_tokens, share)
             if guess is not None:
                 return source, guess
-        told = request.predicted_tokens or request.max_tokens
-        return Source.TOLD, _rest(request, produced_tokens, float(told))
+        return Source.TOLD, self._by_told(request, produced_tokens, task)
+
+    def _by_told(self, request: Request, produced_tokens: int, task: _Task | None) -> float:
+        """Tokens still to come by what the request came with, and by how far others were off."""
+        if not request.predicted_tokens:
+            return _rest(request, produced_tokens, float(request.max_tokens))
+        stretch = self._stretch(request, task)
+        if stretch is None:
+            return _rest(request, produced_tokens, float(request.predicted_tokens))
+        whole_tokens = request.predicted_tokens * stretch.factor
+        return _rest(request, produced_tokens, whole_tokens)
+
+    def _stretch(self, request: Request, task: _Task | None) -> Stretch | None:
+        """How far what requests came with was off: of the same task, or of the model."""
+        if task is not None and task.stretch:
+            return task.stretch
+        return self._stretches.get(request.model)
+
+    def _outgrow(self, request: Request, task: _Task, tokens: int, *, whole: bool) -> None:
+        """Compare an answer with what its request came with."""
+        if not request.predicted_tokens:
+            return
+        model = self._stretches.get(request.model)
+        if model is None:
+            model = self._stretches[request.model] = Stretch()
+            if len(self._stretches) > _GROUPS_MAX:
+                self._stretches.popitem(last=False)
+        share = tokens / request.predicted_tokens
+        name, own = request.id, task.stretch
+        is_news = model.note(name, share, whole=whole)
+        if not (own.note(name, share, whole=whole) or is_news) or task.order[0] is not Source.TOLD:
+            return
+        learn = [own]
+        if model.learn(1.0):
+            self.version += 1
+            learn = [one.stretch for key, one in self._tasks.items() if key[1] == request.model]
+        for one in learn:
+            self.version += one.learn(model.mean)
 
     def _guess(
         self, source: Source, request: Request, produced_tokens: int, share: float
     ) -> float | None:
         """Tokens still to come by one source, a quantile if `share` is not negative."""
         if source is Source.TOLD:
-            told = request.predicted_tokens or request.max_tokens
-            return _rest(request, produced_tokens, float(told))
+            task = self._tasks.get((request.task, request.model))
+            return self._by_told(request, produced_tokens, task)
         histogram = self._groups.get(_key(source, request))
         if histogram is None or histogram.total < _ANSWERS_MIN:
             return None
@@ -196,7 +249,7 @@ def _rest(request: Request, produced_tokens: int, whole_tokens: float) -> float:
     """What is still to come of an answer that is thought to be so long."""
     rest = whole_tokens - produced_tokens
     if rest <= 0.0:
-        rest = produced_tokens * _LONGER_SHARE
+        rest = produced_tokens * LONGER_SHARE
     return _within(request, produced_tokens, rest)
 
 

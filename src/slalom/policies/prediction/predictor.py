@@ -91,14 +91,17 @@ class Predictor:
         moment = seen.moment
         if moment is Moment.TOLD:
             lived = own.steps.told(attempt, beside, now_ns)
+            self._lengths.grown(seen.request, attempt.resumed_tokens + attempt.output_tokens)
         elif moment is Moment.STARTED:
             tokens = self._lengths.remaining(seen.request, attempt.resumed_tokens)
             lived = own.steps.start(attempt, beside, now_ns, expected_tokens=tokens)
         else:
             lived = own.steps.over(attempt, beside, now_ns, finished=seen.finished)
+            written_tokens = attempt.resumed_tokens + attempt.output_tokens
             if seen.finished:
-                whole_tokens = attempt.resumed_tokens + attempt.output_tokens
-                self._lengths.add(seen.request, whole_tokens)
+                self._lengths.add(seen.request, written_tokens)
+            else:
+                self._lengths.grown(seen.request, written_tokens)
         for one in lived:
             self._end(own, one)
 
@@ -126,6 +129,11 @@ class Predictor:
         if beside not in costs:
             costs[beside] = replace(cost, step_ns=cost.step_ns + beside * own.steps.beside_ns)
         return costs[beside]
+
+    @property
+    def lengths_version(self) -> int:
+        """Another one once lengths that were asked for before are no more what is expected."""
+        return self._lengths.version
 
     def remaining_tokens(self, request: Request, produced_tokens: int = 0) -> float:
         """Tokens a request has still to write on average; from 1 to what it allows.

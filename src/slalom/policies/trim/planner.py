@@ -102,6 +102,8 @@ class Trimmer:
         self._presence = Presence((model.id for model in models), options.hold_ms * MS)
         self._sequels = Sequels()
         self._rests = Rests(models, self._predictor, self._pace)
+        #: model -> by what lengths those that wait were measured.
+        self._measured_by: dict[str, int] = {}
         self._paces: dict[str, Pace] = {}
         self._tracks: dict[str, Track] = {}
         #: model -> request -> job, of those that waited in the last plan.
@@ -270,7 +272,9 @@ class Trimmer:
 
     def _waiting(self, model: PlanView, pace: Pace, now_ns: int) -> list[Job]:
         """What waits, as jobs, up to the first few that are late for good."""
-        known = self._jobs[model.spec.id]
+        name, version = model.spec.id, self._predictor.lengths_version
+        known = self._jobs[name] if self._measured_by.get(name, 0) == version else {}
+        self._measured_by[name] = version
         heads: object = None
         found: dict[str, Job] = {}
         late = 0
@@ -303,7 +307,7 @@ class Trimmer:
                 late += 1
                 if late >= _LATE_MAX:
                     break
-        self._jobs[model.spec.id] = found
+        self._jobs[name] = found
         return list(found.values())
 
     def _follow(self, job: Job, pace: Pace, now_ns: int) -> None:

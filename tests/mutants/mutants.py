@@ -159,13 +159,13 @@ MUTANTS = (
     ),
     Mutant(
         "replaced by somebody else's request",
-        "core/transitions.py",
-        "        state.newest[request.key, request.model, request.supersedes] = request.id",
-        '        state.newest["", request.model, request.supersedes] = request.id',
+        "core/arriving.py",
+        "        state.newest[request.key, request.asked, request.supersedes] = request.id",
+        '        state.newest["", request.asked, request.supersedes] = request.id',
     ),
     Mutant(
         "what runs is not replaced",
-        "core/transitions.py",
+        "core/arriving.py",
         "    if older is not None:  # only now",
         "    if older is not None and older.in_queue:  # only now",
     ),
@@ -210,5 +210,17 @@ MUTANTS = (
         "core/timing.py",
         "        (ReplicaState.SLEEPING, params.sleep_timeout_ns, ",
         "        (ReplicaState.SLEEPING, params.sleep_timeout_ns << 20, ",
+    ),
+    Mutant(
+        "a model that would refuse serves",
+        "core/arriving.py",
+        "    able = [index for index, refusal in enumerate(refusals) if refusal is None]",
+        "    able = [index for index, _ in enumerate(refusals)]",
+    ),
+    Mutant(
+        "who serves is not told",
+        "core/arriving.py",
+        "        step.actions.append(ModelChosen(request.id, request.model, placing.passed))",
+        "        pass",
     ),
 )

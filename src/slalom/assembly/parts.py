@@ -27,7 +27,7 @@ from slalom.engines.protocol import Launcher
 from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
 from slalom.gateway.batches.routes import protocol
-from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel, TaskRule
+from slalom.gateway.params import GatewayParams, KeyEntry, ServedAlias, ServedModel, TaskRule
 from slalom.journal.codec import header_for
 from slalom.journal.files import JournalParams, JournalWriter
 from slalom.runtime.driver import Runtime, RuntimeParams
@@ -142,6 +142,9 @@ def gateway_params(config: Config) -> GatewayParams:
                 facts=facts_of(model, on_gpu=gpus.get(model.homes[0]) is not None),
             )
             for model in config.models
+        ),
+        aliases=tuple(
+            ServedAlias(alias.id, alias.alternatives(), alias.tasks) for alias in config.aliases
         ),
         keys=tuple(
             KeyEntry(

@@ -97,6 +97,8 @@ def _served(card: dict[str, Any]) -> dict[str, Any]:
     state = str(details.get("state", "?"))
     if state == "loading":
         state = f"loading {details.get('progress', 0):.0%}"
+    if targets := details.get("targets"):
+        state = f"{details.get('choice')} of {', '.join(targets)}"
     return {
         "model": card.get("id"),
         "state": state,

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from slalom.config.alias_section import AliasSection
 from slalom.config.bounds import bounds_text
 from slalom.config.chain_sections import ChainSection
 from slalom.config.engine_sections import ModelSection
@@ -64,6 +65,9 @@ _SAMPLES: dict[str, list[Section]] = {
                 },
             }
         ),
+    ],
+    "aliases": [
+        AliasSection(id="coder-any", targets=("qwen-coder", "slalom-small"), kind="warm-first")
     ],
     "rules": [
         RuleSection.model_validate(

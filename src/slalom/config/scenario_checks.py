@@ -6,6 +6,7 @@ larger than their device. Called by `scenario_load`, which adds file and line.
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from slalom.config.alias_section import complaints
 from slalom.config.nearest import nearest
 from slalom.config.scenario_file import ScenarioFile
 from slalom.config.scenario_loads import ClientsSection, MixEntrySection
@@ -37,6 +38,9 @@ def disagreements(file: ScenarioFile, tasks: Mapping[str, TaskSpec]) -> Iterator
     yield from _beds(file)
     yield from _links(file)
     models = [model.id for model in file.models]
+    for index, (field, what) in complaints(file.aliases, models, models, tasks):
+        yield ("aliases", index, field), what
+    models += [alias.id for alias in file.aliases]
     for index, group in enumerate(file.clients):
         yield from _mix(group, ("clients", index, "mix"), tasks, models)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from slalom.config.alias_section import AliasSection
 from slalom.config.fields import Name, Section, Size
 from slalom.config.policy_choice import PolicyChoice, choice
 from slalom.config.scenario_loads import NOT_EMPTY, ClientsSection
@@ -265,6 +266,9 @@ class ScenarioFile(Section):
     )
     clients: Annotated[tuple[ClientsSection, ...], NOT_EMPTY] = Field(description="What is asked.")
     models: Annotated[tuple[ScenarioModel, ...], NOT_EMPTY] = Field(description="What is served.")
+    aliases: tuple[AliasSection, ...] = Field(
+        (), description="Names that stand for several models, of which one is chosen."
+    )
     devices: Annotated[tuple[ScenarioDevice, ...], NOT_EMPTY] = Field(description="On what.")
     links: tuple[ScenarioLink, ...] = Field((), description="What concurrent loads share.")
     scheduler: SchedulerSection = Field(

@@ -110,7 +110,7 @@ def load_scenario(path: Path, *, trace: TraceSpan | None = None) -> LoadedScenar
             f"{path}: no group of clients plays a trace, so there is none to replace or to cut: "
             "write arrivals: {kind: trace, path: FILE}"
         )
-    models = frozenset(model.id for model in file.models)
+    models = frozenset([*(one.id for one in file.models), *(one.id for one in file.aliases)])
     reading = _Reading(path, origins, trace or TraceSpan(), models)
     groups = tuple(
         _group(section, tasks, reading, ("clients", index))

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from slalom.config.alias_section import AliasSection, complaints
 from slalom.config.chain_sections import ChainSection
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.config.fields import Section
@@ -59,6 +60,9 @@ class Config(Section):
     models: tuple[ModelSection, ...] = Field(
         default_factory=_bundled,
         description="Models that can be asked for. Without any, the bundled ones.",
+    )
+    aliases: tuple[AliasSection, ...] = Field(
+        (), description="Names that stand for several models, of which one is chosen."
     )
     tasks: dict[str, TaskSection] = Field(
         default_factory=dict,
@@ -138,7 +142,11 @@ class Config(Section):
     def _names_are_unique(self) -> Self:
         _unique("keys", (key.name for key in self.keys))
         _unique("devices", (device.id for device in self.devices))
-        _unique("models", (n for model in self.models for n in (model.id, *model.aliases)))
+        taken = [name for model in self.models for name in (model.id, *model.aliases)]
+        _unique("models", taken)
+        ids = [model.id for model in self.models]
+        for index, (field, what) in complaints(self.aliases, ids, taken, self.task_names()):
+            raise ValueError(f"aliases[{index}].{field}: {what}")
         return self
 
 

@@ -70,6 +70,27 @@ class UnloadCause(StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class Passed(StrEnum):
+    """Why a model that may serve a request does not; refusals use `Reason`."""
+
+    #: No replica of it is ready, and one of another is.
+    NOT_READY = "not_ready"
+    #: The request would wait longer for it than is allowed, or too many wait already.
+    WAIT_TOO_LONG = "wait_too_long"
+    #: The request's objectives are not expected to hold.
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChosen:
+    """Which of a request's models serves it: a record, nothing is asked for by it."""
+
+    request_id: str
+    model: str
+    #: Those before it in order that do not serve it, each with a `Passed` or a `Reason`.
+    passed: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Dispatch:
     """Start this attempt on this life of the replica."""
@@ -268,7 +289,8 @@ class DrainComplete:
 
 
 Action = (
-    Dispatch
+    ModelChosen
+    | Dispatch
     | AbortAttempt
     | EndRequest
     | LoadReplica

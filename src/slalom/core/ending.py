@@ -190,7 +190,7 @@ def _place_in_chain(link: Link | None, now_ns: int) -> _Place:
 
 def _forget_newest(state: State, request: Request) -> None:
     if request.supersedes:
-        name = (request.key, request.model, request.supersedes)
+        name = (request.key, request.asked, request.supersedes)
         if state.newest.get(name) == request.id:
             del state.newest[name]
 

@@ -21,6 +21,30 @@ class Swap(StrEnum):
     NEVER = "never"
 
 
+class Choice(StrEnum):
+    """Which of several models serves a request."""
+
+    #: The first that is ready, else the first.
+    WARM_FIRST = "warm-first"
+    #: The first that a request needs not wait for longer than allowed.
+    SPILLOVER = "spillover"
+    #: The first that is expected to hold the request's objectives.
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """Models that may serve a request, and what decides between them when it arrives."""
+
+    #: The best first.
+    models: tuple[str, ...]
+    choice: Choice
+    #: `SPILLOVER`: the longest expected wait, ns, and the most requests that wait for the model
+    #: before this one; -1 for any number.
+    wait_ns: int = 0
+    waiting_max: int = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Sla:
     """Service-level objectives of one request; `None` means no such objective."""
@@ -102,12 +126,19 @@ class Request:
     allow_swap: Swap = Swap.NORMAL
     #: Its place in a chain of calls that share a deadline; None for a call by itself.
     link: Link | None = None
+    #: Models of which one is chosen when it arrives; `model` is the first, and then the chosen one.
+    alternatives: Alternatives | None = None
+
+    @property
+    def asked(self) -> str:
+        """The model it was sent for, whichever serves it."""
+        return self.alternatives.models[0] if self.alternatives else self.model
 
     def __post_init__(self) -> None:
         """Reject impossible sizes at the door, so that no policy needs to.
 
         Raises:
-            RequestError: A size is negative.
+            RequestError: A size is negative, or the model is none of the alternatives.
         """
         least = min(self.prompt_tokens, self.max_tokens, self.predicted_tokens, self.prefix_tokens)
         if least < 0:
@@ -115,6 +146,12 @@ class Request:
                 f"request {self.id}: token counts must not be negative "
                 f"(prompt {self.prompt_tokens}, max {self.max_tokens})",
                 param="max_tokens",
+            )
+        if self.alternatives is not None and self.model not in self.alternatives.models:
+            raise RequestError(
+                f"request {self.id}: model {self.model} is none of those that may serve it "
+                f"({', '.join(self.alternatives.models)})",
+                param="model",
             )
 
     def was_good(self, first_token_ns: int, ended_ns: int, output_tokens: int) -> bool:

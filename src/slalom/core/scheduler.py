@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from slalom.core.actions import Action
+from slalom.core.arriving import Placing, place
 from slalom.core.chain import Later, rough_rest_ns
 from slalom.core.dispatching import dispatch_all
 from slalom.core.dry_run import ResidencyPlan, plan_residency
@@ -120,6 +121,11 @@ class Scheduler:
         if isinstance(planner, Foretelling):
             return planner.foretell(later)
         return rough_rest_ns((later,)) - later.gap_ns
+
+    def place(self, request: Request) -> Placing:
+        """Which model would serve a request if it came now, or why none would."""
+        step = Step(self.state, self.params, self._deciding, self._keeper, [])
+        return place(step, request)
 
     def plan(self, model_id: str) -> ResidencyPlan | None:
         """What bringing a model up would take now; None if there is no such model."""

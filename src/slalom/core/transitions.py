@@ -8,12 +8,12 @@ nothing and is counted.
 from collections.abc import Callable
 from typing import Any
 
-from slalom.core.actions import Outcome, Reason, UnloadCause
+from slalom.core.actions import Outcome, UnloadCause
+from slalom.core.arriving import on_request_arrived
 from slalom.core.asking import on_model_asked
 from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
-from slalom.core.chain_life import join_chain
 from slalom.core.chaining import CHAIN_TRANSITIONS
-from slalom.core.ending import end, enqueue, refuse, tell, touch, want_replica
+from slalom.core.ending import end, enqueue, tell, touch, want_replica
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
     AttemptFailed,
@@ -37,8 +37,7 @@ from slalom.core.events import (
 from slalom.core.lapsing import note_use, on_replica_asleep, watch
 from slalom.core.leaving import backoff, fail_sleep, on_device_sampled, unload
 from slalom.core.planning import Moment
-from slalom.core.request import Request
-from slalom.core.room import does_not_fit, most_room, needs_swap, refuse_ask
+from slalom.core.room import refuse_ask
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model, State
 from slalom.core.step import Step
@@ -47,70 +46,6 @@ from slalom.core.step import Step
 _COMING_UP = (ReplicaState.LOADING, ReplicaState.WAKING)
 #: States in which a measurement tells what a replica takes that has slept before.
 _AWAKE = (ReplicaState.READY, ReplicaState.DRAINING)
-
-
-def on_request_arrived(step: Step, event: RequestArrived) -> None:
-    """Queue a request, or refuse it at once where waiting could not help."""
-    state, request = step.state, event.request
-    if request.id in state.requests:
-        state.counters["duplicate_events"] += 1
-        return
-    older = _superseded(state, request)
-    refusal = _refusal(step, request, older)
-    if refusal is not None:
-        if older is not None:
-            end(state, older, Outcome.SUPERSEDED, step.actions)
-        reason, retry_after_ns, detail = refusal
-        refuse(state, request, reason, step.actions, retry_after_ns=retry_after_ns, detail=detail)
-        return
-    order = step.policies.ordering.key(request, step.params.default_deadline_ns)
-    record = RequestRecord(request, (order, request.arrived_ns, request.id), state.now_ns)
-    state.requests[request.id] = record
-    if request.link is not None:
-        join_chain(state, step.params, record, request.link)
-    if request.supersedes:
-        state.newest[request.key, request.model, request.supersedes] = request.id
-    enqueue(state, record)
-    if older is not None:  # only now, so that what it wanted is wanted without a break
-        end(state, older, Outcome.SUPERSEDED, step.actions)
-    tell(state, Moment.ARRIVED, record)
-
-
-def _superseded(state: State, request: Request) -> RequestRecord | None:
-    """The request that this one replaces, waiting or running."""
-    if not request.supersedes:
-        return None
-    name = (request.key, request.model, request.supersedes)
-    return state.requests.get(state.newest.get(name, ""))
-
-
-def _refusal(
-    step: Step, request: Request, older: RequestRecord | None
-) -> tuple[Reason, int, str] | None:
-    """Why a request cannot even wait: (reason, retry after ns, detail), or None."""
-    state = step.state
-    if state.drain_deadline_ns >= 0:
-        return Reason.DRAINING, max(state.drain_deadline_ns - state.now_ns, 0), ""
-    model = state.models.get(request.model)
-    if model is None:
-        return Reason.UNKNOWN_MODEL, 0, ""
-    if not model.is_resident():
-        if (room := most_room(model)) < model.bytes_needed:
-            return Reason.DOES_NOT_FIT, 0, does_not_fit(model, room)
-        if needs_swap(model, request):
-            detail = f"others would have to give way to model {model.spec.id}"
-            return Reason.SWAP_NOT_ALLOWED, step.params.swap_patience_ns, detail
-        gave_up = model.failures >= step.params.load_failures_max
-        if gave_up and state.now_ns < model.backoff_until_ns:
-            return (
-                Reason.LOAD_BACKOFF,
-                model.backoff_until_ns - state.now_ns,
-                model.last_failure,
-            )
-    waiting = len(state.waiting) - (older is not None and older.in_queue)
-    if waiting >= step.params.queue_max:
-        return Reason.QUEUE_FULL, step.params.swap_patience_ns, ""
-    return None
 
 
 def on_request_cancelled(step: Step, event: RequestCancelled) -> None:

@@ -158,6 +158,8 @@ class StreamSink:
             text += f"; expected to start in {starts_ms} ms"
             if not self._started:
                 self.headers.append((b"x-slalom-predicted-start-ms", b"%d" % starts_ms))
+        if waiting.model and not self._started:
+            self.headers.append((b"x-slalom-model", model_name(waiting.model)))
         await self._write(self._writer.sign_of_life(text))
 
     async def head(self, assignment: Assignment, status: int, content_type: str) -> None:
@@ -247,6 +249,7 @@ def assignment_headers(assignment: Assignment) -> Headers:
     """Who serves this, how long it waited, what is expected, and what was cut."""
     headers = [
         (b"x-slalom-queue-ms", b"%.1f" % (assignment.queued_ns / MS)),
+        (b"x-slalom-model", model_name(assignment.replica_id.rpartition("#")[0])),
         (b"x-slalom-replica", assignment.replica_id.encode()),
         (b"x-slalom-attempt", b"%d" % assignment.attempt),
         (b"x-slalom-estimate-ms", _estimate(assignment)),
@@ -264,6 +267,11 @@ def assignment_headers(assignment: Assignment) -> Headers:
     if assignment.chain_slack_ns is not None:
         headers.append((b"x-slalom-chain-slack-ms", b"%.1f" % (assignment.chain_slack_ns / MS)))
     return headers
+
+
+def model_name(model: str) -> bytes:
+    """A model's name in a header, whose bytes are printable ones."""
+    return model.encode("ascii", "replace")
 
 
 def _estimate(assignment: Assignment) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slalom.errors import ConfigError, RequestError
-from slalom.gateway.params import ServedModel
+from slalom.gateway.params import ServedAlias, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Named:
     model: ServedModel
     #: The task the name declares, or None.
     task: str | None = None
+    #: Where the name stands for several models, of which `model` is the first.
+    alias: ServedAlias | None = None
 
 
 class Catalogue:
@@ -26,13 +28,20 @@ class Catalogue:
     Args:
         models: The served models.
         task_names: Names of the known tasks.
+        aliases: Names that stand for several of the models.
 
     Raises:
         ConfigError: A name belongs to two models.
     """
 
-    def __init__(self, models: Iterable[ServedModel], task_names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        models: Iterable[ServedModel],
+        task_names: Iterable[str],
+        aliases: Iterable[ServedAlias] = (),
+    ) -> None:
         self.models = tuple(models)
+        self.aliases = tuple(aliases)
         self._task_names = frozenset(task_names)
         self._by_name: dict[str, Named] = {}
         for model in self.models:
@@ -41,6 +50,11 @@ class Catalogue:
             for alias in model.aliases:
                 declared = alias if alias in self._task_names else None
                 self._add(alias, Named(model, declared))
+        by_id = {model.id: model for model in self.models}
+        for shared in self.aliases:
+            first = by_id[shared.alternatives.models[0]]
+            declared = shared.id if shared.id in self._task_names else None
+            self._add(shared.id, Named(first, declared, shared))
         for model in self.models:
             for task in model.tasks:
                 if task not in self._by_name:
@@ -73,7 +87,7 @@ class Catalogue:
         if colon and task in self._task_names:
             named = self._by_name.get(front)
             if named is not None:
-                return Named(named.model, task)
+                return Named(named.model, task, named.alias)
         known = ", ".join(model.id for model in self.models) or "none"
         raise RequestError(
             f"The model {name[:200]!r} is not served here. Known models: {known}. "

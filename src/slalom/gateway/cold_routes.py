@@ -22,7 +22,7 @@ from slalom.gateway.dashboard import PATH as DASHBOARD_PATH
 from slalom.gateway.dashboard import dashboard
 from slalom.gateway.error_table import Failure, failure_of, failure_of_error
 from slalom.gateway.ledger_metrics import status_document
-from slalom.gateway.params import ServedModel
+from slalom.gateway.params import ServedAlias, ServedModel
 from slalom.gateway.protocols.frame import WireProtocol
 from slalom.gateway.replies import error_body, error_headers
 from slalom.gateway.shared import Shared
@@ -117,11 +117,14 @@ class ColdRoutes:
         """Every model with its state."""
         states = self._states()
         data = [self._card(model, states.get(model.id)) for model in self._shared.catalogue.models]
+        data += [self._alias_card(alias) for alias in self._shared.catalogue.aliases]
         return _json({"object": "list", "data": data})
 
     async def model(self, request: Request) -> Response:
         """One model by any of its names."""
         named = self._shared.catalogue.find(request.path_params["name"])
+        if named.alias is not None:
+            return _json(self._alias_card(named.alias))
         return _json(self._card(named.model, self._states().get(named.model.id)))
 
     async def health(self, request: Request) -> Response:
@@ -196,6 +199,20 @@ class ColdRoutes:
 
     def _states(self) -> dict[str, ModelSnapshot]:
         return {model.id: model for model in self._shared.runtime.snapshot().models}
+
+    def _alias_card(self, alias: ServedAlias) -> dict[str, Any]:
+        """A name that stands for several models; which of them serves is decided anew each time."""
+        how = alias.alternatives
+        details: dict[str, Any] = {"targets": how.models, "choice": how.choice}
+        if alias.tasks:
+            details["tasks"] = alias.tasks
+        return {
+            "id": alias.id,
+            "object": "model",
+            "created": self._shared.started_s,
+            "owned_by": "slalom",
+            "slalom": details,
+        }
 
     def _card(self, model: ServedModel, state: ModelSnapshot | None) -> dict[str, Any]:
         card: dict[str, Any] = {

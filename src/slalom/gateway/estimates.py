@@ -42,6 +42,7 @@ def document(request: Request, forecast: Forecast) -> dict[str, Any]:
             "The configured admission policy predicts nothing: set scheduler.admission.kind to a "
             "policy that plans, such as plan-and-trim."
         )
+    asked, request = request.model, forecast.request or request
     model, expected, now_ns = forecast.model, forecast.expected, forecast.now_ns
     resident = model is not None and any(r.state == "ready" for r in model.replicas)
     sla = request.sla
@@ -63,6 +64,9 @@ def document(request: Request, forecast: Forecast) -> dict[str, Any]:
             "e2e_ms": _ms(sla.e2e_ns),
         },
     }
+    if request.alternatives is not None:
+        found["asked"] = asked
+        found["passed"] = [{"model": name, "reason": why} for name, why in forecast.passed]
     if expected is None:
         ready_in_ns = model.ready_in_ns if model is not None else -1
         found["predicted_start_ms"] = _ms(ready_in_ns)

@@ -7,6 +7,7 @@ by hand. Secrets appear as SHA-256 digests and nowhere else.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from slalom.core.request import Alternatives
 from slalom.gateway.length_care import SingleLine
 from slalom.gateway.supersession import Mode
 from slalom.units import KIB, MIB, MS, SECOND
@@ -63,6 +64,16 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedAlias:
+    """A name that stands for several models, of which one is chosen for each request."""
+
+    id: str
+    alternatives: Alternatives
+    #: Tasks that another than the first may serve; empty for all.
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class KeyEntry:
     """One API key."""
 
@@ -103,6 +114,7 @@ class GatewayParams:
     """Everything the gateway is told at its start."""
 
     models: tuple[ServedModel, ...]
+    aliases: tuple[ServedAlias, ...] = ()
     keys: tuple[KeyEntry, ...] = ()
     tasks: Mapping[str, TaskSpec] = field(default_factory=lambda: DEFAULT_TASKS)
     rules: tuple[TaskRule, ...] = ()

@@ -28,6 +28,7 @@ from slalom.gateway.answer_form import AnswerForm
 from slalom.gateway.chain_words import ChainWords
 from slalom.gateway.chains import NO_PLACE, Place
 from slalom.gateway.completion_cache import Question
+from slalom.gateway.degradation import with_alternatives
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols import openai_text
 from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
@@ -152,8 +153,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     request_body.check_fields(body, chat=chat, embeddings=embeddings)
     wishes = _wishes(arrival, internal)
     body = internal.body
-    named = shared.catalogue.find(body["model"])
-    model = named.model
+    model = (named := shared.catalogue.find(body["model"])).model
     capabilities = shared.runtime.capabilities(model.id)
     if internal.at_cursor and not infill:
         infill = capabilities.fim is not None
@@ -179,15 +179,11 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     answer.changes += typing_care.shorten(facts, cursor, capabilities.fim)
     resolved = resolve(facts, shared.params)
     warm_up = cursor is not None and length_care.is_warm_up(body)
-    if warm_up:
-        resolved = Resolved(_least_urgent(shared), Sla(), resolved.notices)
-    name, question = "", None
-    if not (warm_up or arrival.dry_run):
-        task, key = resolved.task.name, arrival.key.name if arrival.key is not None else ""
-        client = (key, arrival.head.user_agent, arrival.peer, model.id)
-        name = typing_care.name_of(shared.documents, client, facts, cursor, task)
-        question = typing_care.question_of(facts, cursor, task, arrival.peer)
+    resolved = Resolved(_least_urgent(shared), Sla(), resolved.notices) if warm_up else resolved
+    task = resolved.task.name if not (warm_up or arrival.dry_run) else None
+    name, question = _typed(shared, arrival, facts, cursor, task)
     request = _request(arrival, facts, resolved, capabilities, wishes, supersedes=name)
+    request = with_alternatives(request, named.alias, facts, shared.runtime.capabilities)
     request, place = _linked(shared, arrival, request)
     return Work(
         request if embeddings else _headed(shared, arrival, facts, request),
@@ -203,6 +199,22 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         pin=wishes.pin,
         place=place,
     )
+
+
+def _typed(
+    shared: Shared,
+    arrival: Arrival,
+    facts: Facts,
+    cursor: tuple[str, str] | None,
+    task: str | None,
+) -> tuple[str, Question | None]:
+    """The document that is typed in, and what may be answered out of earlier completions."""
+    if task is None:
+        return "", None
+    key = arrival.key.name if arrival.key is not None else ""
+    client = (key, arrival.head.user_agent, arrival.peer, facts.model.id)
+    name = typing_care.name_of(shared.documents, client, facts, cursor, task)
+    return name, typing_care.question_of(facts, cursor, task, arrival.peer)
 
 
 def _wishes(arrival: Arrival, internal: Internal) -> ResidencyWishes:

@@ -50,7 +50,7 @@ class Shared:
         self.runtime = runtime
         self.params = params
         self.keys = Keys(params.keys)
-        self.catalogue = Catalogue(params.models, params.tasks)
+        self.catalogue = Catalogue(params.models, params.tasks, params.aliases)
         self.records = Records(params.records_max, params.inflight_max)
         #: Ids of the inference requests in this gateway, waiting and running.
         self.inside: set[str] = set()

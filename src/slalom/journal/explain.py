@@ -8,12 +8,12 @@ import difflib
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from slalom.core.actions import Dispatch, EndRequest
+from slalom.core.actions import Dispatch, EndRequest, ModelChosen
 from slalom.core.events import RequestArrived
 from slalom.core.journal import Entry
 from slalom.core.request import Request
@@ -32,7 +32,7 @@ _LOADS_MAX = 10_000
 _ARRIVED, _ENDED = b'"RequestArrived"', b'"EndRequest"'
 #: Lines that change what is loaded, running or waiting.
 _TELLING = re.compile(
-    rb'"(RequestArrived|EndRequest|Dispatch|Attempt\w+|Replica\w+|\w+Replica)"'
+    rb'"(RequestArrived|EndRequest|ModelChosen|Dispatch|Attempt\w+|Replica\w+|\w+Replica)"'
 ).search
 
 
@@ -221,6 +221,9 @@ def _follow(story: Story | None, entry: Entry, header: Header, occupancy: Occupa
         occupancy.events(entry)
         occupancy.actions(entry)
         return False
+    for action in entry.actions:
+        if isinstance(action, ModelChosen) and action.request_id == story.request.id:
+            story.request = replace(story.request, model=action.model)
     waited = story.waits.since_ns is not None
     story.steps += steps_of(story.request, entry, header, occupancy, story.waits)
     _look_around(story, entry, occupancy, waited=waited)

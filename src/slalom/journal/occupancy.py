@@ -11,6 +11,7 @@ from slalom.core.actions import (
     Dispatch,
     EndRequest,
     LoadReplica,
+    ModelChosen,
     SleepReplica,
     UnloadReplica,
     WakeReplica,
@@ -88,6 +89,8 @@ class Occupancy:
             match action:
                 case Dispatch(request_id, attempt, replica_id, epoch):
                     self._occupy(request_id, attempt, replica_id, epoch)
+                case ModelChosen(request_id, model):
+                    self._waiting[request_id] = model
                 case EndRequest(request_id=request_id):
                     self._waiting.pop(request_id, None)
                 case LoadReplica(replica_id, epoch, model):

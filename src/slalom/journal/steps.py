@@ -12,7 +12,9 @@ from slalom.core.actions import (
     Dispatch,
     EndRequest,
     LoadReplica,
+    ModelChosen,
     Outcome,
+    Passed,
     SleepReplica,
     UnloadCause,
     UnloadReplica,
@@ -103,7 +105,9 @@ def steps_of(
             waiting = waits.paused = waits.pausing = False
         if isinstance(action, AbortAttempt) and action.request_id == request.id:
             waits.pausing = action.pause
-        if told := _action(request, action, header, occupancy, at_ns=at_ns, waiting=waiting):
+        if isinstance(action, ModelChosen) and action.request_id == request.id:
+            yield Step(at_ns, "model", _choice(request, action))
+        elif told := _action(request, action, header, occupancy, at_ns=at_ns, waiting=waiting):
             yield Step(at_ns, *told)
     occupancy.actions(entry)
     waits.since_ns = entry.now_ns if waiting or _waits_again(request, entry) else None
@@ -149,6 +153,24 @@ def _action(
             return _gives_way(request, action, header, occupancy)
         case _:
             return None
+
+
+#: Why a model was passed over, for people.
+_PASSED = {
+    Passed.NOT_READY: "was not ready",
+    Passed.WAIT_TOO_LONG: "would have been waited for too long",
+    Passed.LATE: "was not expected to be on time",
+}
+
+
+def _choice(request: Request, action: ModelChosen) -> str:
+    """Which of its models serves it, and why not those before."""
+    rule = request.alternatives.choice.value if request.alternatives else ""
+    passed = [
+        f"{name} {_PASSED[Passed(why)] if why in set(Passed) else f'would refuse it ({why})'}"
+        for name, why in action.passed
+    ]
+    return "; ".join([f"{action.model} is to serve it ({rule})", *passed])
 
 
 def _dispatch(request: Request, action: Dispatch, at_ns: int) -> str:

@@ -21,6 +21,7 @@ from slalom.core.actions import (
     EndRequest,
     EvictionDecided,
     LoadReplica,
+    ModelChosen,
     SetTimer,
     SleepReplica,
     UnloadReplica,
@@ -38,14 +39,13 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.journal import Entry
-from slalom.core.planning import Estimator
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import Snapshot
 from slalom.engines.protocol import Capabilities, Engine
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
-from slalom.runtime.forecast import Forecast
+from slalom.runtime.forecast import Forecast, forecast_of
 from slalom.runtime.serving import Serving
 from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, assignment_of, waiting_of
 from slalom.runtime.supervisor import ExplainMemory, Launchers, Supervisor, WatchParams
@@ -182,13 +182,7 @@ class Runtime:
     def estimate(self, request: Request) -> Forecast:
         """What is to be expected if a request came now; changes nothing."""
         self._advance(told=True)
-        scheduler = self._scheduler
-        return Forecast(
-            predicts=isinstance(scheduler.state.planner, Estimator),
-            now_ns=scheduler.state.now_ns,
-            expected=scheduler.estimate(request),
-            model=scheduler.model_snapshot(request.model),
-        )
+        return forecast_of(self._scheduler, request)
 
     def ask(self, event: ModelAsked) -> AskRefused | None:
         """Tell what an operator wants; what refuses it at once, if anything does."""
@@ -344,16 +338,12 @@ class Runtime:
                     kind = FailureKind.ABORTED
                     self._never_started(action.request_id, action.attempt, kind)
                 self._interrupted = True
-            case LoadReplica():
-                self._supervisor.load(action)
+            case ModelChosen():
+                self._tickets[action.request_id].chosen(action.model)
+            case LoadReplica() | UnloadReplica() | SleepReplica() | WakeReplica():
+                self._supervisor.move(action)
             case EvictionDecided() | AskRefused():
                 self._records[type(action)] = action
-            case UnloadReplica():
-                self._supervisor.unload(action)
-            case SleepReplica():
-                self._supervisor.sleep(action)
-            case WakeReplica():
-                self._supervisor.wake(action)
             case SetTimer():
                 self._set_timer(action.at_ns)
             case DrainComplete():

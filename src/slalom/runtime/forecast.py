@@ -1,11 +1,13 @@
 """What the runtime tells of a request that has not come: the planner's view, and the model's state.
 
-Owns the shape only. Made by `driver`, read by the gateway.
+Owns the shape and how it is filled. Called by `driver`, read by the gateway.
 """
 
 from dataclasses import dataclass
 
-from slalom.core.planning import Expectation
+from slalom.core.planning import Estimator, Expectation
+from slalom.core.request import Request
+from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import ModelSnapshot
 
 
@@ -21,3 +23,20 @@ class Forecast:
     expected: Expectation | None
     #: None for an unknown model.
     model: ModelSnapshot | None
+    #: The request for the model that would serve it; None for the one that was asked about.
+    request: Request | None = None
+    #: Those of its models that come before that one, and why they would not serve.
+    passed: tuple[tuple[str, str], ...] = ()
+
+
+def forecast_of(scheduler: Scheduler, request: Request) -> Forecast:
+    """What is to be expected of a request that came now."""
+    placing = scheduler.place(request)
+    return Forecast(
+        predicts=isinstance(scheduler.state.planner, Estimator),
+        now_ns=scheduler.state.now_ns,
+        expected=scheduler.estimate(placing.request),
+        model=scheduler.model_snapshot(placing.request.model),
+        request=placing.request,
+        passed=placing.passed,
+    )

@@ -103,6 +103,8 @@ class Waiting:
     load_fraction: float
     #: Expected time until it can start, ns; -1 where nothing tells.
     starts_in_ns: int = -1
+    #: The model that is to serve it.
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +153,5 @@ def waiting_of(request: Request, scheduler: Scheduler, now_ns: int) -> Waiting:
         model_state=model.state if model else "",
         load_fraction=model.load_fraction if model else 0.0,
         starts_in_ns=starts_in_ns,
+        model=request.model,
     )

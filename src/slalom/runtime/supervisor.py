@@ -110,6 +110,18 @@ class Supervisor:
         life = self._lives.get((replica_id, epoch))
         return life.engine if life else None
 
+    def move(self, action: LoadReplica | UnloadReplica | SleepReplica | WakeReplica) -> None:
+        """Begin what a replica is to do."""
+        match action:
+            case LoadReplica():
+                self.load(action)
+            case UnloadReplica():
+                self.unload(action)
+            case SleepReplica():
+                self.sleep(action)
+            case WakeReplica():
+                self.wake(action)
+
     def load(self, action: LoadReplica) -> None:
         """Begin a life."""
         life = _Life(action.replica_id, action.epoch)

@@ -6,7 +6,7 @@ wakes the task that waits for it. No queue, no token passes here.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slalom.core.actions import EndRequest
 from slalom.core.request import Request
@@ -39,6 +39,10 @@ class Ticket:
     transcript: Transcript | None = None
     #: Asks the running attempt to pause; it says whether the task is to be interrupted for that.
     pause: Callable[[], bool] | None = None
+
+    def chosen(self, model: str) -> None:
+        """Note which of its models serves the request."""
+        self.request = replace(self.request, model=model)
 
     def give(self, step: Assignment | EndRequest) -> None:
         """Hand over the next step and wake the task."""

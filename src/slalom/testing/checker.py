@@ -18,6 +18,7 @@ from slalom.core.actions import (
     EndRequest,
     EvictionDecided,
     LoadReplica,
+    ModelChosen,
     Outcome,
     Reason,
     SetTimer,
@@ -30,11 +31,12 @@ from slalom.core.journal import Entry
 from slalom.core.params import SchedulerParams
 from slalom.core.planning import Planning
 from slalom.core.policy import Policies
-from slalom.core.request import DeviceSpec, ModelSpec, Request
+from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.testing.checker_asks import due_ns as ask_due_ns
 from slalom.testing.checker_asks import judge_decision, judge_leaving, judge_place, judge_refusal
 from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
+from slalom.testing.checker_choice import judge_choice, judge_good
 from slalom.testing.checker_events import Witness
 from slalom.testing.checker_order import promised_order
 from slalom.testing.checker_sleep import due_ns, judge_sleep, judge_wake
@@ -150,6 +152,8 @@ class Checker:
         assert replica is not None
         self._require(replica.usable, "dispatch only to what is ready", (action, replica))
         self._require(replica.model.id == request.request.model, "the right model", action)
+        told = request.chosen or request.request.alternatives is None
+        self._require(told, "who serves is told before", action)
         self._require(len(replica.running) < replica.model.places, "places bound", action)
         window = books.devices[replica.device].window
         within = not window or books.running(replica.device) < window
@@ -159,6 +163,10 @@ class Checker:
             other_key = self._order(other.request)
             self._require(not other_key or other_key >= key, "order", (action, other))
         books.open(request, action.attempt, replica, self._now_ns)
+
+    @_judge.register
+    def _(self, action: ModelChosen) -> None:
+        judge_choice(action, self.books, self._now_ns, self._require)
 
     @_judge.register
     def _(self, action: AbortAttempt) -> None:
@@ -186,7 +194,7 @@ class Checker:
         assert request is not None
         self._judge_end(action, request)
         self._judge_stamps(action, request)
-        self._judge_good(action, request.request)
+        judge_good(action, request.request, self._require)
 
     @_judge.register
     def _(self, action: LoadReplica) -> None:
@@ -327,23 +335,6 @@ class Checker:
         if action.outcome is Outcome.DONE:
             tokens = action.output_tokens == request.output_tokens
             self._require(tokens, "tokens were counted", action)
-
-    def _judge_good(self, action: EndRequest, request: Request) -> None:
-        sla, total_ns = request.sla, action.ended_ns - request.arrived_ns
-        good = action.outcome is Outcome.DONE
-        good = good and (sla.e2e_ns is None or total_ns <= sla.e2e_ns)
-        if (link := request.link) is not None and link.deadline_ns >= 0:  # one target for them all
-            good = action.outcome is Outcome.DONE and action.ended_ns <= link.deadline_ns
-            self._require(action.good == good, "good means within the chain's time", action)
-        elif good and action.first_token_ns >= 0:
-            first_ns = action.first_token_ns - request.arrived_ns
-            rest_ns, gaps = total_ns - first_ns, action.output_tokens - 1
-            good = sla.ttft_ns is None or first_ns <= sla.ttft_ns
-            if sla.tpot_ns is not None and gaps > 0:
-                good = good and rest_ns <= sla.tpot_ns * gaps
-            self._require(action.good == good, "good means every objective", (action, sla))
-        elif not good:
-            self._require(not action.good, "good means done in time", (action, sla))
 
     def _judge_unload(self, action: UnloadReplica, replica: SeenReplica) -> None:
         if action.cause is UnloadCause.FAILED:

@@ -41,6 +41,8 @@ class SeenRequest:
     expected: tuple[int, int, float] = (-1, -1, -1.0)
     #: Clamp of its last dispatch.
     clamped_tokens: int = 0
+    #: Whether it was said which of its models serves it.
+    chosen: bool = False
 
     @property
     def waits(self) -> bool:
@@ -198,13 +200,13 @@ class Books:
         """The live request whose place a newcomer takes; it is the newest from now on."""
         if not request.supersedes:
             return None
-        name = (request.key, request.model, request.supersedes)
+        name = (request.key, request.asked, request.supersedes)
         older = self.requests.get(self.newest.get(name, ""))
         self.newest[name] = request.id
         if older is None or older.must is not None:
             return None
         old = older.request
-        return older if (old.key, old.model, old.supersedes) == name else None
+        return older if (old.key, old.asked, old.supersedes) == name else None
 
     def bytes_to_book(self, model: ModelSpec) -> int:
         """What a new replica of a model takes."""

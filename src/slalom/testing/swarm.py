@@ -24,6 +24,7 @@ from slalom.policies.saber import Saber
 from slalom.policies.trim.plan_and_trim import PlanAndTrim
 from slalom.testing.checker import Checker
 from slalom.testing.scripted_planner import EveryLever
+from slalom.testing.swarm_aliases import with_aliases
 from slalom.testing.swarm_asks import with_asks
 from slalom.testing.swarm_homes import with_homes
 from slalom.testing.swarm_naps import with_naps
@@ -76,6 +77,7 @@ def scenario_for(seed: int) -> Scenario:
         seed=seed,
     )
     scenario = with_asks(with_homes(with_naps(scenario, seed), seed), seed)
+    scenario = with_aliases(scenario, seed)
     return replace(scenario, until_ns=90 * SECOND + liveness_bound_ns(scenario.params))
 
 

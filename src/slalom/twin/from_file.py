@@ -6,9 +6,9 @@ Owns the translation and the reading of `--policy`. Owns no law: engines come fr
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from slalom.config.nearest import nearest
 from slalom.config.params import policies as built_policies
@@ -16,7 +16,7 @@ from slalom.config.params import scheduler_params
 from slalom.config.scenario_file import ScenarioModel
 from slalom.config.scenario_load import LoadedScenario
 from slalom.core.policy import Policies
-from slalom.core.request import DeviceSpec, ModelSpec, Request, StepCost
+from slalom.core.request import Alternatives, DeviceSpec, ModelSpec, Request, StepCost
 from slalom.errors import ConfigError
 from slalom.policies.registry import DEFAULT_KINDS, POLICIES, Slot, build
 from slalom.twin.engine_model import StepLaw
@@ -28,6 +28,8 @@ from slalom.twin.step_costs import step_cost_of
 from slalom.units import SECOND, seconds_to_ns
 from slalom.workload.load import LoadItem, LoadPlan, iter_load
 
+#: The models of an alias, and the tasks that others than the first may serve.
+Alias: TypeAlias = tuple[Alternatives, tuple[str, ...]]
 #: Name of the scheduler section's own policies.
 DEFAULT = "default"
 
@@ -106,7 +108,12 @@ def scenario_of(
         devices=tuple(
             DeviceSpec(one.id, one.budget, one.window, one.host or "") for one in file.devices
         ),
-        arrivals=Arrivals(plan, seed, frozenset(m.id for m in file.models if m.resumable)),
+        arrivals=Arrivals(
+            plan,
+            seed,
+            frozenset(m.id for m in file.models if m.resumable),
+            {alias.id: (alias.alternatives(), alias.tasks) for alias in file.aliases},
+        ),
         policies=policies,
         params=scheduler_params(file.scheduler),
         faults=FaultPlan(**dict(file.faults)),
@@ -198,17 +205,24 @@ class Arrivals:
     seed: int
     #: Models whose answers can be broken off and continued.
     resumable: AbstractSet[str]
+    #: Names that stand for several models: these, and the tasks that others than the first may
+    #: serve (empty for all).
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Arrival]:
         """In the order of their times."""
         for item in iter_load(self.plan, self.seed):
-            yield _arrival(item, self.resumable)
+            yield _arrival(item, self.resumable, self.aliases)
 
 
-def _arrival(item: LoadItem, resumable: AbstractSet[str]) -> Arrival:
+def _arrival(item: LoadItem, resumable: AbstractSet[str], aliases: Mapping[str, Alias]) -> Arrival:
+    alternatives, tasks = aliases.get(item.model, (None, ()))
+    models = alternatives.models if alternatives is not None else (item.model,)
+    if tasks and item.task not in tasks:
+        alternatives = None
     request = Request(
         id=item.id,
-        model=item.model,
+        model=models[0],
         task=item.task,
         sla=item.sla,
         arrived_ns=max(item.at_ns, 0),
@@ -216,9 +230,10 @@ def _arrival(item: LoadItem, resumable: AbstractSet[str]) -> Arrival:
         max_tokens=item.max_tokens,
         predicted_tokens=item.predicted_tokens,
         supersedes=item.supersedes,
-        resumable=item.model in resumable,
+        resumable=all(name in resumable for name in (models if alternatives else models[:1])),
         prefix=item.session,
         prefix_tokens=item.shared_tokens,
+        alternatives=alternatives,
     )
     return Arrival(
         request=request,
@@ -226,7 +241,7 @@ def _arrival(item: LoadItem, resumable: AbstractSet[str]) -> Arrival:
         patience_ns=item.give_up_after_ns,
         shared_tokens=item.shared_tokens,
         session=item.session,
-        then=_arrival(item.then, resumable) if item.then else None,
+        then=_arrival(item.then, resumable, aliases) if item.then else None,
         gap_ns=item.then.gap_ns if item.then else 0,
         stale_ns=item.stale_after_ns,
         retries=item.retries,

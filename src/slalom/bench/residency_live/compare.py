@@ -34,7 +34,7 @@ from slalom.units import MIB, seconds_to_ns
 
 #: llama.cpp's server ends the connection after each stream without saying so.
 _HEADERS = {"connection": "close"}
-_DRAIN_S = 20.0
+_DRAIN_S = 35.0
 _MEASURED = "models.sqlite"
 
 

@@ -48,7 +48,7 @@ class Sizes:
     rate_max_per_s: float = 4.0
 
 
-FULL = Sizes((60_000_000, 120_000_000, 240_000_000, 480_000_000), tuple(POLICIES), 2, 50.0, 6.0)
+FULL = Sizes((60_000_000, 120_000_000, 240_000_000, 480_000_000), tuple(POLICIES), 2, 45.0, 6.0)
 QUICK = Sizes((4_000_000, 8_000_000), ("lru", "penalty"), 1, 3.0, 0.5, 0.7)
 
 

@@ -241,9 +241,9 @@ class Site:
     def try_anyway(self, job: Job) -> None:
         """Forecast a job beside all that was let in, whatever becomes of them."""
         job.settle(self._pace, self.replica_id)
-        jobs = _in_line([*self.running, *self.held, job])
-        self._at_once(jobs)
-        self._judge(jobs)
+        line = Line([*self.held, job], frozenset(), self.places, self._tolerated)
+        one_by_one(self.track, self._pace, *self._split(self.running), line, self._now_ns)
+        self._judge(_in_line([*self.running, *line.jobs]))
 
     def squeeze(self, job: Job) -> bool:
         """Let a job in that is late anyway, if nobody notices."""

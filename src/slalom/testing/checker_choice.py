@@ -1,0 +1,50 @@
+"""The outside checker's rules for which model serves a request, and for what counts as good.
+
+Owns the rules alone; what is seen stands in `checker_books`. Called by `checker`.
+"""
+
+from dataclasses import replace
+
+from slalom.core.actions import EndRequest, ModelChosen, Outcome
+from slalom.core.request import Request
+from slalom.testing.checker_books import Books
+from slalom.testing.checker_sleep import Require
+
+
+def judge_choice(action: ModelChosen, books: Books, now_ns: int, require: Require) -> None:
+    """One of the request's models serves it, decided once and when it arrives.
+
+    Whether the rule was kept cannot be seen from outside: nobody is told what drains.
+    """
+    seen = books.requests.get(action.request_id)
+    require(seen is not None, "choose only for what lives", action)
+    assert seen is not None
+    how = seen.request.alternatives
+    require(how is not None and action.model in how.models, "one of its models", action)
+    assert how is not None
+    at_once = seen.waits_since_ns == now_ns and not seen.attempts and not seen.chosen
+    require(at_once, "chosen once, when it arrives", action)
+    before = how.models[: how.models.index(action.model)]
+    named = tuple(name for name, _ in action.passed)
+    require(named == before, "every model before it is accounted for", action)
+    seen.request = replace(seen.request, model=action.model)
+    seen.chosen = True
+
+
+def judge_good(action: EndRequest, request: Request, require: Require) -> None:
+    """Good is what met every objective."""
+    sla, total_ns = request.sla, action.ended_ns - request.arrived_ns
+    good = action.outcome is Outcome.DONE
+    good = good and (sla.e2e_ns is None or total_ns <= sla.e2e_ns)
+    if (link := request.link) is not None and link.deadline_ns >= 0:  # one target for them all
+        good = action.outcome is Outcome.DONE and action.ended_ns <= link.deadline_ns
+        require(action.good == good, "good means within the chain's time", action)
+    elif good and action.first_token_ns >= 0:
+        first_ns = action.first_token_ns - request.arrived_ns
+        rest_ns, gaps = total_ns - first_ns, action.output_tokens - 1
+        good = sla.ttft_ns is None or first_ns <= sla.ttft_ns
+        if sla.tpot_ns is not None and gaps > 0:
+            good = good and rest_ns <= sla.tpot_ns * gaps
+        require(action.good == good, "good means every objective", (action, sla))
+    elif not good:
+        require(not action.good, "good means done in time", (action, sla))

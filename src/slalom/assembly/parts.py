@@ -143,9 +143,7 @@ def gateway_params(config: Config) -> GatewayParams:
             )
             for model in config.models
         ),
-        aliases=tuple(
-            ServedAlias(alias.id, alias.alternatives(), alias.tasks) for alias in config.aliases
-        ),
+        aliases=tuple(ServedAlias(a.id, a.alternatives(), a.tasks) for a in config.aliases),
         keys=tuple(
             KeyEntry(
                 name=key.name,

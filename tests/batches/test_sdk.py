@@ -13,7 +13,7 @@ from slalom.testing import FakeLauncher, FakeScript
 from slalom.testing.fake_script import FakeTimings
 from slalom.testing.patience import until
 from slalom.units import MS
-from tests.batches.shop import CHAT, Shop, chat_line, chat_lines, jsonl, shop
+from tests.batches.shop import CHAT, WAIT_S, Shop, chat_line, chat_lines, jsonl, shop
 
 
 def slow() -> dict[str, FakeLauncher]:
@@ -119,6 +119,39 @@ async def test_lists_come_in_pages(tmp_path: Path) -> None:
         assert wrong.value.param == "after"
         with pytest.raises(openai.BadRequestError):
             await sdk.batches.list(limit=101)
+
+
+async def test_metrics_count_lines_by_state(tmp_path: Path) -> None:
+    async def counted(world: Shop) -> dict[str, float]:
+        async with world.http.get(f"{world.url}/metrics") as reply:
+            lines = (await reply.text()).splitlines()
+        rows = [line.rpartition(" ") for line in lines if line.startswith("slalom_batch")]
+        return {name: float(value) for name, _, value in rows if "_created" not in name}
+
+    async with shop(tmp_path, slow()) as world:
+        assert not any((await counted(world)).values())
+        batch = await world.begin([*chat_lines(8), chat_line("wrong", temperature="hot")])
+        seen: list[dict[str, float]] = []
+
+        async def all_states() -> bool:
+            seen.append(await counted(world))
+            last = seen[-1]
+            return bool(
+                last['slalom_batch_lines{state="queued"}']
+                and last['slalom_batch_lines{state="running"}']
+                and last['slalom_batch_lines_ended_total{outcome="done"}']
+            )
+
+        await until(all_states, "some lines wait, some run, some are done", seconds=WAIT_S)
+        assert sum(seen[-1].values()) <= 9
+        await world.ended(batch)
+        assert await counted(world) == {
+            'slalom_batch_lines{state="queued"}': 0,
+            'slalom_batch_lines{state="running"}': 0,
+            'slalom_batch_lines_ended_total{outcome="done"}': 8,
+            'slalom_batch_lines_ended_total{outcome="failed"}': 1,
+            "slalom_batches_held": 0,
+        }
 
 
 async def test_a_batch_that_is_cancelled_keeps_what_is_done(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import click
 import typer.main
 
+from slalom.batches.runner import LineCounts
 from slalom.cli import app
 from slalom.config.scenario_file import ScenarioFile
 from slalom.config.schema import Config
 from slalom.core.snapshot import Snapshot
+from slalom.gateway.batches.batch_metrics import BatchCollector
 from slalom.gateway.completion_cache import CompletionCache
 from slalom.gateway.error_table import ERROR_TABLE
 from slalom.gateway.ledger_metrics import LedgerCollector
@@ -279,6 +281,7 @@ def metrics() -> str:
     ledgers = LedgerWatch(lambda: nothing, lambda _id, _epoch: None, lambda: 0, (), {})
     registry = Telemetry(lambda: nothing, lambda: 0, CompletionCache(0)).registry
     registry.register(LedgerCollector(lambda: ledgers))
+    registry.register(BatchCollector(lambda: LineCounts(0, 0, 0, 0, held=False)))
     for family in registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append((f"`{name}`", family.type, family.documentation))

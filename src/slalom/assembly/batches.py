@@ -13,6 +13,7 @@ from slalom.config.schema import Config
 from slalom.config.sections import BatchesSection
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.gateway.app import Gateway
+from slalom.gateway.batches.batch_metrics import BatchCollector
 from slalom.gateway.batches.calls import InsideCalls
 from slalom.gateway.batches.idle import IdlePlaces, ModelPlace
 from slalom.units import MIB
@@ -52,4 +53,6 @@ def runner_for(
         section.spare_places,
         section.beside_share,
     )
-    return Runner(desk, InsideCalls(gateway, idle))
+    runner = Runner(desk, InsideCalls(gateway, idle))
+    gateway.show(BatchCollector(runner.line_counts))
+    return runner

@@ -40,6 +40,8 @@ class Recorder:
         self._idle.set()
         #: Why nothing more can be written; empty while it can.
         self.blocked = ""
+        #: Lines committed since the start: those with an answer, and the others.
+        self.done = self.failed = 0
 
     @property
     def open(self) -> bool:
@@ -75,7 +77,9 @@ class Recorder:
                     lambda stored: stored.ledger.record([result for result, _ in taken])
                 )
                 del self._waiting[: len(taken)]
-                for _, committed in taken:
+                for result, committed in taken:
+                    self.done += result.good
+                    self.failed += not result.good
                     committed()
             if not self._waiting:
                 self._idle.set()

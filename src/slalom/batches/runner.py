@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 
 from slalom.batches.answering import Answering
 from slalom.batches.desk import Desk
@@ -26,6 +27,20 @@ _LOADED_MAX = 16
 _LOOK_EVERY_S = 0.05
 #: How often windows, old files and a busy folder are looked after, seconds.
 _TIDY_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LineCounts:
+    """Lines of all batches that are worked on, by state."""
+
+    #: To be started, or to be tried again later.
+    queued: int
+    running: int
+    #: With a result on the disk since this process began: an answer, or an error.
+    done: int
+    failed: int
+    #: Whether results wait for room on the disk.
+    held: bool
 
 
 class Runner:
@@ -57,6 +72,17 @@ class Runner:
     def running(self) -> int:
         """Lines under way."""
         return sum(len(work.running) for work in self._works.values())
+
+    def line_counts(self) -> LineCounts:
+        """How many lines there are in each state now."""
+        works = self._works.values()
+        return LineCounts(
+            queued=sum(sum(map(len, work.queues.values())) + len(work.later) for work in works),
+            running=self.running,
+            done=self._recorder.done,
+            failed=self._recorder.failed,
+            held=bool(self._recorder.blocked),
+        )
 
     def start(self) -> None:
         """Begin, with what an earlier process left."""

@@ -6,6 +6,8 @@ middleware lies on the hot path. Built by the assembly, served by `server`.
 
 from collections.abc import Sequence
 
+from prometheus_client.registry import Collector
+
 from slalom.gateway import chain_routes
 from slalom.gateway.cold_routes import ColdRoutes
 from slalom.gateway.inference import Inference
@@ -72,6 +74,10 @@ class Gateway:
     def show_ledgers(self, ledgers: Ledgers) -> None:
         """Show these readings in `/metrics` and `/admin/status`."""
         self._shared.ledgers = ledgers
+
+    def show(self, collector: Collector) -> None:
+        """Have `/metrics` read these at each scrape."""
+        self._shared.telemetry.registry.register(collector)
 
     def start_draining(self) -> None:
         """Refuse new inference requests from now on; those inside go on."""

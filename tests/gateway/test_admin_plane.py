@@ -168,6 +168,29 @@ async def test_a_request_says_how_long_its_model_is_kept() -> None:
         assert wishes.kept_until_ns > world.runtime.now_ns() + 3000 * SECOND
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/embed", {"input": "x"}),
+        ("/api/embeddings", {"prompt": "x"}),
+        ("/api/generate", {"prompt": "x", "stream": False}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "x"}], "stream": False}),
+        ("/api/generate", {"stream": False}),
+    ],
+)
+async def test_ollamas_clients_say_how_long_their_model_is_kept(
+    path: str, body: dict[str, Any]
+) -> None:
+    async with two_models() as world:
+        if body != {"stream": False}:  # without a prompt that would be a load for nothing
+            await world.post(path, {"model": "a", **body, "keep_alive": 0}, AS_USER)
+            await world.until(lambda: state(world, "a") == "cold")
+        status, _, _ = await world.post(path, {"model": "a", **body, "keep_alive": "1h"}, AS_USER)
+        assert status == 200
+        wishes = world.runtime._scheduler.state.models["a"].wishes
+        assert wishes.kept_until_ns > world.runtime.now_ns() + 3000 * SECOND
+
+
 async def test_a_request_may_allow_no_swap() -> None:
     async with two_models() as world:
         await world.post(CHAT, chat("a"), AS_USER)

@@ -92,7 +92,7 @@ test-only: setup ## Only pytest:  make test-only ARGS="tests/core -k deadline"
 	$(BIN)/pytest $(ARGS)
 
 .PHONY: test-clients
-test-clients: setup ## Real editors, agents and SDKs from PyPI and npm, each unchanged (12 minutes)
+test-clients: setup ## Real editors, agents and SDKs from PyPI and npm, each unchanged (8 minutes)
 	$(BIN)/python -m tests.clients.run $(ARGS)
 
 .PHONY: swarm

@@ -44,7 +44,6 @@ _ROWS = (
     Pin("llm", "llm", "0.36", "pypi", "llm"),
     Pin("litellm", "litellm", "1.106.2", "pypi", "python", ("mcp",)),
     Pin("aider", "aider-chat", "0.86.2", "pypi", "aider"),
-    Pin("schemathesis", "schemathesis", "4.32.5", "pypi", "schemathesis"),
     Pin("claude", "@anthropic-ai/claude-code", "2.1.197", "npm", "claude"),
     Pin("codex", "@openai/codex", "0.169.0", "npm", "codex"),
     Pin("opencode", "opencode-ai", "1.18.33", "npm", "opencode"),

@@ -8,8 +8,6 @@ import pytest
 from tests.clients.pins import PINS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "clients.md"
-#: Tried too, and no client that anybody would point at a server.
-_TOOLS = {"schemathesis"}
 #: On the page by another name than the pin's.
 _CALLED = {
     "claude": "Claude Code",
@@ -21,8 +19,7 @@ _CALLED = {
 
 
 def test_every_client_is_on_the_page_with_its_version() -> None:
-    pinned = {_CALLED.get(name, name): pin.version for name, pin in PINS.items()}
-    wanted = {name: pinned[name] for name in pinned.keys() - _TOOLS}
+    wanted = {_CALLED.get(name, name): pin.version for name, pin in PINS.items()}
     assert {name: found for name, found in _versions().items() if name in wanted} == wanted
     assert _versions().keys() - wanted.keys() == {"openai", "anthropic"}
 

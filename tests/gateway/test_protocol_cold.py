@@ -12,7 +12,7 @@ from slalom.runtime.driver import RuntimeParams
 from slalom.testing import FakeEngine, FakeLauncher, FakeLoad
 from slalom.units import SECOND
 from tests.gateway.engine_corpus import BrokenOffError
-from tests.gateway.house import WAIT_S, House, house
+from tests.gateway.house import WAIT_S, House, chat, house
 from tests.gateway.protocol_samples import SAMPLES, Sample
 
 PARAMS = GatewayParams((ServedModel("a"),), wait_comment_after_ns=0)
@@ -65,6 +65,58 @@ async def test_life_comes_before_the_model_and_then_the_error(path: str) -> None
         _, _, said = await ask(world, path, launcher)
         with pytest.raises(BrokenOffError):
             SAMPLES[path].read_stream(said)
+
+
+#: OpenAI's own routes and those without a text.
+_BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": chat(),
+    "/v1/completions": {"model": "a", "prompt": "one", "max_tokens": 4},
+    "/v1/embeddings": {"model": "a", "input": "one"},
+    "/api/embed": {"model": "a", "input": "one"},
+    "/api/embeddings": {"model": "a", "prompt": "one"},
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_openais_streams_too(path: str, *, fails: bool) -> None:
+    failure = FailureKind.MODEL_UNUSABLE if fails else None
+    launcher = Gated(FakeLoad(failure=failure))
+    async with house({"a": launcher}, params=PARAMS) as world:
+        body = {**_BODIES[path], "stream": True}
+        async with (
+            asyncio.timeout(WAIT_S),
+            world.http.post(world.url + path, json=body) as reply,
+        ):
+            first = await reply.content.readany()
+            assert first.startswith(b": waiting")
+            launcher.gate.set()
+            said = await reply.content.read()
+        assert said.endswith(b"data: [DONE]\n\n")
+        assert (b"model_unusable" in said) is fails
+        assert (b" w3" in said) is not fails
+
+
+@pytest.mark.parametrize("path", sorted({*SAMPLES, *_BODIES}))
+async def test_who_asks_for_the_whole_waits_for_it_or_gets_a_status(path: str) -> None:
+    sample = SAMPLES.get(path)
+    body = _BODIES[path] if sample is None else sample.body | dict.fromkeys(sample.streams, False)
+    for failure in (None, FailureKind.MODEL_UNUSABLE):
+        launcher = Gated(FakeLoad(failure=failure))
+        async with house({"a": launcher}, params=PARAMS) as world:
+            asked = asyncio.ensure_future(world.http.post(world.url + path, json=body))
+            await world.until(lambda: world.runtime.snapshot().waiting)
+            assert not asked.done()
+            launcher.gate.set()
+            async with asyncio.timeout(WAIT_S), await asked as reply:
+                said = await reply.read()
+                assert reply.status == (200 if failure is None else 503)
+            if failure is None and sample is not None:
+                assert sample.read_whole(said).text
+            elif failure is None:
+                assert b"w3" in said or b"embedding" in said
+            else:
+                assert b"cannot be loaded" in said or b"fail its load" in said
 
 
 def test_life_comes_within_a_second() -> None:

@@ -235,12 +235,10 @@ class LoadClient:
         scheduled_ns, sent_ns = times_ns
         ended_ns = self._now_ns()
         fate, reason = _wanted(request, answer, ended_ns - scheduled_ns, end)
-        good = fate is Fate.DONE and request.sla.held(
-            arrived_ns=scheduled_ns,
-            first_token_ns=answer.first_token_ns,
-            ended_ns=ended_ns,
-            output_tokens=answer.tokens,
+        good = fate is Fate.DONE and request.was_good(
+            scheduled_ns, answer.first_token_ns, ended_ns, answer.tokens
         )
+        link = request.link
         record = RequestRecord(
             request_id=request.id,
             task=request.task,
@@ -254,6 +252,9 @@ class LoadClient:
             good=good,
             status=answer.status,
             reason=reason,
+            chain=link.chain if link is not None else "",
+            step=link.step if link is not None else 0,
+            steps=link.steps if link is not None else 0,
         )
         self._records.append(record)
         self.progress.note(record)

@@ -85,6 +85,7 @@ def _request(item: LoadItem, texts: Texts, speech: Speech) -> PlannedRequest:
         gap_ns=item.then.gap_ns if item.then is not None else 0,
         stale_after_ns=item.stale_after_ns if item.stale_after_ns >= 0 else None,
         retries=item.retries,
+        link=item.link,
     )
 
 
@@ -101,4 +102,17 @@ def _declared(item: LoadItem) -> dict[str, str]:
     if item.supersedes:
         session = item.session or item.supersedes
         document = {SESSION_HEADER: session, DOCUMENT_HEADER: item.supersedes}
-    return {TASK_HEADER: item.task, **targets, **document}
+    return {TASK_HEADER: item.task, **targets, **document, **_chain(item)}
+
+
+def _chain(item: LoadItem) -> dict[str, str]:
+    """The place in its chain, in headers that Slalom reads."""
+    link = item.link
+    if link is None:
+        return {}
+    words = {"x-slalom-chain": link.chain, "x-slalom-chain-step": str(link.step)}
+    if link.steps:
+        words["x-slalom-chain-steps"] = str(link.steps)
+    if link.has_deadline and item.at_ns >= 0:
+        words["x-slalom-chain-deadline-ms"] = f"{(link.deadline_ns - item.at_ns) / MS:.6g}"
+    return words

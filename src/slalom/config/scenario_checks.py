@@ -128,3 +128,11 @@ def _mix(
             if model not in models:
                 hint = nearest(model, models)
                 yield (*at, index, "model"), f"there is no model {model!r}; {hint}"
+        for place, call in enumerate(entry.chain.then if entry.chain else ()):
+            where: KeyPath = (*at, index, "chain", "then", place)
+            if call.task not in tasks:
+                what = f"there is no task {call.task!r}; {nearest(call.task, tasks)}"
+                yield (*where, "task"), what
+            if call.model not in models:
+                what = f"there is no model {call.model!r}; {nearest(call.model, models)}"
+                yield (*where, "model"), what

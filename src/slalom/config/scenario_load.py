@@ -20,6 +20,7 @@ from slalom.config.scenario_checks import disagreements, models_of
 from slalom.config.scenario_file import ScenarioFile
 from slalom.config.scenario_loads import (
     Arrivals,
+    ChainLawSection,
     ClientBursts,
     ClientsSection,
     DayShape,
@@ -41,6 +42,7 @@ from slalom.config.tree import KeyPath, path_text
 from slalom.errors import ConfigError
 from slalom.units import seconds_to_ns
 from slalom.workload.arrivals import ArrivalProcess, GammaArrivals
+from slalom.workload.chained_load import ChainCall, ChainLaw
 from slalom.workload.clients import Keystrokes, Retries
 from slalom.workload.lengths import (
     FixedLength,
@@ -202,7 +204,27 @@ def _kind(entry: MixEntrySection, tasks: Mapping[str, TaskSpec]) -> Kind:
         typed_on_share=entry.typed_on_share,
         typed_on_ms=entry.typed_on_ms,
         keystrokes=_keystrokes(entry.keystrokes),
+        chain=_chain(entry.chain, tasks),
     )
+
+
+def _chain(section: ChainLawSection | None, tasks: Mapping[str, TaskSpec]) -> ChainLaw | None:
+    if section is None:
+        return None
+    calls = tuple(
+        ChainCall(
+            task=tasks[call.task],
+            model=call.model,
+            prompt=_lengths(call.prompt),
+            output=_lengths(call.output),
+            max_tokens=call.max_tokens,
+            gap_s=call.gap_seconds,
+            gap_sigma=call.gap_sigma,
+            carries=call.carries,
+        )
+        for call in section.then
+    )
+    return ChainLaw(section.deadline_seconds, calls)
 
 
 def _steps(section: StepsSection) -> Steps:

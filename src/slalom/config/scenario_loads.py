@@ -196,6 +196,48 @@ class KeystrokesSection(Section):
     )
 
 
+def _not_empty(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not entries:
+        raise ValueError("needs at least one entry")
+    return entries
+
+
+#: Of a list that must not be empty. Unlike a least length it does not count entries that are wrong
+#: as missing.
+NOT_EMPTY = AfterValidator(_not_empty)
+
+
+class ChainCallSection(Section):
+    """A later call of a chain."""
+
+    task: Name = Field(description="Its task: a default one, or one of the file's tasks.")
+    model: Name = Field(description="Model that serves it.")
+    prompt: Lengths = Field(description="Tokens of its prompt beside what it carries over.")
+    output: Lengths = Field(description="Length of answers; the scheduler does not see it.")
+    max_tokens: int = Field(
+        1024, ge=1, le=_TOKENS_MAX, description="Answer limit a request names, tokens."
+    )
+    gap_seconds: float = Field(
+        0, ge=0, le=86_400, description="Median pause before it, while tools run, seconds."
+    )
+    gap_sigma: float = Field(0, ge=0, le=5, description="Spread of the pause's logarithm.")
+    carries: bool = Field(
+        default=True,
+        description="Its prompt begins with the prompt and the answer of the call before it.",
+    )
+
+
+class ChainLawSection(Section):
+    """Calls that follow each other, with one deadline for all: the entry itself is the first."""
+
+    deadline_seconds: float = Field(
+        gt=0, le=86_400, description="From the first call to the last answer, seconds."
+    )
+    then: Annotated[tuple[ChainCallSection, ...], NOT_EMPTY] = Field(
+        description="The calls after the first one."
+    )
+
+
 class MixEntrySection(Section):
     """One kind of request among those a group of clients sends."""
 
@@ -227,6 +269,9 @@ class MixEntrySection(Section):
     keystrokes: KeystrokesSection | None = Field(
         None, description="Users who type on and send a newer request each time."
     )
+    chain: ChainLawSection | None = Field(
+        None, description="Calls that follow its answer, with one deadline for all of them."
+    )
 
     @model_validator(mode="after")
     def _types_in_one_way(self) -> Self:
@@ -235,6 +280,8 @@ class MixEntrySection(Section):
                 "typed_on_share and keystrokes both say that users type on: leave one out "
                 "(keystrokes sends a newer request, typed_on_share does not)"
             )
+        if self.chain is not None and (self.keystrokes or self.typed_on_share):
+            raise ValueError("a chain's calls are not taken back: leave out who types on")
         return self
 
 
@@ -267,17 +314,6 @@ class RetriesSection(Section):
     )
 
 
-def _not_empty(entries: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not entries:
-        raise ValueError("needs at least one entry")
-    return entries
-
-
-#: Of a list that must not be empty. Unlike a least length it does not count entries that are wrong
-#: as missing.
-NOT_EMPTY = AfterValidator(_not_empty)
-
-
 class ClientsSection(Section):
     """A group of clients of one behaviour; several groups are added up."""
 
@@ -300,4 +336,8 @@ class ClientsSection(Section):
                 raise ValueError("a trace holds every request already: leave keystrokes out")
             if self.steps is not None:
                 raise ValueError("steps and keystrokes do not go together: make two groups")
+        if any(entry.chain for entry in self.mix) and (
+            self.steps is not None or self.arrivals.kind == "trace"
+        ):
+            raise ValueError("chains go neither with steps nor with a trace: make two groups")
         return self

@@ -52,6 +52,10 @@ class RequestRecord:
     status: int = 0
     #: Machine-readable reason of a refusal or failure.
     reason: str = ""
+    #: Its chain, which call of it this is, and of how many; empty for a request by itself.
+    chain: str = ""
+    step: int = 0
+    steps: int = 0
 
     @property
     def ttft_ns(self) -> int | None:

@@ -70,7 +70,8 @@ class RunResult:
         """Summarise a run whose arrivals span a duration."""
         counted = records if isinstance(records, Tallies) else Tallies(records)
         total, tasks = counted.total(duration_ns), counted.tasks(duration_ns)
-        return cls(policy, seed, total, tasks, usage, more or {})
+        more = counted.chains.figures(duration_ns) | dict(more or {})
+        return cls(policy, seed, total, tasks, usage, more)
 
     def figures(self) -> dict[str, float]:
         """Everything by name; what is not known is absent."""

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from slalom.metrics.chains import ChainTally
 from slalom.metrics.records import Fate, RequestRecord
 from slalom.units import SECOND
 
@@ -144,10 +145,12 @@ class Tally:
 class Tallies:
     """A tally for each task."""
 
-    __slots__ = ("_by_task",)
+    __slots__ = ("_by_task", "chains")
 
     def __init__(self, records: Iterable[RequestRecord] = ()) -> None:
         self._by_task: dict[str, Tally] = {}
+        #: The same records, chain by chain.
+        self.chains = ChainTally()
         for row in records:
             self.add(row)
 
@@ -160,6 +163,7 @@ class Tallies:
         if tally is None:
             tally = self._by_task[row.task] = Tally()
         tally.add(row)
+        self.chains.add(row)
 
     def total(self, duration_ns: int) -> Summary:
         """Over all tasks."""

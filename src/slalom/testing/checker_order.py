@@ -33,6 +33,12 @@ def promised_order(policies: Policies, params: SchedulerParams) -> Callable[[Req
         due_ns = min([*limits, ordering.ageing_ms * MS])
         if not limits:
             due_ns = min(due_ns, params.default_deadline_ns)
+        link = request.link
+        if link is not None and link.deadline_ns >= 0:
+            due_ns = link.deadline_ns - request.arrived_ns
+            for one in link.rest:  # a tenth of a ms to read a token, 25 ms to write one
+                due_ns -= one.gap_ns + one.prompt_tokens * 100_000 + one.predicted_tokens * 25 * MS
+            due_ns = min(due_ns, ordering.ageing_ms * MS)
         return (request.arrived_ns + due_ns, request.arrived_ns, request.id)
 
     return by_deadline

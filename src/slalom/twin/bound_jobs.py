@@ -122,13 +122,17 @@ def requests_of(arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, bool]]:
 def _job(arrival: Arrival, engine: BestEngine, *, unseen: bool, follows: bool) -> Job:
     request, work = arrival.request, engine.work(arrival)
     first_ns, done_ns = _limits_ns(request.sla, max(arrival.output_tokens, 1), unseen=unseen)
+    chain_s = inf
+    if request.link is not None and request.link.has_deadline:
+        first_ns, done_ns = None, request.link.deadline_ns - request.arrived_ns
+        chain_s = request.link.deadline_ns / SECOND + _GRAIN_S
     wanted_ns = (done_ns, arrival.patience_ns, arrival.stale_ns)
     limits = [limit for limit in wanted_ns if limit is not None and limit >= 0]
     arrived_s = request.arrived_ns / SECOND
     done_by_s = arrived_s + min(limits) / SECOND + _GRAIN_S if limits else inf
     first_by_s = done_by_s if first_ns is None else arrived_s + first_ns / SECOND + _GRAIN_S
-    if follows:  # it moves with the answer it follows, so that no time is too late for it
-        arrived_s, first_by_s, done_by_s = 0.0, inf, inf
+    if follows:  # it moves with the answer it follows: no time is too late but a chain's deadline
+        arrived_s, first_by_s, done_by_s = 0.0, inf, chain_s
     return Job(
         id=request.id,
         start_s=arrived_s + work.ingest_s,

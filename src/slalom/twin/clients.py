@@ -55,6 +55,9 @@ class ClientEnd:
             fate=self.fate,
             good=self.good,
             reason=str(end.reason),
+            chain=end.chain,
+            step=end.step,
+            steps=end.steps,
         )
 
 
@@ -158,8 +161,7 @@ def _fate(first: Arrival, end: EndRequest) -> Fate:
 
 def _held(first: Arrival, end: EndRequest) -> bool:
     """Whether the objectives held from the first try on."""
-    return first.request.sla.held(
-        arrived_ns=first.request.arrived_ns,
+    return first.request.was_good(
         first_token_ns=end.first_token_ns,
         ended_ns=end.ended_ns,
         output_tokens=end.output_tokens,

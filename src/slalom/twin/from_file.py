@@ -234,6 +234,7 @@ def _arrival(item: LoadItem, resumable: AbstractSet[str], aliases: Mapping[str, 
         prefix=item.session,
         prefix_tokens=item.shared_tokens,
         alternatives=alternatives,
+        link=item.link,
     )
     return Arrival(
         request=request,

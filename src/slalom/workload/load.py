@@ -12,9 +12,11 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from slalom.core.chain import Link
 from slalom.core.request import Sla
 from slalom.units import MS, SECOND
 from slalom.workload.arrivals import ArrivalProcess
+from slalom.workload.chained_load import ChainLaw, chained
 from slalom.workload.clients import Keystrokes, Retries, burst
 from slalom.workload.lengths import LengthLaw
 from slalom.workload.streams import stream
@@ -58,6 +60,8 @@ class LoadItem:
     supersedes: str = ""
     #: Whether the client comes again after a refusal; None for never.
     retries: Retries | None = None
+    #: Its place in a chain of calls; the deadline counts from the start of the load.
+    link: Link | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class Kind:
     typed_on_ms: tuple[float, float] = (100.0, 600.0)
     #: Users who type on and ask anew each time: what arrives is then the first of a burst.
     keystrokes: Keystrokes | None = None
+    #: Calls that follow it, with one deadline for all.
+    chain: ChainLaw | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +319,7 @@ def _first_step(
             retries=group.retries,
         )
     assert item is not None  # noqa: S101 - steps >= 1
-    return item
+    return item if kind.chain is None else chained(kind.chain, item, seed)
 
 
 def _give_up_ns(kind: Kind, seed: int, *names: str | int) -> int:

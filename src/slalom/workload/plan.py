@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slalom.core.chain import Link
 from slalom.core.request import Sla
 from slalom.units import MS, seconds_to_ns
 from slalom.workload.arrivals import ArrivalProcess, arrival_times_ns
@@ -60,6 +61,21 @@ class PlannedRequest:
     stale_after_ns: int | None = None
     #: Whether a refused client comes again; None for never.
     retries: Retries | None = None
+    #: Its place in a chain of calls; the deadline counts from the start of the load.
+    link: Link | None = None
+
+    def was_good(
+        self, scheduled_ns: int, first_token_ns: int, ended_ns: int, output_tokens: int
+    ) -> bool:
+        """Whether a whole answer met what is expected of it; times since the start of the load."""
+        if self.link is not None and self.link.has_deadline:
+            return ended_ns <= self.link.deadline_ns
+        return self.sla.held(
+            arrived_ns=scheduled_ns,
+            first_token_ns=first_token_ns,
+            ended_ns=ended_ns,
+            output_tokens=output_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ class Trimmer:
             job.set_left(attempt.resumed_tokens, left)
             job.cached = self._cached(model, seen.request, attempt.resumed_tokens)
             job.measure(pace, attempt.replica_id)
-            job.weight = self._floors.weight(seen.request.task)
+            job.weight = self._weight(seen.request)
             track.start(attempt, job, pace, now_ns)
             self._promised[model.spec.id].pop(seen.request.id, None)
         elif seen.moment is Moment.TOLD:
@@ -294,8 +294,8 @@ class Trimmer:
                     job.cached = self._cached(model, request, produced)
                     job.cached_by = heads
                 job.measure(pace)
-            if self._options.floor:
-                job.weight = self._floors.weight(request.task)
+            if self._options.floor or request.link is not None:
+                job.weight = self._weight(request)
             if request.link is not None:
                 self._follow(job, pace, now_ns)
                 job.admitted, job.near = view.admitted, view.near
@@ -309,6 +309,13 @@ class Trimmer:
                     break
         self._jobs[name] = found
         return list(found.values())
+
+    def _weight(self, request: Request) -> float:
+        """How much it counts that a request is on time: a chain as much as its calls together."""
+        calls = 1
+        if request.link is not None and self._is_chained(request):
+            calls = max(request.link.steps, request.link.step)
+        return self._floors.weight(request.task) * calls
 
     def _follow(self, job: Job, pace: Pace, now_ns: int) -> None:
         """Find out by when a waiting call of a chain must have its answer."""

@@ -26,6 +26,7 @@ CHAIN = """\
               output: {kind: fixed, tokens: 3}
               carries: false
 """
+TWO = "{kind: fixed, tokens: 2}"
 WITH_CHAIN = TEXT.replace("        max_tokens: 20\n", f"        max_tokens: 20\n{CHAIN}")
 
 
@@ -79,7 +80,7 @@ def test_what_a_client_says_of_later_calls_does_not_depend_on_what_will_be(tmp_p
         ),
         (
             "    mix:",
-            "    steps: {count: &n {kind: fixed, tokens: 2}, gap_seconds: 1, appended: *n}\n    mix:",
+            f"    steps: {{count: {TWO}, gap_seconds: 1, appended: {TWO}}}\n    mix:",
             "chains go neither with steps",
         ),
     ],

@@ -1,15 +1,21 @@
 """OpenAI's protocol: the internal form itself, so that bytes pass through untouched.
 
 Owns the three routes and the writer that changes nothing. On the hot path of every ordinary
-request: nothing here parses or copies.
+request: nothing here copies, and a whole answer is only skimmed.
 """
 
+import msgspec
+
+from slalom.errors import EngineError
 from slalom.gateway.empty_answer import END_MARK
 from slalom.gateway.error_table import Failure
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.protocols.frame import Asked, Internal, WireProtocol
 from slalom.gateway.replies import error_event
 from slalom.gateway.resolution import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH
+
+#: Looks whether something is JSON, and builds nothing of it.
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class PassThrough:
@@ -32,7 +38,15 @@ class PassThrough:
         return b""
 
     def whole(self, body: bytes) -> bytes:
-        """The same bytes."""
+        """The same bytes.
+
+        Raises:
+            EngineError: They are no JSON.
+        """
+        try:
+            _skim(body)
+        except (msgspec.DecodeError, RecursionError):
+            raise EngineError("The engine's answer cannot be read.", code="engine_error") from None
         return body
 
     def sign_of_life(self, text: str) -> bytes:

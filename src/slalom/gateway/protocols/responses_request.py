@@ -169,8 +169,10 @@ def _take(item: Mapping[str, Any], where: str, turns: _Turns) -> None:
             turns.answer_call(text_of(item, "call_id", where), parts)
         case str(kind) if kind in _FOREIGN_ITEMS:
             pass
-        case kind:
-            raise wrong(f"{where}.type", f"{str(kind)[:80]!a} is not understood here")
+        case str(kind):
+            raise wrong(f"{where}.type", f"{kind[:80]!a} is not understood here")
+        case _:
+            raise wrong(f"{where}.type", "must be a text")
 
 
 def _take_message(item: Mapping[str, Any], where: str, turns: _Turns) -> None:
@@ -209,8 +211,10 @@ def _part(part: object, where: str) -> dict[str, Any]:
             if isinstance(part.get("detail"), str):
                 url["detail"] = part["detail"]
             return {"type": "image_url", "image_url": url}
-        case kind:
-            raise wrong(f"{where}.type", f"{str(kind)[:80]!a} is not understood here")
+        case str(kind):
+            raise wrong(f"{where}.type", f"{kind[:80]!a} is not understood here")
+        case _:
+            raise wrong(f"{where}.type", "must be a text")
 
 
 def _reasoning(item: Mapping[str, Any]) -> Iterable[str]:

@@ -281,7 +281,7 @@ function tell(block) {
 
 function detail(found) {
   const said = ["what", "cause", "kind", "reason", "detail"].map((name) => found[name]);
-  if (found.victims) said.push(`room for ${found.model || "the budget"} by ${found.victims.join(", ")}`);
+  if (found.victims) said.push(`${found.victims.join(", ")} gives way`);
   if (found.measured_bytes) said.push(bytes(found.measured_bytes));
   return said.filter((part) => part).join(", ");
 }

@@ -299,6 +299,17 @@ def test_a_pace_that_is_promised_is_kept() -> None:
     assert names(plan(planner, [loose], [], after_ms=11)) == ["loose"]
 
 
+def test_an_answer_that_ends_early_keeps_its_pace_too() -> None:
+    # At 40 ms a token, 20 tokens of 10 ms leave 570 ms for prompts; 16 tokens leave 450 ms.
+    paced = asked("paced", tokens=20, prompt=0, tpot_ms=40)
+    for prompt, expected in ((400, ["newcomer"]), (500, [])):
+        planner = trimmer(READS, displace_max=0, defer_max=0)
+        (run,) = started(planner, paced, view=View(spec=READS))
+        run = told(planner, run, 1, 10, READS)
+        newcomer = asked("newcomer", tokens=1, prompt=prompt, e2e_ms=9_000)
+        assert names(plan(planner, [newcomer], [run], after_ms=10, spec=READS)) == expected
+
+
 def test_loose_work_goes_to_the_fullest_replica_that_holds_it() -> None:
     planner = trimmer()
     view = View(spec=SPEC)

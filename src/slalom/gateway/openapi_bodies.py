@@ -19,6 +19,7 @@ from slalom.gateway.openapi_schemas import (
     MESSAGE,
     MODEL,
     NO_TEXT,
+    NULL,
     NUMBER,
     OBJECT,
     STOP,
@@ -47,19 +48,21 @@ _ASKED: dict[str, Schema] = {
     **optional(stream=FLAG, stream_options=OBJECT, n=COUNT, max_completion_tokens=COUNT),
 }
 _CHAT = objects(
-    {"model": MODEL, "messages": listed(MESSAGE)}, tools=or_null(listed(TOOL, 0)), **_ASKED
+    {"model": MODEL, "messages": listed(MESSAGE)},
+    tools=or_null(listed(TOOL, 0)),
+    functions=NULL,
+    function_call=NULL,
+    **_ASKED,
 )
 _FILES = or_null(listed(objects({"text": TEXT}, filename=or_null(TEXT)), 0))
 _AROUND = {"input_extra": _FILES, **optional(filename=TEXT, repository=TEXT)}
 _TOKENS = listed(WHOLE)
 _PROMPT = any_of(TEXT, listed(any_of(TEXT, WHOLE, _TOKENS)))
-_COMPLETION = objects(
-    {"model": MODEL, "prompt": _PROMPT}, suffix=NO_TEXT, echo=or_null(FLAG), **_ASKED
-)
+_LIKELY = {"type": "integer", "minimum": 0, "maximum": 1000}
+_BESIDE = {"echo": or_null(FLAG), "logprobs": any_of(_LIKELY, {"enum": [None, False]})}
+_COMPLETION = objects({"model": MODEL, "prompt": _PROMPT}, suffix=NO_TEXT, **_BESIDE, **_ASKED)
 #: Only one text can have a gap.
-_FILL_IN = objects(
-    {"model": MODEL, "prompt": TEXT, "suffix": TEXT}, echo=or_null(FLAG), **_AROUND, **_ASKED
-)
+_FILL_IN = objects({"model": MODEL, "prompt": TEXT, "suffix": TEXT}, **_BESIDE, **_AROUND, **_ASKED)
 _SNIPPETS = or_null(listed(objects({"body": TEXT}), 0))
 #: Tabby's form of a completion: it is told by its segments, and names no model.
 _TABBY: Schema = objects(

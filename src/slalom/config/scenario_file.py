@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     Ordering: TypeAlias = PolicyChoice
     Residency: TypeAlias = PolicyChoice
     Routing: TypeAlias = PolicyChoice
+    Scaling: TypeAlias = PolicyChoice
 else:
     Admission, Ordering = choice("admission"), choice("ordering")
     Residency, Routing = choice("residency"), choice("routing")
+    Scaling = choice("scaling")
 
 
 class SimpleLaw(Section):
@@ -240,6 +242,7 @@ class PolicySet(Section):
     ordering: Ordering | None = Field(None, description="Who is next.")
     residency: Residency | None = Field(None, description="Which models give way.")
     routing: Routing | None = Field(None, description="Which replica serves.")
+    scaling: Scaling | None = Field(None, description="How many replicas models have.")
 
 
 class ScenarioFile(Section):

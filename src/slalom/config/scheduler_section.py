@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     Ordering: TypeAlias = PolicyChoice
     Residency: TypeAlias = PolicyChoice
     Routing: TypeAlias = PolicyChoice
+    Scaling: TypeAlias = PolicyChoice
 else:
     Admission, Ordering = choice("admission"), choice("ordering")
     Residency, Routing = choice("residency"), choice("routing")
+    Scaling = choice("scaling")
 
 
 class SchedulerSection(Section):
@@ -36,6 +38,10 @@ class SchedulerSection(Section):
     )
     routing: Routing = Field(
         default_factory=lambda: default_choice("routing"), description="Which replica serves."
+    )
+    scaling: Scaling = Field(
+        default_factory=lambda: default_choice("scaling"),
+        description="How many replicas each model has, up to its replicas.",
     )
     queue_max: int = Field(
         10_000, ge=1, le=1_000_000, description="Requests that may wait; more get a 429."

@@ -67,6 +67,8 @@ class UnloadCause(StrEnum):
     IDLE = "idle"
     #: A model that it must be apart from comes up.
     APART = "apart"
+    #: Its model is to have fewer replicas.
+    SCALED = "scaled"
     SHUTDOWN = "shutdown"
 
 
@@ -248,6 +250,15 @@ class WakeReplica:
 
 
 @dataclass(frozen=True, slots=True)
+class SizeDecided:
+    """A model is to have so many replicas: a record for people, nothing is asked for by it."""
+
+    model: str
+    replicas: int
+    was: int
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
     """A replica that holds memory of a device."""
 
@@ -299,6 +310,7 @@ Action = (
     | SleepReplica
     | WakeReplica
     | AskRefused
+    | SizeDecided
     | SetTimer
     | DrainComplete
 )

@@ -101,6 +101,8 @@ def enqueue(state: State, record: RequestRecord) -> None:
     """Let a request wait for its model; one that ran before keeps its old place in line."""
     model = state.models[record.request.model]
     model.queue.push(record)
+    if not record.attempts and state.is_sized:
+        model.sizing.arrived(record.request, state.now_ns)
     if record.request.allow_swap is not Swap.NORMAL or model.spec.swap is not Swap.NORMAL:
         model.wishes.limit(record.request, model.spec.swap)
     record.waits_since_ns = state.now_ns

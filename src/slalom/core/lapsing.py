@@ -97,6 +97,8 @@ def _due(step: Step, model: Model) -> Iterator[tuple[int, Replica | None]]:
         is_up = replica.state is ReplicaState.READY
         if replica.running or not (is_up or replica.state is ReplicaState.ASLEEP):
             continue
+        if is_up and model.up_count() <= model.sizing.size:  # decided by others
+            continue
         times = []
         if may_end_ns:
             times.append(replica.last_used_ns + may_end_ns)

@@ -147,6 +147,20 @@ class RunningView(Protocol):
         ...
 
 
+class RouteView(RunningView, Protocol):
+    """A ready replica that a request may go to."""
+
+    @property
+    def running_count(self) -> int:
+        """Attempts it holds, also those being aborted."""
+        ...
+
+    @property
+    def last_start(self) -> int:
+        """Which of its model's starts its last one was, counted from 0; -1 before any."""
+        ...
+
+
 class PlanView(Protocol):
     """A model with its queue, its ready replicas, and what its device leaves it."""
 

@@ -5,13 +5,14 @@ function of its view and `now_ns`: it never logs, mutates or keeps hidden state.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from slalom.core.actions import Reason
-from slalom.core.planning import Planning, RunningView
+from slalom.core.planning import Planning, RouteView
 from slalom.core.request import ModelSpec, Request
+from slalom.core.sizing import OnDemand, Scaling
 
 if TYPE_CHECKING:
     from slalom.core.keeping import Keeping
@@ -122,20 +123,6 @@ class ReplicaView(Protocol):
     @property
     def announced(self) -> Sequence[int]:
         """When chains are expected to ask for its model, ns, earliest first; a bounded number."""
-        ...
-
-
-class RouteView(RunningView, Protocol):
-    """A ready replica that a request may go to."""
-
-    @property
-    def running_count(self) -> int:
-        """Attempts it holds, also those being aborted."""
-        ...
-
-    @property
-    def last_start(self) -> int:
-        """Which of its model's starts its last one was, counted from 0; -1 before any."""
         ...
 
 
@@ -259,3 +246,5 @@ class Policies:
     #: Candidates alone, or a keeper that learns.
     residency: "Residency | Keeping"
     routing: Routing
+    #: How many replicas models have.
+    scaling: Scaling = field(default_factory=OnDemand)

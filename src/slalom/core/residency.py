@@ -8,8 +8,8 @@ are served in the order in which they arose, so none can be overtaken for ever.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from slalom.core.actions import LoadReplica, Outcome, Reason, UnloadCause, WakeReplica
-from slalom.core.books import enter, move, open_for_work
+from slalom.core.actions import Outcome, Reason, UnloadCause
+from slalom.core.books import open_for_work
 from slalom.core.device import Device
 from slalom.core.ending import end, touch
 from slalom.core.entities import Replica
@@ -22,6 +22,7 @@ from slalom.core.giving_way import (
     record_decision,
     residency_ns,
 )
+from slalom.core.growing import bring_up, grow
 from slalom.core.keeping import Need
 from slalom.core.leaving import drop_guests, give_way, unload
 from slalom.core.parting import part
@@ -50,7 +51,7 @@ def reconcile_residency(step: Step) -> None:
         _cancel_unwanted_loads(step, device)
         _shed_excess(step, device)
         _serve_needs(step, device)
-        _grow(step, device)
+        grow(step, device)
 
 
 def _let_drained_go(step: Step, device: Device) -> None:
@@ -63,7 +64,8 @@ def _cancel_unwanted_loads(step: Step, device: Device) -> None:
     """End loads that nobody waits for any more."""
     for replica in list(device.in_state[ReplicaState.LOADING].values()):
         model = replica.model
-        if not (model.waiting_count or model.wishes.stays or model.running_count()):
+        wanted = model.waiting_count or model.wishes.stays or model.running_count()
+        if not (wanted or model.up_count() <= model.sizing.size):
             unload(step, replica, UnloadCause.UNWANTED)
 
 
@@ -183,7 +185,7 @@ def _serve(step: Step, model: Model, walk: _Walk) -> bool:
         return _serve_beside(step, model, walk, foes)
     elif (need == 0 or pool.free - pool.reserved >= need) and not dozes:
         walk.met.append(model)
-        _bring_up(step, model)
+        bring_up(step, model)
         pool.free -= need
     else:
         return _serve_beside(step, model, walk, ())
@@ -312,57 +314,6 @@ def _undo_needless_drains(step: Step, device: Device, unmet_bytes: int) -> None:
         if replica.leaves_as is UnloadCause.EVICTED and spare >= replica.freed_bytes:
             spare -= replica.freed_bytes
             _reopen(step, replica)
-
-
-def _grow(step: Step, device: Device) -> None:
-    """Further replicas of busy models, into free bytes only."""
-    for model in list(device.growing.values()):
-        del device.growing[model.spec.id]
-        if model.device is not device:
-            continue
-        coming = model.in_state(ReplicaState.LOADING, ReplicaState.WAKING, ReplicaState.SLEEPING)
-        resting = step.state.now_ns < model.backoff_until_ns
-        if coming or resting or not model.waiting_count or model.most_free() is not None:
-            continue
-        room = model.may_grow() and not device.wanting
-        if room and device.free_bytes >= model.bytes_to_add:
-            _bring_up(step, model)
-
-
-def _bring_up(step: Step, model: Model) -> None:
-    """Wake what sleeps; load where nothing does."""
-    sleeper = model.sleeper()
-    if sleeper is None:
-        load(step, model)
-    else:
-        _wake(step, sleeper)
-
-
-def _wake(step: Step, replica: Replica) -> None:
-    """Book the bytes again and wake a replica; what it has in host memory stays booked till then.
-
-    A wake goes on even if nobody waits for it any more: engines cannot break it off.
-    """
-    move(step.state, replica, ReplicaState.WAKING)
-    replica.device.book(replica, replica.model.bytes_needed)
-    replica.turn += 1
-    step.state.counters["wakes"] += 1
-    step.actions.append(WakeReplica(replica.id, replica.epoch, replica.turn))
-
-
-def load(step: Step, model: Model) -> None:
-    """Book the bytes and bring up a replica under the first free name."""
-    state, device = step.state, model.device
-    where = device.spec.id if len(model.devices) > 1 else ""
-    index = 0
-    while f"{model.spec.id}#{index}" in model.replicas:
-        index += 1
-    state.epoch += 1
-    replica = Replica(f"{model.spec.id}#{index}", state.epoch, model, state.now_ns)
-    device.book(replica, model.bytes_needed)
-    enter(state, replica)
-    state.counters["loads"] += 1
-    step.actions.append(LoadReplica(replica.id, replica.epoch, model.spec.id, where))
 
 
 def _shut(step: Step, device: Device) -> None:

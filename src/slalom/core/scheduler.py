@@ -58,6 +58,7 @@ class Scheduler:
                     f"the replicas of pinned model {model.spec.id} do not fit on its devices "
                     f"{', '.join(model.spec.homes)} beside others that are pinned: pin fewer"
                 )
+        self.state.is_sized = policies.scaling.every_ns > 0
         #: Those that decide: a planner with an order of its own replaces the configured one.
         self._deciding = policies
         if isinstance(policies.admission, Planning):

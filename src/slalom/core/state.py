@@ -16,6 +16,7 @@ from slalom.core.placing import pin, settle
 from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Swap
+from slalom.core.sizing import UNSIZED, Sizing
 from slalom.core.snapshot import ReplicaState
 from slalom.core.wishes import StandingAsk, Wishes
 
@@ -23,6 +24,8 @@ from slalom.core.wishes import StandingAsk, Wishes
 _READERS_MAX = 4_096
 #: States that end in a replica's being ready.
 _COMING_STATES = (ReplicaState.LOADING, ReplicaState.WAKING)
+#: The same, and those in which it is.
+_UP_STATES = (ReplicaState.READY, *_COMING_STATES)
 
 
 class Model:
@@ -50,6 +53,7 @@ class Model:
         "queue",
         "replicas",
         "seats",
+        "sizing",
         "sleep_backoff_until_ns",
         "sleep_failures",
         "spec",
@@ -71,6 +75,8 @@ class Model:
         self.queue: SortedQueue[RequestRecord] = SortedQueue()
         #: What people asked of it beyond its requests.
         self.wishes = Wishes(pinned=spec.pinned)
+        #: How many replicas it is to have.
+        self.sizing = Sizing()
         self.replicas: dict[str, Replica] = {}
         #: Ready replicas by number of free places: the routing index.
         self._by_free: list[OrderedDict[str, Replica]] = [
@@ -240,7 +246,22 @@ class Model:
 
     def may_grow(self) -> bool:
         """Whether it may have another replica, be it one that sleeps."""
+        size = self.sizing.size
+        if size != UNSIZED and self.up_count() >= max(size, 1):
+            return False
         return len(self.replicas) < self.spec.replicas or self.in_state(ReplicaState.ASLEEP)
+
+    def up_count(self) -> int:
+        """Replicas that serve, or come up."""
+        return sum(one.state in _UP_STATES for one in self.replicas.values())
+
+    def is_short(self) -> bool:
+        """Whether it has fewer replicas than was decided."""
+        return self.up_count() < self.sizing.size
+
+    def waiting_requests(self, limit: int) -> list[Request]:
+        """Up to `limit` waiting requests, in order."""
+        return [record.request for record in self.queue.first(limit)]
 
     def index(self, replica: Replica) -> None:
         """Enter a ready replica in the routing index."""
@@ -298,6 +319,13 @@ class State:
         self.waiting: OrderedDict[str, RequestRecord] = OrderedDict()
         #: Attempts that hold a place, longest silent first.
         self.attempts: OrderedDict[tuple[str, int], Attempt] = OrderedDict()
+        #: Models with fewer replicas than was decided; they grow where memory comes free.
+        self.short: dict[str, Model] = {}
+        #: Whether a scaling policy wants to know of arrivals.
+        self.is_sized = False
+        #: When it is asked next, or -1, and when it was last.
+        self.resize_ns = 0
+        self.resized_ns = 0
         #: Number of the last replica life.
         self.epoch = 0
         #: Devices whose residency must be looked at again in this reconcile.

@@ -15,6 +15,7 @@ from slalom.core.events import FailureKind
 from slalom.core.lapsing import end_lapsed
 from slalom.core.params import SchedulerParams
 from slalom.core.planned import ask_due_planners
+from slalom.core.resizing import resize_due
 from slalom.core.snapshot import ReplicaState
 from slalom.core.step import Step
 from slalom.core.transitions import fail_attempt, fail_replica
@@ -23,6 +24,7 @@ from slalom.core.transitions import fail_attempt, fail_replica
 def fire_due(step: Step) -> None:
     """Apply every time-out that is due now."""
     ask_due_planners(step)
+    resize_due(step)
     _expire_waiting(step)
     end_lapsed(step)
     close_due_chains(step)
@@ -146,6 +148,8 @@ def _due_times(step: Step) -> Iterator[int]:
         yield state.looks[0][0]
     if state.lapses:
         yield state.lapses[0][0]
+    if state.resize_ns > state.now_ns:
+        yield state.resize_ns
     if state.chains:
         yield state.chains.due_ns(params.chain_idle_ns)
     for device in state.timed.values():

@@ -15,6 +15,7 @@ from slalom.core.actions import (
     AskRefused,
     EvictionDecided,
     LoadReplica,
+    SizeDecided,
     SleepReplica,
     UnloadReplica,
     WakeReplica,
@@ -49,6 +50,7 @@ _NAMES: dict[type, str] = {
     UnloadReplica: "unload",
     EvictionDecided: "evict",
     AskRefused: "refused",
+    SizeDecided: "size",
 }
 
 

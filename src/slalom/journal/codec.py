@@ -19,7 +19,7 @@ from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.errors import SlalomError
-from slalom.policies.registry import POLICIES, Slot, build, policy_class
+from slalom.policies.registry import DEFAULT_KINDS, POLICIES, Slot, build, policy_class
 
 #: Raised when the wire form changes; readers refuse others.
 FORMAT_VERSION = 1
@@ -55,7 +55,11 @@ class Header:
         Raises:
             ConfigError: A policy of the journal does not exist in this version.
         """
-        built = {slot: _policy(slot, *self.policies[slot]) for slot in POLICIES}
+        plain: dict[str, tuple[str, dict[str, Any]]] = {
+            slot: (kind, {}) for slot, kind in DEFAULT_KINDS.items()
+        }
+        chosen = {**plain, **self.policies}  # an older journal knows fewer slots
+        built = {slot: _policy(slot, *chosen[slot]) for slot in POLICIES}
         return Scheduler(self.models, self.devices, Policies(**built), self.params)  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from slalom.core.policy import Admission, Ordering, Policies, Residency, Routing
+from slalom.core.sizing import OnDemand, Scaling
 from slalom.errors import ConfigError
 from slalom.policies.admission import DropLate, OpenAdmission
 from slalom.policies.class_priority import ClassPriority
@@ -30,11 +31,14 @@ from slalom.policies.routing import (
 )
 from slalom.policies.routing_by_time import ByPlan, Cato
 from slalom.policies.saber import Saber
+from slalom.policies.scaling.by_count import Fixed, RayQueue
+from slalom.policies.scaling.by_target import CatoScaling
+from slalom.policies.scaling.forecast import Forecast
 from slalom.policies.static import Static
 from slalom.policies.trim.plan_and_trim import PlanAndTrim
 from slalom.policies.velocity import Velocity
 
-Slot = Literal["admission", "ordering", "residency", "routing"]
+Slot = Literal["admission", "ordering", "residency", "routing", "scaling"]
 
 #: slot -> kind -> the policy's dataclass.
 POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
@@ -72,12 +76,25 @@ POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
             "cato": Cato,
             "plan": ByPlan,
         },
+        "scaling": {
+            "on-demand": OnDemand,
+            "fixed": Fixed,
+            "ray-queue": RayQueue,
+            "cato": CatoScaling,
+            "forecast": Forecast,
+        },
     }
 )
 
 #: What a program gets that names no policy: the plain ones, which refuse nobody and learn nothing.
 DEFAULT_KINDS: Mapping[Slot, str] = MappingProxyType(
-    {"admission": "open", "ordering": "edf", "residency": "lru", "routing": "most-free"}
+    {
+        "admission": "open",
+        "ordering": "edf",
+        "residency": "lru",
+        "routing": "most-free",
+        "scaling": "on-demand",
+    }
 )
 
 #: What serves, and what a scenario plays, where no policy is configured.
@@ -134,4 +151,5 @@ def policies(**kinds: str) -> Policies:
         ordering=cast("Ordering", chosen["ordering"]),
         residency=cast("Residency", chosen["residency"]),
         routing=cast("Routing", chosen["routing"]),
+        scaling=cast("Scaling", chosen["scaling"]),
     )

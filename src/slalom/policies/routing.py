@@ -7,7 +7,8 @@ Those that estimate are in `routing_by_time`. Read through the registry.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slalom.core.policy import ModelView, Named, RequestView, RouteView
+from slalom.core.planning import RouteView
+from slalom.core.policy import ModelView, Named, RequestView
 from slalom.policies.places import draw
 
 

@@ -7,7 +7,8 @@ they count what runs. Read through the registry.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slalom.core.policy import ModelView, Named, RequestView, RouteView
+from slalom.core.planning import RouteView
+from slalom.core.policy import ModelView, Named, RequestView
 from slalom.policies.outlook import Outlook, outlook
 from slalom.policies.routing import LeastOngoing, open_replicas, reader_of
 

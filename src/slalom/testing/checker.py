@@ -22,6 +22,7 @@ from slalom.core.actions import (
     Outcome,
     Reason,
     SetTimer,
+    SizeDecided,
     SleepReplica,
     UnloadCause,
     UnloadReplica,
@@ -34,7 +35,13 @@ from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec
 from slalom.core.scheduler import Scheduler
 from slalom.testing.checker_asks import due_ns as ask_due_ns
-from slalom.testing.checker_asks import judge_decision, judge_leaving, judge_place, judge_refusal
+from slalom.testing.checker_asks import (
+    judge_decision,
+    judge_leaving,
+    judge_place,
+    judge_refusal,
+    judge_size,
+)
 from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
 from slalom.testing.checker_choice import judge_choice, judge_good
 from slalom.testing.checker_events import Witness
@@ -206,7 +213,8 @@ class Checker:
         self._require(not same_name, "one life of a name at a time", action)
         staying = [life for life in lives if not life.leaving]
         loading = any(life.ready_ns < 0 for life in staying)
-        self._require(not loading, "no double load", action)
+        sized = books.sized.get(model.id, 0) > len(staying)
+        self._require(not loading or sized, "no double load", action)
         self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
@@ -249,6 +257,10 @@ class Checker:
     @_judge.register
     def _(self, action: AskRefused) -> None:
         judge_refusal(action, self.books, self._require)
+
+    @_judge.register
+    def _(self, action: SizeDecided) -> None:
+        judge_size(action, self.books, self._require)
 
     @_judge.register
     def _(self, action: SetTimer) -> None:

@@ -6,7 +6,14 @@ Owns the rules alone; what is seen stands in `checker_books`. Called by `checker
 
 from collections.abc import Iterator
 
-from slalom.core.actions import AskRefused, EvictionDecided, LoadReplica, UnloadCause, UnloadReplica
+from slalom.core.actions import (
+    AskRefused,
+    EvictionDecided,
+    LoadReplica,
+    SizeDecided,
+    UnloadCause,
+    UnloadReplica,
+)
 from slalom.core.events import Ask, ModelAsked
 from slalom.core.params import SchedulerParams
 from slalom.core.request import ModelSpec, Swap
@@ -81,6 +88,14 @@ def judge_place(action: LoadReplica, model: ModelSpec, books: Books, require: Re
     return device
 
 
+def judge_size(action: SizeDecided, books: Books, require: Require) -> None:
+    """A decided size is a change, within what the model may have."""
+    most = books.models[action.model].replicas
+    require(0 <= action.replicas <= most, "a size within bounds", action)
+    require(action.replicas != books.sized.get(action.model), "a new size is another one", action)
+    books.sized[action.model] = action.replicas
+
+
 def due_ns(books: Books, params: SchedulerParams) -> Iterator[int]:
     """When an ask that nothing has come of is to be refused."""
     for model_id, (ask_id, asked_ns) in books.asked.items():
@@ -116,6 +131,8 @@ def judge_leaving(
     if cause is UnloadCause.ASKED:
         require(sent_ns >= 0, "asked only if asked for", action)
         return
+    if cause is UnloadCause.SCALED:
+        require(model.id in books.sized, "scaled only where sizes are decided", action)
     if cause is UnloadCause.IDLE:
         limited = model.idle_sleep_ns or model.idle_unload_ns or books.keeps
         require(bool(limited), "idle only where idling is limited", action)

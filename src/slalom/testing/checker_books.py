@@ -158,6 +158,8 @@ class Books:
         #: What others hold, by device.
         self.foreign_bytes: dict[str, int] = {}
         self.foreign_ns: dict[str, int] = {}
+        #: Replicas that were decided on, by model.
+        self.sized: dict[str, int] = {}
         #: When a device was last seen over its budget.
         self.overrun_ns: dict[str, int] = {}
 
@@ -179,7 +181,7 @@ class Books:
     def wanted(self, model: ModelSpec) -> bool:
         """Whether a model is to be up, for whatever reason."""
         by_people = model.id in self.pinned or model.id in self.asked or model.preload
-        return by_people or bool(self.waiting(model.id))
+        return by_people or bool(self.waiting(model.id)) or self.sized.get(model.id, 0) > 0
 
     def of_model(self, model_id: str) -> list[SeenReplica]:
         """Every life of a model's replicas that holds memory."""

@@ -28,6 +28,7 @@ from slalom.testing.swarm_aliases import with_aliases
 from slalom.testing.swarm_asks import with_asks
 from slalom.testing.swarm_homes import with_homes
 from slalom.testing.swarm_naps import with_naps
+from slalom.testing.swarm_sizes import with_sizes
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.faults import NO_FAULTS, FaultPlan
 from slalom.twin.noise import stream
@@ -76,8 +77,8 @@ def scenario_for(seed: int) -> Scenario:
         drain=drain,
         seed=seed,
     )
-    scenario = with_asks(with_homes(with_naps(scenario, seed), seed), seed)
-    scenario = with_aliases(scenario, seed)
+    scenario = with_sizes(with_homes(with_naps(scenario, seed), seed), seed)
+    scenario = with_aliases(with_asks(scenario, seed), seed)
     return replace(scenario, until_ns=90 * SECOND + liveness_bound_ns(scenario.params))
 
 
@@ -206,6 +207,8 @@ def _policies(rng: random.Random) -> Policies:
     sane = rng.random() < 0.85
     chosen: dict[str, Any] = {}
     for slot, kinds in POLICIES.items():
+        if slot == "scaling":  # drawn by itself, so that worlds stay what they were
+            continue
         extremes = () if sane else _EXTREMES.get(slot, ())
         index = rng.randrange(len(kinds) + len(extremes))
         if index >= len(kinds):

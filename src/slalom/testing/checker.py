@@ -212,9 +212,6 @@ class Checker:
         same_name = any(life.key[0] == action.replica_id for life in lives)
         self._require(not same_name, "one life of a name at a time", action)
         staying = [life for life in lives if not life.leaving]
-        loading = any(life.ready_ns < 0 for life in staying)
-        sized = books.sized.get(model.id, 0) > len(staying)
-        self._require(not loading or sized, "no double load", action)
         self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))

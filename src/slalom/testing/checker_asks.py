@@ -75,6 +75,10 @@ def judge_decision(action: EvictionDecided, books: Books, require: Require) -> N
 def judge_place(action: LoadReplica, model: ModelSpec, books: Books, require: Require) -> str:
     """A model comes up on one of its devices, which is told, beside none it must be apart from."""
     device = action.device or model.device
+    staying = [life for life in books.of_model(model.id) if not life.leaving]
+    loading = any(life.ready_ns < 0 for life in staying)
+    sized = books.sized.get(model.id, 0) > len(staying)
+    require(not loading or sized, "no double load", action)
     require(device in model.homes, "a replica is where its model may be", action)
     named = (len(model.homes) > 1) == bool(action.device)
     require(named, "where there is a choice, it is told", action)

@@ -1,11 +1,15 @@
 """The dashboard: a page without data, which may only ask this server, as everybody does."""
 
+import asyncio
 import base64
 import dataclasses
 import hashlib
 import re
+import shutil
+from pathlib import Path
 
 import aiohttp
+import pytest
 
 from slalom.core.snapshot import DeviceSnapshot, ModelSnapshot, Snapshot
 from slalom.gateway.auth import key_digest
@@ -14,6 +18,8 @@ from tests.gateway.house import House, chat, house
 
 ADMIN = KeyEntry("root", key_digest("admin-secret"), admin=True)
 AS_ADMIN = {"authorization": "Bearer admin-secret"}
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSER_S = 120
 KEYED = GatewayParams((ServedModel("a"),), keys=(ADMIN,))
 
 
@@ -79,3 +85,31 @@ async def test_what_the_script_asks_for_is_there() -> None:
 def _shown(text: str) -> str:
     """The page without names of XML's spaces, which are no addresses to ask."""
     return text.replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest.mark.live
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
+async def test_a_browser_shows_models_and_tasks(tmp_path: Path) -> None:
+    async with house() as world:
+        await world.post("/v1/chat/completions", chat(), {"x-slalom-task": "chat"})
+        process = await asyncio.create_subprocess_exec(
+            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu"),
+            *(f"--user-data-dir={tmp_path}", "--virtual-time-budget=3000", "--dump-dom"),
+            f"{world.url}/dashboard",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(BROWSER_S):
+                seen, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    text = seen.decode()
+    assert '<td class="id">a</td><td class="good">ready</td>' in text
+    assert re.search(r"<td>chat</td><td[^>]*>1</td><td[^>]*>100.0 %</td>", text)
+    # Nobody administrates there: what only admins see is away, and why is said.
+    assert text.count('data-admin="" hidden=""') == 3
+    assert "no key that is one" in text

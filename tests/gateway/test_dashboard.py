@@ -94,7 +94,8 @@ async def test_a_browser_shows_models_and_tasks(tmp_path: Path) -> None:
     async with house() as world:
         await world.post("/v1/chat/completions", chat(), {"x-slalom-task": "chat"})
         process = await asyncio.create_subprocess_exec(
-            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu"),
+            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update"),
             *(f"--user-data-dir={tmp_path}", "--virtual-time-budget=3000", "--dump-dom"),
             f"{world.url}/dashboard",
             stdout=asyncio.subprocess.PIPE,

@@ -140,6 +140,10 @@ bench-residency-live: setup ## Residency policies on six real models in memory f
 bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slalom under load (12 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
 
+.PHONY: bench-chains
+bench-chains: setup ## Chains of three calls beside people, told and not told (4 minutes, idle machine)
+	$(BIN)/python -m slalom.bench.chains --write docs/benchmarks/chains.md $(ARGS)
+
 .PHONY: bench-typing
 bench-typing: setup bench-setup ## People who type, directly, by LiteLLM and by Slalom (12 minutes, idle machine)
 	$(BIN)/slalom bench type --write docs/benchmarks/typing.md $(ARGS)

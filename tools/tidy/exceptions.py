@@ -23,6 +23,7 @@ FOREIGN_NAMES: dict[str, str] = {
 #: Import name of a module that nothing in the package imports -> who does use it.
 ENTRY_POINTS: dict[str, str] = {
     "slalom.__main__": "python -m slalom",
+    "slalom.bench.chains.__main__": "make bench-chains",
     "slalom.bench.fidelity": "make fidelity",
     "slalom.bench.gateway": "make bench-gateway",
     "slalom.bench.handle": "make bench-handle",

@@ -142,8 +142,10 @@ async def _measure(
         items = load(sizes.model, tasks, what, seed=seed + 100 * repeat, name=f"r{repeat}")
         # Another way begins each time, so that what drifts hits all.
         first = repeat % len(WAYS)
-        for way in (*WAYS[first:], *WAYS[:first]):
-            runs.append(await _run(sender, items, way, repeat, sizes.seconds))
+        runs += [
+            await _run(sender, items, way, repeat, sizes.seconds)
+            for way in (*WAYS[first:], *WAYS[:first])
+        ]
     return runs
 
 

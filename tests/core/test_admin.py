@@ -196,6 +196,15 @@ def test_a_pinned_model_stays_and_an_unpinned_one_goes() -> None:
     assert unloaded(arrive(story, "r", of="b", after_ns=SECOND)) == [("a#0", "evicted")]
 
 
+def test_a_pin_takes_back_what_drains_and_lets_run_what_waits() -> None:
+    story = watched(model("a", 6, places=2), policies=policies(admission="plan-and-trim"))
+    resident(story, "a")
+    arrive(story, "runs")
+    ask(story, Ask.UNLOAD)
+    assert not dispatched(arrive(story, "waits"))
+    assert dispatched(ask(story, Ask.PIN)) == ["waits"]
+
+
 def test_pins_that_do_not_fit_together_are_refused() -> None:
     story = watched(model("a", 6), model("b", 6))
     ask(story, Ask.PIN)

@@ -2,7 +2,7 @@
 
 import pytest
 
-DEFAULT_SEEDS = 200
+DEFAULT_SEEDS = 500
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,9 +7,11 @@ from collections import Counter
 
 import pytest
 
+from slalom.core.actions import EndRequest
 from slalom.core.journal import replay
 from slalom.policies.registry import POLICIES
-from slalom.testing.swarm import run_seed, scenario_for
+from slalom.testing.swarm import liveness_bound_ns, run_seed, scenario_for, survive
+from slalom.testing.swarm_residency import residency_world
 from slalom.twin.run import build_scheduler, run
 
 
@@ -20,11 +22,59 @@ def test_every_world_is_survived_and_its_journal_replays(seeds: range) -> None:
         except Exception as error:
             error.add_note(f"to see it again: python -m slalom.testing.swarm {seed}")
             raise
-        if type(survived.scenario.policies.admission) in POLICIES["admission"].values():
+        policies = survived.scenario.policies
+        plans_well = type(policies.admission) in POLICIES["admission"].values()
+        if plans_well and type(policies.routing) in POLICIES["routing"].values():
             counters = dict(survived.result.snapshot.counters)
             assert "plan_misfits" not in counters, f"seed {seed}: a plan asked for the impossible"
         fresh = build_scheduler(survived.scenario)
         assert replay(fresh, survived.result.entries) is None, f"seed {seed} replays otherwise"
+
+
+def test_models_come_and_go_within_bounds_whatever_is_asked(seeds: range) -> None:
+    """No wait without bound, no byte over a budget, no double load: the checker's rules."""
+    for seed in seeds:
+        try:
+            survived = survive(residency_world(seed))
+        except Exception as error:
+            error.add_note(f"to see it again: python -m slalom.testing.swarm_residency {seed}")
+            raise
+        params = survived.scenario.params
+        waited = params.queue_timeout_ns * params.attempts_max + liveness_bound_ns(params)
+        ends = [
+            action
+            for entry in survived.result.entries
+            for action in entry.actions
+            if isinstance(action, EndRequest)
+        ]
+        assert all(end.ended_ns - end.arrived_ns <= waited for end in ends), f"seed {seed}"
+        fresh = build_scheduler(survived.scenario)
+        assert replay(fresh, survived.result.entries) is None, f"seed {seed} replays otherwise"
+
+
+def test_those_worlds_have_all_of_it() -> None:
+    """Sleeps, asks and choices in one world, again and again, or it proves nothing."""
+    seen: Counter[str] = Counter()
+    whole = 0
+    for seed in range(60):
+        counters = Counter(dict(run(residency_world(seed)).snapshot.counters))
+        asked = sum(count for name, count in counters.items() if name.startswith("asks_"))
+        whole += bool(asked and counters["sleeps_done"] and counters["models_passed"])
+        seen.update(counters)
+    assert whole >= 15
+    for counter, least in {
+        "ended_done": 800,
+        "models_chosen": 800,
+        "models_passed": 200,
+        "evictions": 60,
+        "sleeps_done": 40,
+        "wakes_done": 20,
+        "asks_refused": 100,
+        "asks_load": 40,
+        "idle_departures": 20,
+        "unloads_failed": 30,
+    }.items():
+        assert seen[counter] >= least, (counter, seen)
 
 
 def test_the_swarm_visits_what_it_is_there_for() -> None:

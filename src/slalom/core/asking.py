@@ -125,6 +125,7 @@ def _pin(step: Step, model: Model, event: ModelAsked) -> None:
     model.wishes.pinned = True
     for replica in _in(model, ReplicaState.DRAINING):
         open_for_work(state, replica)
+        touch(state, model)  # what waits may run there again
     if not model.is_resident():
         want_replica(state, model)
         model.device.wanting.move_to_end(model.spec.id, last=False)

@@ -98,6 +98,8 @@ class SeenReplica:
     turn: int = 0
     #: What it takes of its device's host memory.
     host_bytes: int = 0
+    #: When it was last measured.
+    measured_ns: int = -1
     running: dict[Fence, SeenAttempt] = field(default_factory=dict)
 
     @property
@@ -251,9 +253,12 @@ class Books:
         if self.is_overrun(device_id):
             self.overrun_ns[device_id] = now_ns
 
-    def measure(self, replica: SeenReplica, byte_count: int, now_ns: int) -> None:
-        """A replica was measured: it takes at least that."""
-        if byte_count <= 0 or (replica.turn and replica.rest is not Rest.AWAKE):
+    def measure(self, replica: SeenReplica, byte_count: int, as_of_ns: int, now_ns: int) -> None:
+        """A replica was measured: it takes at least that. An older figure means nothing."""
+        if byte_count <= 0 or as_of_ns < replica.measured_ns:
+            return
+        replica.measured_ns = as_of_ns
+        if replica.turn and replica.rest is not Rest.AWAKE:
             return
         replica.booked_bytes = max(replica.booked_bytes, byte_count)
         model = replica.model

@@ -139,7 +139,7 @@ class Witness:
         checker_sleep.awake(replica, self._now_ns)
         self._books.load_failed_ns.pop(replica.model.id, None)
         self._books.asked.pop(replica.model.id, None)
-        self._books.measure(replica, event.measured_bytes, self._now_ns)
+        self._books.measure(replica, event.measured_bytes, self._now_ns, self._now_ns)
 
     @_take.register
     def _(self, event: ReplicaAsleep) -> None:
@@ -154,7 +154,7 @@ class Witness:
     def _(self, event: MemorySampled) -> None:
         replica = self._books.replicas.get((event.replica_id, event.epoch))
         if replica is not None:
-            self._books.measure(replica, event.measured_bytes, self._now_ns)
+            self._books.measure(replica, event.measured_bytes, event.as_of_ns, self._now_ns)
 
     @_take.register
     def _(self, event: ReplicaFailed) -> None:

@@ -36,6 +36,8 @@ from slalom.twin.run import TwinRun, build_scheduler, run
 from slalom.twin.scenario import Arrival, Drain, HostDelays, LoadLaw, Scenario, TwinModel
 from slalom.units import GIB, MIB, MS, SECOND, US
 
+#: What is added to a plain world, each with random numbers of its own.
+ADDITIONS = (with_naps, with_homes, with_sizes, with_asks, with_aliases)
 #: Faults stop then; arrivals go on a little longer.
 _HEAL_NS = 60 * SECOND
 
@@ -50,6 +52,14 @@ class SwarmRun:
 
 def scenario_for(seed: int) -> Scenario:
     """The random world of a seed."""
+    scenario = plain_world(seed)
+    for add in ADDITIONS:
+        scenario = add(scenario, seed)
+    return until_the_end(scenario)
+
+
+def plain_world(seed: int) -> Scenario:
+    """The same without what the additions bring."""
     rng = stream(seed, "swarm")
     devices = tuple(
         DeviceSpec(f"gpu{index}", rng.randint(4, 14) * GIB, rng.choice((0, 0, 0, 3)))
@@ -62,7 +72,7 @@ def scenario_for(seed: int) -> Scenario:
     if rng.random() < 0.2:
         at_ns = rng.randrange(90 * SECOND)
         drain = Drain(at_ns, at_ns + rng.randint(1, 20) * SECOND)
-    scenario = Scenario(
+    return Scenario(
         models=models,
         devices=devices,
         arrivals=_arrivals(rng, models),
@@ -77,8 +87,10 @@ def scenario_for(seed: int) -> Scenario:
         drain=drain,
         seed=seed,
     )
-    scenario = with_sizes(with_homes(with_naps(scenario, seed), seed), seed)
-    scenario = with_aliases(with_asks(scenario, seed), seed)
+
+
+def until_the_end(scenario: Scenario) -> Scenario:
+    """A world that runs until everything must have ended."""
     return replace(scenario, until_ns=90 * SECOND + liveness_bound_ns(scenario.params))
 
 
@@ -107,7 +119,20 @@ def run_seed(seed: int, *, inside: bool = True) -> SwarmRun:
         InvariantError: A rule does not hold, seen from inside.
         ViolationError: A rule does not hold, seen from outside.
     """
-    scenario = scenario_for(seed)
+    return survive(scenario_for(seed), inside=inside)
+
+
+def survive(scenario: Scenario, *, inside: bool = True) -> SwarmRun:
+    """The same for a world that was drawn already.
+
+    Args:
+        scenario: The world.
+        inside: As for `run_seed`.
+
+    Raises:
+        InvariantError: As for `run_seed`.
+        ViolationError: The same.
+    """
     scheduler = build_scheduler(scenario)
     checker = Checker.of(scheduler)
 

@@ -48,6 +48,8 @@ class StubServer:
         #: Whether the stream stops before its end, and the status of a refusal.
         self.cut = False
         self.status = 200
+        #: Path -> status and document of an answer of its own.
+        self.documents: dict[str, tuple[int, dict[str, Any]]] = {}
         stub = self
 
         class Answers(BaseHTTPRequestHandler):
@@ -83,7 +85,10 @@ class StubServer:
     def answer(self, to: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         headers = {name.lower(): value for name, value in to.headers.items()}
         self.asked.append((to.path, body, headers))
-        if self.status != 200:
+        if to.path in self.documents:
+            status, document = self.documents[to.path]
+            self._send(to, status, json.dumps(document).encode())
+        elif self.status != 200:
             error = {"message": "No such thing.", "code": "refused"}
             self._send(to, self.status, json.dumps({"error": error}).encode())
         elif to.command == "GET":

@@ -42,6 +42,8 @@ def test_all_promised_commands_are_there() -> None:
     top = {"serve", "demo", "chat", "complete", "models", "config", "explain", "doctor", "version"}
     top |= {"calibrate", "estimate", "bench", "bench run", "bench compare", "bench type"}
     models = {f"models {name}" for name in ("ls", "synth", "pull", "inspect", "profile")}
+    models |= {f"models {name}" for name in ("load", "wake", "sleep", "unload", "pin", "unpin")}
+    models.add("models plan")
     config = {f"config {name}" for name in ("show", "check", "schema", "example")}
     twin = {f"twin {name}".strip() for name in ("", "run", "capacity", "sweep", "diff", "schema")}
     trace = {"trace", "trace export"}

@@ -3,6 +3,7 @@
 from slalom.core.actions import (
     AbortAttempt,
     EndRequest,
+    LoadReplica,
     Reason,
     SetTimer,
     UnloadCause,
@@ -12,6 +13,7 @@ from slalom.core.events import (
     AttemptFailed,
     FailureKind,
     FirstToken,
+    LoadProgress,
     Progress,
     RequestCancelled,
     TimerFired,
@@ -92,6 +94,31 @@ def test_a_load_that_never_ends_is_given_up() -> None:
     actions = story.tell(TimerFired(), after_ns=9 * SECOND)
     assert unloaded(actions) == [("a#0", "failed")]
     assert only(actions, EndRequest)[0].reason == FailureKind.LOAD_TIMEOUT
+
+
+def test_a_load_that_stands_still_is_given_up() -> None:
+    params = SchedulerParams(load_stall_ns=5 * SECOND, load_failures_max=1)
+    story = watched(params=params)
+    (load,) = only(arrive(story, "r1"), LoadReplica)
+    fence = (load.replica_id, load.epoch)
+    assert not unloaded(story.tell(TimerFired(), after_ns=30 * SECOND)), "nothing was told yet"
+    story.tell(LoadProgress(*fence, 0.2))
+    story.tell(LoadProgress(*fence, 0.6), after_ns=4 * SECOND)
+    story.tell(LoadProgress(*fence, 0.6), after_ns=4 * SECOND)
+    actions = story.tell(TimerFired(), after_ns=1 * SECOND)
+    assert unloaded(actions) == [("a#0", "failed")]
+    (end,) = only(actions, EndRequest)
+    assert end.reason == FailureKind.LOAD_STALLED
+    assert "stood still at 60%" in end.detail
+
+
+def test_a_load_that_gets_on_or_is_through_is_not() -> None:
+    story = watched(params=SchedulerParams(load_stall_ns=5 * SECOND))
+    (load,) = only(arrive(story, "r1"), LoadReplica)
+    fence = (load.replica_id, load.epoch)
+    for tenth in range(1, 11):
+        assert not unloaded(story.tell(LoadProgress(*fence, tenth / 10), after_ns=4 * SECOND))
+    assert not unloaded(story.tell(TimerFired(), after_ns=60 * SECOND))
 
 
 def test_an_unload_that_is_not_confirmed_is_asked_for_again_and_again() -> None:

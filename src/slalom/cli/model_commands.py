@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from slalom.cli import model_profile_command
+from slalom.cli import model_ask_commands, model_profile_command
 from slalom.cli.model_facts import inspect_folder, shown_times
 from slalom.cli.output import bytes_progress, print_facts, print_json, print_table, stderr
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples, group
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 models_app = group(
     "models",
-    "List, inspect, make and download models.",
+    "List, steer, inspect, make and download models.",
     examples(
         "slalom models ls                        what is served, and its state",
+        "slalom models load slalom-small         bring it up; sleep, unload, pin",
         "slalom models profile                   measure load times and memory",
         "slalom models inspect slalom-mini       what is in the file, and its memory",
         "slalom models synth big.gguf -p 500M    a large model with random weights",
@@ -344,3 +345,4 @@ def pull(
 
 
 model_profile_command.register(models_app)
+model_ask_commands.register(models_app)

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slalom.errors import SlalomError
+from slalom.units import format_bytes
 
 _CONNECT_TIMEOUT_S = 5.0
 #: A server that loads a model sends a comment every few seconds; this long a silence is an end.
@@ -90,17 +91,40 @@ class ServerClient:
             raise ServerError(f"{self.url} answers, but not as an OpenAI-compatible server does")
         return [model for model in data if isinstance(model, dict)]
 
+    def get(self, path: str) -> dict[str, Any]:
+        """The document that stands there.
+
+        Raises:
+            ServerError: It refuses.
+        """
+        connection, response = self._send("GET", path, None, {}, _SILENCE_TIMEOUT_S)
+        document = self._document(connection, response)
+        if response.status != http.HTTPStatus.OK:
+            raise self._refusal(response.status, document)
+        return document
+
     def post(
-        self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: dict[str, Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        accepts: int = http.HTTPStatus.OK,
     ) -> dict[str, Any]:
         """Send a request and return the document that answers it.
+
+        Args:
+            path: Behind the base URL.
+            body: Sent as JSON.
+            headers: Beside those of every request.
+            accepts: The status that is no refusal.
 
         Raises:
             ServerError: It refuses.
         """
         connection, response = self._send("POST", path, body, headers or {}, _SILENCE_TIMEOUT_S)
         document = self._document(connection, response)
-        if response.status != http.HTTPStatus.OK:
+        if response.status != accepts:
             raise self._refusal(response.status, document)
         return document
 
@@ -206,8 +230,18 @@ class ServerClient:
         if status == http.HTTPStatus.UNAUTHORIZED:
             hint = " Give the key in SLALOM_API_KEY."
         what = f"answered {status}" if status else "could not finish"
-        message = f"{self.url} {what}: {detail.get('message')}{hint}"
+        message = f"{self.url} {what}: {detail.get('message')}{_held(detail)}{hint}"
         return RefusedError(message, code=str(detail.get("code") or RefusedError.code))
+
+
+def _held(detail: Mapping[str, Any]) -> str:
+    """Who holds the memory that was asked for, where a refusal says it."""
+    holders = [
+        f"{one.get('replica_id')} {format_bytes(int(one.get('held_bytes') or 0))}"
+        for one in detail.get("holders") or []
+        if isinstance(one, dict)
+    ]
+    return f" Memory is held by {', '.join(holders)}." if holders else ""
 
 
 def _reason(error: Exception) -> str:

@@ -41,6 +41,7 @@ def scheduler_params(section: SchedulerSection) -> SchedulerParams:
         load_backoff_max_ns=ms_to_ns(section.load_backoff_max_ms),
         load_failures_max=section.load_failures_max,
         load_timeout_ns=seconds_to_ns(section.load_timeout_seconds),
+        load_stall_ns=seconds_to_ns(section.load_stall_seconds),
         sleep_timeout_ns=seconds_to_ns(section.sleep_timeout_seconds),
         unload_timeout_ns=seconds_to_ns(section.unload_timeout_seconds),
         attempt_silence_ns=seconds_to_ns(section.attempt_silence_seconds),

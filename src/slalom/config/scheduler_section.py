@@ -90,6 +90,13 @@ class SchedulerSection(Section):
     load_timeout_seconds: float = Field(
         600, gt=0, le=86_400, description="A load or wake not over by then has failed, seconds."
     )
+    load_stall_seconds: float = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="A load that has told progress and then none for so long has failed, seconds; "
+        "0 for never.",
+    )
     sleep_timeout_seconds: float = Field(
         120, gt=0, le=86_400, description="A replica not asleep by then has failed, seconds."
     )

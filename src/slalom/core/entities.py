@@ -156,6 +156,7 @@ class Replica:
     """One life of one replica, from the booking of its bytes to their return."""
 
     __slots__ = (
+        "advanced_ns",
         "booked_bytes",
         "device",
         "epoch",
@@ -189,6 +190,8 @@ class Replica:
         self.measured_bytes = 0
         self.measured_ns = -1
         self.load_fraction = 0.0
+        #: When its load was last known to get on; -1 while nothing was told.
+        self.advanced_ns = -1
         self.since_ns = now_ns
         self.ready_ns = -1
         self.last_used_ns = now_ns

@@ -33,6 +33,8 @@ class FailureKind(StrEnum):
     START_FAILED = "engine_start_failed"
     #: The replica was not ready in time.
     LOAD_TIMEOUT = "load_timeout"
+    #: Its load had begun to move and then moved no more.
+    LOAD_STALLED = "load_stalled"
 
 
 @dataclass(frozen=True, slots=True)

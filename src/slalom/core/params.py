@@ -34,6 +34,8 @@ class SchedulerParams:
     load_failures_max: int = 2
     #: A load that has not reported ready by then has failed.
     load_timeout_ns: int = 600 * SECOND
+    #: A load that has told progress and then told none for so long has failed; 0 for never.
+    load_stall_ns: int = 300 * SECOND
     #: A replica that does not sleep by then has failed. Waking is bounded like a load.
     sleep_timeout_ns: int = 120 * SECOND
     #: An unload that is not confirmed is asked for again after this.

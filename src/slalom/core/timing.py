@@ -10,7 +10,7 @@ from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, Unload
 from slalom.core.chaining import close_due_chains
 from slalom.core.device import Device
 from slalom.core.ending import abort, end
-from slalom.core.entities import RequestRecord
+from slalom.core.entities import Replica, RequestRecord
 from slalom.core.events import FailureKind
 from slalom.core.lapsing import end_lapsed
 from slalom.core.params import SchedulerParams
@@ -75,6 +75,16 @@ def _coming(params: SchedulerParams) -> tuple[tuple[ReplicaState, int, str], ...
     )
 
 
+def _stalled_ns(replica: Replica, params: SchedulerParams) -> int:
+    """When a load is given up that does not get on; -1 for never.
+
+    One that has told nothing yet, or that it is through, is bounded by its whole time alone.
+    """
+    if not params.load_stall_ns or replica.advanced_ns < 0 or replica.load_fraction >= 1.0:
+        return -1
+    return replica.advanced_ns + params.load_stall_ns
+
+
 def _check_replicas(step: Step, device: Device) -> None:
     """Loads, wakes, sleeps, drains and unloads that take too long."""
     now_ns, params = step.state.now_ns, step.params
@@ -83,6 +93,10 @@ def _check_replicas(step: Step, device: Device) -> None:
             if replica.since_ns + timeout_ns > now_ns:
                 break
             fail_replica(step, replica, FailureKind.LOAD_TIMEOUT, late)
+    for replica in list(device.in_state[ReplicaState.LOADING].values()):
+        if 0 <= _stalled_ns(replica, params) <= now_ns:
+            told = f"it stood still at {replica.load_fraction:.0%}"
+            fail_replica(step, replica, FailureKind.LOAD_STALLED, told)
     for replica in device.in_state[ReplicaState.DRAINING].values():
         if replica.since_ns + params.swap_drain_timeout_ns > now_ns:
             break
@@ -162,6 +176,9 @@ def _due_on(device: Device, now_ns: int, params: SchedulerParams) -> Iterator[in
         for replica in device.in_state[into].values():
             yield replica.since_ns + timeout_ns
             break
+    for replica in device.in_state[ReplicaState.LOADING].values():
+        if (due_ns := _stalled_ns(replica, params)) >= 0:
+            yield due_ns
     for replica in device.in_state[ReplicaState.UNLOADING].values():
         yield replica.unload_asked_ns + params.unload_timeout_ns
         break

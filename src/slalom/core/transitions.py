@@ -163,8 +163,9 @@ def _release(
 def on_load_progress(step: Step, event: LoadProgress) -> None:
     """Note how far a load is."""
     replica = step.state.replica(event.replica_id, event.epoch)
-    if replica is not None:
-        replica.load_fraction = max(replica.load_fraction, min(event.fraction, 1.0))
+    if replica is not None and event.fraction > replica.load_fraction:
+        replica.load_fraction = min(event.fraction, 1.0)
+        replica.advanced_ns = step.state.now_ns
 
 
 def on_replica_ready(step: Step, event: ReplicaReady) -> None:

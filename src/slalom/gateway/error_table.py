@@ -87,6 +87,7 @@ _ROWS: dict[str, Row] = {
     FailureKind.OUT_OF_MEMORY: Row(503, _SERVER, "The model ran out of memory.", 5),
     FailureKind.START_FAILED: Row(503, _SERVER, "The engine did not start.", 5),
     FailureKind.LOAD_TIMEOUT: Row(503, _SERVER, "The model was not ready in time.", 5),
+    FailureKind.LOAD_STALLED: Row(503, _SERVER, "The model's load stood still.", 5),
     # Raised on this side of the scheduler.
     "invalid_request": _final(400, _INVALID, "The request is wrong."),
     "invalid_chain": _final(400, _INVALID, "This is no proper chain."),

@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from slalom.core.actions import Outcome
 from slalom.core.events import ModelAsked
+from slalom.core.params import SchedulerParams
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 
 #: (request id, attempt number) and (replica id, epoch).
@@ -100,6 +101,15 @@ class SeenReplica:
     host_bytes: int = 0
     #: When it was last measured.
     measured_ns: int = -1
+    #: How far its load was last told to be, and since when.
+    fraction: float = 0.0
+    advanced_ns: int = -1
+
+    def stalls_ns(self, params: SchedulerParams) -> int:
+        """When its load must be given up for standing still; -1 for never."""
+        still = params.load_stall_ns and 0.0 < self.fraction < 1.0 and self.ready_ns < 0
+        return self.advanced_ns + params.load_stall_ns if still else -1
+
     running: dict[Fence, SeenAttempt] = field(default_factory=dict)
 
     @property

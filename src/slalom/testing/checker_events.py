@@ -15,6 +15,7 @@ from slalom.core.events import (
     DeviceSampled,
     FailureKind,
     FirstToken,
+    LoadProgress,
     MemorySampled,
     ModelAsked,
     Progress,
@@ -54,7 +55,8 @@ class Witness:
                 self._attempt_failed(attempt, FailureKind.STALLED)
         for replica in self._books.replicas.values():
             loading = replica.ready_ns < 0 and not replica.leaving
-            if loading and now_ns - replica.since_ns >= self._params.load_timeout_ns:
+            stalled = 0 <= replica.stalls_ns(self._params) <= now_ns
+            if loading and (stalled or now_ns - replica.since_ns >= self._params.load_timeout_ns):
                 self._replica_failed(replica)
             due = () if replica.leaving else checker_sleep.due_ns(replica, self._params)
             if any(at_ns <= now_ns for at_ns in due) and not replica.failed:
@@ -62,7 +64,7 @@ class Witness:
 
     @singledispatchmethod
     def _take(self, event: Any) -> None:
-        """Events that say nothing about who must do what: progress of loads."""
+        """Events that say nothing about who must do what."""
 
     @_take.register
     def _(self, event: RequestArrived) -> None:
@@ -128,6 +130,12 @@ class Witness:
             request.pauses += 1
             request.produced_tokens += event.output_tokens
         self._attempt_failed(attempt, event.kind, delivered=event.delivered, paused=paused)
+
+    @_take.register
+    def _(self, event: LoadProgress) -> None:
+        replica = self._books.replicas.get((event.replica_id, event.epoch))
+        if replica is not None and event.fraction > replica.fraction:
+            replica.fraction, replica.advanced_ns = event.fraction, self._now_ns
 
     @_take.register
     def _(self, event: ReplicaReady) -> None:

@@ -77,7 +77,9 @@ def plain_world(seed: int) -> Scenario:
         devices=devices,
         arrivals=_arrivals(rng, models),
         policies=_policies(rng),
-        params=params,
+        params=replace(
+            params, load_stall_ns=stream(seed, "stalls").choice((0, 3 * SECOND, 5 * SECOND))
+        ),
         faults=NO_FAULTS if calm else _faults(rng),
         host=HostDelays(
             report_ns=rng.choice((0, 0, 2 * MS)),

@@ -18,6 +18,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 TOKENS_MAX = 1 << 31
 #: Up to here every whole number has a float of its own.
 _EXACT = 1 << 53
+_NUMBER = (int, float)
 #: What a list in place of a text may hold, and a list in such a list.
 _PARTS, _TOKEN = frozenset((str, int, list)), frozenset((int,))
 
@@ -178,41 +179,50 @@ def check_messages(messages: object) -> None:
     if not isinstance(messages, list) or not messages:
         raise _wrong("messages", "must be a list of at least one message")
     for index, message in enumerate(messages):
+        # Of long conversations nearly all messages are texts: those are looked at and no more.
         if not isinstance(message, dict):
             raise _wrong(f"messages[{index}]", "must be an object with role and content")
         if not isinstance(message.get("role"), str):
             raise _wrong(f"messages[{index}].role", "must be a text such as 'user'")
-        content = message.get("content")
-        if not isinstance(content, str | list | None):
-            raise _wrong(f"messages[{index}].content", "must be a text or a list of parts")
-        for place, part in enumerate(content if isinstance(content, list) else ()):
-            if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-                where = f"messages[{index}].content[{place}]"
-                raise _wrong(where, "must be an object with a type such as 'text'")
+        if type(message.get("content")) is not str:
+            _check_parts(message.get("content"), f"messages[{index}].content")
+
+
+def _check_parts(content: object, where: str) -> None:
+    if not isinstance(content, str | list | None):
+        raise _wrong(where, "must be a text or a list of parts")
+    for place, part in enumerate(content if isinstance(content, list) else ()):
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise _wrong(f"{where}[{place}]", "must be an object with a type such as 'text'")
 
 
 def _check_options(body: Mapping[str, Any]) -> None:
     for name in ("stream", "echo"):
-        if not isinstance(body.get(name), bool | None):
+        if body.get(name) is not None and not isinstance(body[name], bool):
             raise _wrong(name, "must be true or false")
     for name in ("max_tokens", "max_completion_tokens", "n_predict", "n"):
         value = body.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
             raise _wrong(name, "must be an integer")
-        if value is not None and not (-1 if name == "n_predict" else 1) <= value < TOKENS_MAX:
+        if not (-1 if name == "n_predict" else 1) <= value < TOKENS_MAX:
             raise _wrong(name, f"must be at least 1 and below {TOKENS_MAX}")
     for name in ("temperature", "top_p"):
         value = body.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, _NUMBER)):
             raise _wrong(name, "must be a number")
     for name in ("stream_options", "metadata"):
-        if not isinstance(body.get(name), dict | None):
+        if body.get(name) is not None and not isinstance(body[name], dict):
             raise _wrong(name, "must be an object")
     check_tools(body.get("tools"))
-    stop = body.get("stop")
-    if not isinstance(stop, str | list | None) or (
-        isinstance(stop, list) and not all(isinstance(word, str) for word in stop)
-    ):
+    _check_stop(body.get("stop"))
+
+
+def _check_stop(stop: object) -> None:
+    if stop is None or isinstance(stop, str):
+        return
+    if not isinstance(stop, list) or not all(isinstance(word, str) for word in stop):
         raise _wrong("stop", "must be a text or a list of texts")
 
 
@@ -222,9 +232,11 @@ def check_tools(tools: object) -> None:
     Raises:
         RequestError: `param` names the first that is none.
     """
-    if not isinstance(tools, list | None):
+    if tools is None:
+        return
+    if not isinstance(tools, list):
         raise _wrong("tools", "must be a list")
-    for index, tool in enumerate(tools or ()):
+    for index, tool in enumerate(tools):
         where = f"tools[{index}]"
         if not isinstance(tool, dict):
             raise _wrong(where, "must be an object with a type and a function")

@@ -195,3 +195,10 @@ def test_suffix_means_infill_only_where_the_api_has_it() -> None:
 )
 def test_the_estimate_of_a_prompt(body: dict[str, Any], tokens: int) -> None:
     assert upstream_call.prompt_tokens(body, chat="messages" in body) == tokens
+
+
+def test_the_scheduler_knows_who_sees_the_answer_grow() -> None:
+    body = {"model": "a", "messages": MESSAGES}
+    assert work({**body, "stream": True}).request.streamed
+    assert not work(body).request.streamed
+    assert not work({"model": "a", "input": "x"}, EMBEDDINGS).request.streamed

@@ -60,3 +60,20 @@ def test_nobody_is_refused_while_the_engine_has_nothing_else_to_do() -> None:
     found = trimmer(late_patience_ms=0).plan(View([late], spec=SPEC), AT_NS + 5_000 * MS)
     assert names(found) == ["late"]
     assert not found.refusals
+
+
+def test_an_answer_that_comes_as_a_whole_is_late_only_as_a_whole() -> None:
+    # 50 tokens take 550 ms; 500 + 49 x 20 ms are allowed for all of them, less what is kept back
+    # for an answer that ends early.
+    seen = asked("seen", ttft_ms=500, tpot_ms=20)
+    whole = replace(seen, id="whole", streamed=False)
+    assert plan(trimmer(), [seen, whole], after_ms=600).demotions == ["seen"]
+    assert not plan(trimmer(), [whole], after_ms=800).demotions
+    assert plan(trimmer(), [whole], after_ms=1_000).demotions == ["whole"]
+    strict = replace(whole, sla=replace(whole.sla, e2e_ns=1_100 * MS))
+    assert plan(trimmer(), [strict], after_ms=600).demotions == ["whole"]
+    first_only = replace(whole, sla=replace(whole.sla, tpot_ns=None))
+    assert plan(trimmer(), [first_only]).demotions == ["whole"], "550 ms, and 500 for all of it"
+    by_token = replace(whole, sla=replace(whole.sla, ttft_ns=None))
+    assert not plan(trimmer(), [by_token], after_ms=300).demotions
+    assert plan(trimmer(), [by_token], after_ms=500).demotions == ["whole"]

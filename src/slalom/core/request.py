@@ -109,6 +109,9 @@ class Request:
     #: Of requests of one key for one model that share this name, the newest replaces the others:
     #: a client that types on in one document. Empty for a request that replaces none.
     supersedes: str = ""
+    #: Whether its client sees the answer grow. Of one that it gets as a whole nobody sees the first
+    #: token: its TTFT and TPOT objectives hold together.
+    streamed: bool = True
     #: Whether its answer can be broken off and continued behind the tokens produced so far.
     resumable: bool = False
     #: Name of the conversation or document that its prompt continues, opaque; empty for none.

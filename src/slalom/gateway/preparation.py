@@ -251,6 +251,7 @@ def _request(
         predicted_tokens=min(task.predicted_tokens, max_tokens),
         key=arrival.key.name if arrival.key is not None else "",
         supersedes=supersedes,
+        streamed=facts.body.get("stream") is True,
         resumable=resumable,
         drop_when_late=task.when_late != "policy",
         keep_ns=wishes.keep_ns,

@@ -147,7 +147,7 @@ class Job:
         self.measured = (pace, there)
         if self.step_ns != pace.steps_ns[1]:
             self.step_ns = pace.steps_ns[1]
-            if self.tpot_ns != NEVER:
+            if self.tpot_ns != NEVER or not (self.request.streamed or self.is_late):
                 self._promise()
         self.reading_ns = pace.reading_ns(self.prompt, 1, there)
         first_ns, end_ns = pace.alone_ns(self.reading_ns, self.prompt, self.left)
@@ -194,6 +194,13 @@ class Job:
             self.tpot_ns = sla.tpot_ns * max(self.produced + self.left - 1.0, 1.0)
             may_wait_ns = max(sla.tpot_ns - self.step_ns, 0.0)
             self.tpot_ns -= (1.0 - _EARLY_SHARE) * self.left * may_wait_ns
+        starts_ns = sla.tpot_ns if sla.ttft_ns is None else sla.ttft_ns
+        if not self.request.streamed and starts_ns is not None:
+            # Nobody sees its first token: what it may take is due as a whole.
+            span_ns = 0.0 if self.tpot_ns == NEVER else self.tpot_ns
+            self.end_due_ns = min(self.end_due_ns, arrived_ns + starts_ns + span_ns)
+            self.due_ns, self.tpot_ns = self.end_due_ns, NEVER
+            return
         if self.client_first_ns < 0:
             if sla.ttft_ns is not None:
                 self.first_due_ns = float(arrived_ns + sla.ttft_ns)

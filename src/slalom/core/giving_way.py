@@ -79,11 +79,11 @@ def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[R
     def offer() -> Iterator[Replica]:
         urgent, overdue = is_urgent(step, model), is_overdue(step, model)
         for replica in candidates_on(step, model.device, urgent=urgent, overdue=overdue):
-            rests = replica.state is ReplicaState.ASLEEP
-            if replica.model is not model and not (rests and asleep):
-                replica.sleeps = asleep and may_sleep(step, replica)
-                offered[replica.id] = replica
-                yield replica
+            if replica.model is model or (asleep and replica.state is ReplicaState.ASLEEP):
+                continue
+            replica.sleeps = asleep and may_sleep(step, replica)
+            offered[replica.id] = replica
+            yield replica
 
     need = _need(step, model, shortfall)
     selection = step.keeper.select(offer(), need, step.state.now_ns)
@@ -154,12 +154,17 @@ def candidates_on(
         return replica.ready_ns <= grown_ns and not wishes.pinned
 
     contested = []
-    for replica in device.idle.values():
-        if may_go(replica):
-            if replica.model.waiting_count:
-                contested.append(replica)
-            else:
-                yield replica
+    for replica in device.idle.values():  # `may_go` spelt out: there may be a thousand of them
+        model = replica.model
+        wishes = model.wishes
+        if wishes.pinned or replica.ready_ns > grown_ns:
+            continue
+        if wishes.kept_until_ns > now_ns and not overdue:
+            continue
+        if model.queue:
+            contested.append(replica)
+        else:
+            yield replica
     if urgent:
         yield from contested
         yield from filter(may_go, device.busy.values())

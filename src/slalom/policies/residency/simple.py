@@ -2,13 +2,14 @@
 
 Owns `lru`, `fifo`, `lemonade`, `ollama` and `exclusive`: the rules of caches and of neighbouring
 servers. The core offers idle candidates before busy ones, and that order stands above every rule.
+Rules that rank look at the candidates that were used least recently, as many as `ranking` says.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from slalom.core.policy import ReplicaView
-from slalom.policies.residency.ranking import take
+from slalom.policies.residency.ranking import looked_at, take
 from slalom.units import MS
 
 
@@ -41,7 +42,8 @@ class Fifo:
         now_ns: int,
     ) -> Sequence[ReplicaView] | None:
         """By the end of their last load or wake."""
-        ranked = sorted(candidates, key=lambda one: (tier(one), one.ready_ns, one.id))
+        offered = looked_at(candidates, shortfall_bytes)
+        ranked = sorted(offered, key=lambda one: (tier(one), one.ready_ns, one.id))
         return take(ranked, shortfall_bytes) or None
 
 
@@ -67,7 +69,8 @@ class Lemonade:
             weight = self.weights.get(one.model_id, 1.0)
             return (now_ns - one.last_used_ns) / (max(one.load_ns, MS) * weight)
 
-        ranked = sorted(candidates, key=lambda one: (tier(one), -idle_per_load(one), one.id))
+        offered = looked_at(candidates, shortfall_bytes)
+        ranked = sorted(offered, key=lambda one: (tier(one), -idle_per_load(one), one.id))
         return take(ranked, shortfall_bytes) or None
 
 
@@ -92,7 +95,8 @@ class Ollama:
         def keep_alive(one: ReplicaView) -> float:
             return self.keep_alive_s.get(one.model_id, 300.0)
 
-        ranked = sorted(candidates, key=lambda one: (tier(one), keep_alive(one), one.id))
+        offered = looked_at(candidates, shortfall_bytes)
+        ranked = sorted(offered, key=lambda one: (tier(one), keep_alive(one), one.id))
         return take(ranked, shortfall_bytes) or None
 
 
@@ -111,9 +115,12 @@ class Exclusive:
         now_ns: int,
     ) -> Sequence[ReplicaView] | None:
         """Every candidate, if they suffice."""
-        everybody = list(candidates)
-        enough = sum(one.freed_bytes for one in everybody) >= shortfall_bytes
-        return everybody if enough else None
+        everybody, missing = [], shortfall_bytes
+        for one in candidates:
+            everybody.append(one)
+            if missing > 0:
+                missing -= one.freed_bytes
+        return everybody if missing <= 0 else None
 
 
 def tier(one: ReplicaView) -> int:

@@ -81,7 +81,7 @@ class Penalty:
     """
 
     #: Seconds of delay that weigh as much as one missed objective.
-    delay_s: float = field(default=10.0, metadata={"gt": 0, "le": 86_400})
+    delay_s: float = field(default=25.0, metadata={"gt": 0, "le": 86_400})
     #: How far ahead a next use still counts, s.
     horizon_s: float = field(default=300.0, metadata={"gt": 0, "le": 86_400})
     #: Time after which an arrival counts for a third in a model's rate, s.

@@ -83,9 +83,13 @@ class ScoringKeeper:
         shortfall_bytes: int,
         now_ns: int,
     ) -> Bed:
-        """At level 1, in the place of those with the lowest scores."""
+        """In the place of those with the lowest scores, unless its own is lower than theirs."""
         dropped = self.drop(sleepers, shortfall_bytes, now_ns)
-        return Bed(1, dropped) if dropped else Bed(0)
+        scored = self._scored([newcomer, *dropped], now_ns)
+        others = sum(scored[one.id].score for one in dropped)
+        if dropped and others < scored[newcomer.id].score:
+            return Bed(1, dropped)
+        return Bed(2 if newcomer.deep_wake_ns else 0)
 
     def _scored(self, replicas: Sequence[ReplicaView], now_ns: int) -> dict[str, Candidate]:
         parts = self._scorer.score(replicas, now_ns)

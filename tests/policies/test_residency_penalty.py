@@ -6,10 +6,10 @@ Owns the checks by brute force and by counter-example. Views are plain objects.
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slalom.core.keeping import Need
+from slalom.core.keeping import Absent, Need
 from slalom.core.planning import Moment, Observation
 from slalom.core.request import ModelSpec, Request, Sla
 from slalom.policies.residency.penalty import Penalty, PenaltyKeeper
@@ -141,3 +141,49 @@ def test_a_clairvoyant_waits_only_for_company_that_comes() -> None:
     assert victims(now_ns + 2 * SECOND) == []
     assert victims(now_ns + 90 * SECOND) == ["busy"]
     assert victims(now_ns - SECOND) == ["busy"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 9)), min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 9)), min_size=1, max_size=6),
+    st.integers(0, 40),
+)
+def test_nothing_of_more_value_gives_way_to_what_nobody_waits_for(
+    idle: list[tuple[int, int]], absent: list[tuple[int, int]], free_bytes: int
+) -> None:
+    keeper = PenaltyKeeper(Penalty(ahead=True), Traffic(120 * SECOND, 120 * SECOND))
+    for name, rows in (("up", idle), ("away", absent)):
+        for index, (_, count) in enumerate(rows):
+            for second in range(count):
+                keeper.observe(*asked(f"{name}{index}", second * SECOND))
+    views = [View(f"up{index}", freed_bytes=size) for index, (size, _) in enumerate(idle)]
+    models = [
+        Absent(ModelSpec(f"away{index}", "gpu", size, 8), size, SECOND)
+        for index, (size, _) in enumerate(absent)
+    ]
+    found = keeper.ahead(models, views, free_bytes, 10 * SECOND)
+    if not found.model_id:
+        return
+    worth = {one.replica_id: one.score for one in found.scores}
+    assert found.gain > sum(worth[one.id] for one in found.victims)
+    needed = next(one.needed_bytes for one in models if one.spec.id == found.model_id)
+    assert free_bytes + sum(one.freed_bytes for one in found.victims) >= needed
+
+
+def test_what_a_chain_announces_comes_up_in_time_and_not_before() -> None:
+    keeper = PenaltyKeeper(Penalty(ahead=True, ahead_s=5.0), Traffic(120 * SECOND, 120 * SECOND))
+    later = Absent(ModelSpec("next", "gpu", GIB, 8), GIB, 2 * SECOND, (60 * SECOND,))
+    early = keeper.ahead([later], [], GIB, 10 * SECOND)
+    assert (early.model_id, early.look_ns) == ("", 53 * SECOND)
+    assert keeper.ahead([later], [], GIB, early.look_ns).model_id == "next"
+
+
+def test_a_busy_victim_is_left_to_end_its_work_for_a_while() -> None:
+    keeper = keeper_of_traffic(Penalty())
+    now_ns = 600 * SECOND
+    for waited_ns, victims in ((SECOND // 2, []), (3600 * SECOND, ["seldom"])):
+        found = keeper.select(
+            [View("seldom", running_count=1)], need("busy", waited_ns, now_ns), now_ns
+        )
+        assert [one.id for one in found.victims] == victims

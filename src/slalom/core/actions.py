@@ -184,6 +184,8 @@ class LoadReplica:
     model: str
     #: Where; empty for the only device of a model that has no other.
     device: str = ""
+    #: Nobody waits for it yet.
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,9 @@ class EvictionDecided:
     victims: tuple[str, ...]
     #: What the policy looked at; empty if it scores nothing.
     candidates: tuple[Candidate, ...] = ()
+    #: Nobody waits: the model is expected to be asked for, which is worth so much, as scores are.
+    ahead: bool = False
+    gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +252,8 @@ class WakeReplica:
     replica_id: str
     epoch: int
     turn: int
+    #: Nobody waits for it yet.
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,8 @@ def _unpin(step: Step, model: Model, event: ModelAsked) -> None:  # noqa: ARG001
 
 def _forget_ask(step: Step, model: Model) -> None:
     """A later word takes back that it is to be up."""
+    for device in model.devices:
+        device.recent.pop(model.spec.id, None)
     ask, model.wishes.ask = model.wishes.ask, None
     if ask is not None and ask.ask_id:
         refuse_ask(step, model, ask, Reason.ASKED_OTHERWISE, "a later word took it back")

@@ -17,6 +17,9 @@ def occupy(state: State, attempt: Attempt) -> None:
     replica.running[attempt.fence] = attempt
     replica.model.index(replica)
     replica.last_used_ns = state.now_ns
+    if replica.ahead:
+        replica.ahead = False
+        state.counters["ahead_hits"] += 1
     device = replica.device
     device.running += 1
     device.idle.pop(replica.id, None)
@@ -41,8 +44,9 @@ def vacate(state: State, attempt: Attempt) -> None:
         if not replica.running:
             del device.busy[replica.id]
             device.idle[replica.id] = replica
+    looks = state.forerunner is not None
     loading = device.in_state[ReplicaState.LOADING]
-    if not replica.running and (device.wanting or loading or not ready):
+    if not replica.running and (device.wanting or loading or not ready or looks):
         state.dirty[device.spec.id] = device
     if len(replica.model.devices) > 1:
         for other in replica.model.replicas.values():
@@ -103,6 +107,9 @@ def open_for_work(state: State, replica: Replica) -> None:
 
 def close_for_work(state: State, replica: Replica, into: ReplicaState) -> None:
     """Take a replica out of routing: it drains, sleeps or unloads."""
+    if replica.ahead:
+        replica.ahead = False
+        state.counters["ahead_misses"] += 1
     if replica.state is ReplicaState.READY:
         replica.model.unindex(replica)
         replica.device.idle.pop(replica.id, None)

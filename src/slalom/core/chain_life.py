@@ -94,3 +94,6 @@ def _tell_models(state: State, names: Sequence[str]) -> None:
         model = state.models.get(name)
         if model is not None:
             model.announced = state.chains.announced(name)
+            if model.announced and state.forerunner is not None:
+                model.device.remember(model)
+                state.dirty[model.device.spec.id] = model.device

@@ -15,6 +15,8 @@ from slalom.core.snapshot import ReplicaState
 if TYPE_CHECKING:
     from slalom.core.state import Model
 
+#: Models whose last requests are remembered.
+_RECENT_MAX = 32
 #: Room of a device without a window.
 _UNBOUNDED = 1 << 30
 #: States that a replica should leave by itself within a bounded time.
@@ -33,6 +35,7 @@ class Device:
     """A ledger of bytes and, where set, a window of attempts."""
 
     __slots__ = (
+        "ahead_ns",
         "booked_bytes",
         "busy",
         "foreign_bytes",
@@ -48,7 +51,9 @@ class Device:
         "pinned",
         "puts_to_sleep",
         "rank",
+        "recent",
         "replicas",
+        "room_made_for",
         "runnable",
         "running",
         "spec",
@@ -97,6 +102,20 @@ class Device:
         #: Bytes of the budget that other processes hold, and when that was measured.
         self.foreign_bytes = 0
         self.foreign_ns = -1
+
+        #: Models that were asked for or announced last, the last one behind; a bounded number, and
+        #: kept only where somebody looks ahead.
+        self.recent: OrderedDict[str, Model] = OrderedDict()
+        #: No looking ahead before then, and the model for which room was made that way.
+        self.ahead_ns = 0
+        self.room_made_for = ""
+
+    def remember(self, model: "Model") -> None:
+        """A model was asked for, or announced."""
+        self.recent[model.spec.id] = model
+        self.recent.move_to_end(model.spec.id)
+        if len(self.recent) > _RECENT_MAX:
+            self.recent.popitem(last=False)
 
     @property
     def free_bytes(self) -> int:

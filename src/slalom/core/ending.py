@@ -103,6 +103,8 @@ def enqueue(state: State, record: RequestRecord) -> None:
     model.queue.push(record)
     if not record.attempts and state.is_sized:
         model.sizing.arrived(record.request, state.now_ns)
+    if state.forerunner is not None:
+        model.device.remember(model)
     if record.request.allow_swap is not Swap.NORMAL or model.spec.swap is not Swap.NORMAL:
         model.wishes.limit(record.request, model.spec.swap)
     record.waits_since_ns = state.now_ns

@@ -157,6 +157,7 @@ class Replica:
 
     __slots__ = (
         "advanced_ns",
+        "ahead",
         "booked_bytes",
         "device",
         "epoch",
@@ -209,6 +210,8 @@ class Replica:
         #: Level of its last sleep.
         self.level = 0
         self.running: dict[tuple[str, int], Attempt] = {}
+        #: It came up before anybody asked for it, and nobody has yet.
+        self.ahead = False
 
     @property
     def model_id(self) -> str:

@@ -116,9 +116,15 @@ def _need(step: Step, model: Model, shortfall: int) -> Need:
 
 
 def record_decision(
-    step: Step, device: Device, need: Need, victims: Sequence[Replica], selection: Selection
+    step: Step,
+    device: Device,
+    need: Need,
+    victims: Sequence[Replica],
+    selection: Selection,
+    *,
+    gain: float | None = None,
 ) -> None:
-    """Leave word of why these give way."""
+    """Leave word of why these give way; `gain` is what that is worth where nobody waits."""
     state = step.state
     state.counters["eviction_decisions"] += 1
     step.actions.append(
@@ -131,6 +137,8 @@ def record_decision(
             shortfall_bytes=need.shortfall_bytes,
             victims=tuple(replica.id for replica in victims),
             candidates=selection.scores,
+            ahead=gain is not None,
+            gain=gain or 0.0,
         )
     )
 

@@ -1,14 +1,12 @@
-"""How replicas come up: woken or loaded, for a need, for a busy model, or up to a decided size.
+"""Further replicas: of a busy model, or up to a decided size.
 
-Owns the booking of their bytes. Further replicas go into free memory only: nobody gives way to
-them. Called by `residency`.
+Owns when they come up. They go into free memory only: nobody gives way to them. Called by
+`residency`.
 """
 
-from slalom.core.actions import LoadReplica, WakeReplica
-from slalom.core.books import enter, move
 from slalom.core.device import Device
-from slalom.core.entities import Replica
 from slalom.core.placing import settle
+from slalom.core.raising import bring_up
 from slalom.core.room import rivals
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model
@@ -43,39 +41,3 @@ def _may_grow(step: Step, device: Device, model: Model) -> bool:
     if step.state.now_ns < model.backoff_until_ns or device.wanting or not model.may_grow():
         return False
     return device.free_bytes >= model.bytes_to_add and not rivals(model)
-
-
-def bring_up(step: Step, model: Model) -> None:
-    """Wake what sleeps; load where nothing does."""
-    sleeper = model.sleeper()
-    if sleeper is None:
-        load(step, model)
-    else:
-        _wake(step, sleeper)
-
-
-def _wake(step: Step, replica: Replica) -> None:
-    """Book the bytes again and wake a replica; what it has in host memory stays booked till then.
-
-    A wake goes on even if nobody waits for it any more: engines cannot break it off.
-    """
-    move(step.state, replica, ReplicaState.WAKING)
-    replica.device.book(replica, replica.model.bytes_needed)
-    replica.turn += 1
-    step.state.counters["wakes"] += 1
-    step.actions.append(WakeReplica(replica.id, replica.epoch, replica.turn))
-
-
-def load(step: Step, model: Model) -> None:
-    """Book the bytes and bring up a replica under the first free name."""
-    state, device = step.state, model.device
-    where = device.spec.id if len(model.devices) > 1 else ""
-    index = 0
-    while f"{model.spec.id}#{index}" in model.replicas:
-        index += 1
-    state.epoch += 1
-    replica = Replica(f"{model.spec.id}#{index}", state.epoch, model, state.now_ns)
-    device.book(replica, model.bytes_needed)
-    enter(state, replica)
-    state.counters["loads"] += 1
-    step.actions.append(LoadReplica(replica.id, replica.epoch, model.spec.id, where))

@@ -66,6 +66,59 @@ class Bed:
 NOBODY = Selection()
 
 
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A model that is not up and that nobody waits for."""
+
+    spec: ModelSpec
+    #: What bringing it up books.
+    needed_bytes: int
+    #: What that is expected to take, ns; 0 where nobody knows.
+    takes_ns: int = 0
+    #: When chains are expected to ask for it, ns, earliest first.
+    announced: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What comes up before it is asked for."""
+
+    #: Empty for nothing.
+    model_id: str = ""
+    #: Idle replicas that are worth less and give way to it; none where it fits beside them.
+    victims: Sequence[ReplicaView] = ()
+    #: What was thought of those, in the same measure as what is gained.
+    scores: tuple[Candidate, ...] = ()
+    gain: float = 0.0
+    #: Ask again then; -1 for no need.
+    look_ns: int = -1
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A keeper that can tell what will be asked for."""
+
+    #: Whether it is to be asked.
+    looks_ahead: bool
+
+    def ahead(
+        self,
+        absent: Sequence[Absent],
+        idle: Sequence[ReplicaView],
+        free_bytes: int,
+        now_ns: int,
+    ) -> Ahead:
+        """The model that is worth most to have up before it is asked for.
+
+        Args:
+            absent: Those that were asked for last, the last one first.
+            idle: Replicas that may give way, least recently used first.
+            free_bytes: Of the device.
+            now_ns: Now.
+        """
+        ...
+
+
 class Keeper(Protocol):
     """Chooses what gives way, for one scheduler."""
 

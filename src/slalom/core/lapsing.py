@@ -117,6 +117,7 @@ def _send_away(step: Step, replica: Replica) -> None:
     ends_ns = model.spec.idle_unload_ns
     sleeps = not (ends_ns and replica.last_used_ns + ends_ns <= now_ns)
     step.state.counters["idle_departures"] += 1
+    replica.device.recent.pop(model.spec.id, None)
     if replica.state is ReplicaState.ASLEEP:
         unload(step, replica, UnloadCause.IDLE)
     else:

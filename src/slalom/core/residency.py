@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from slalom.core.actions import Outcome, Reason, UnloadCause
+from slalom.core.ahead import look_ahead
 from slalom.core.books import open_for_work
 from slalom.core.device import Device
 from slalom.core.ending import end, touch
@@ -22,11 +23,12 @@ from slalom.core.giving_way import (
     record_decision,
     residency_ns,
 )
-from slalom.core.growing import bring_up, grow
+from slalom.core.growing import grow
 from slalom.core.keeping import Need
 from slalom.core.leaving import drop_guests, give_way, unload
 from slalom.core.parting import part
 from slalom.core.placing import better_home, call_roamers
+from slalom.core.raising import bring_up
 from slalom.core.request import Swap
 from slalom.core.room import are_apart, does_not_fit, refuse_ask, rivals, room_for
 from slalom.core.snapshot import ReplicaState
@@ -52,6 +54,8 @@ def reconcile_residency(step: Step) -> None:
         _shed_excess(step, device)
         _serve_needs(step, device)
         grow(step, device)
+        if state.forerunner is not None:
+            look_ahead(step, device, state.forerunner)
 
 
 def _let_drained_go(step: Step, device: Device) -> None:
@@ -61,12 +65,19 @@ def _let_drained_go(step: Step, device: Device) -> None:
 
 
 def _cancel_unwanted_loads(step: Step, device: Device) -> None:
-    """End loads that nobody waits for any more."""
+    """End loads that nobody waits for any more, and those ahead of requests if others need them."""
     for replica in list(device.in_state[ReplicaState.LOADING].values()):
         model = replica.model
         wanted = model.waiting_count or model.wishes.stays or model.running_count()
-        if not (wanted or model.up_count() <= model.sizing.size):
+        due = model.up_count() <= model.sizing.size
+        if not (wanted or due or (replica.ahead and _harms_nobody(step, device))):
             unload(step, replica, UnloadCause.UNWANTED)
+
+
+def _harms_nobody(step: Step, device: Device) -> bool:
+    """Whether every need would fit beside what comes up ahead of its requests."""
+    fits = all(one.bytes_to_add <= device.free_bytes for one in device.wanting.values())
+    return fits and step.state.drain_deadline_ns < 0
 
 
 def _shed_excess(step: Step, device: Device) -> None:

@@ -14,7 +14,7 @@ from slalom.core.chain import Later, rough_rest_ns
 from slalom.core.dispatching import dispatch_all
 from slalom.core.dry_run import ResidencyPlan, plan_residency
 from slalom.core.events import Event
-from slalom.core.keeping import Keeper, Keeping, Plain
+from slalom.core.keeping import Keeper, Keeping, LooksAhead, Plain
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
 from slalom.core.planned import foresee
@@ -70,6 +70,8 @@ class Scheduler:
         if isinstance(policies.residency, Keeping):
             self._keeper = policies.residency.begin(tuple(models), tuple(devices))
             self.state.keeper = self._keeper
+            if isinstance(self._keeper, LooksAhead) and self._keeper.looks_ahead:
+                self.state.forerunner = self._keeper
         else:
             self._keeper = Plain(policies.residency)
         if self.state.foreseer is not None:

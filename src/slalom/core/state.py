@@ -11,7 +11,7 @@ from slalom.core.chain_book import ChainBook
 from slalom.core.device import Device
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import Ask
-from slalom.core.keeping import Keeper
+from slalom.core.keeping import Keeper, LooksAhead
 from slalom.core.placing import pin, settle
 from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
@@ -311,6 +311,8 @@ class State:
         self.unready: dict[str, Model] = {}
         #: What learns whom to keep in memory, or None where candidates alone decide.
         self.keeper: Keeper | None = None
+        #: The same keeper if it is asked what to bring up before anybody waits for it.
+        self.forerunner: LooksAhead | None = None
         #: Heap of (time, model id) at which planners want to be asked; stale ones are dropped.
         self.looks: list[tuple[int, str]] = []
         #: Heap of (time, model id) at which wishes fall due; stale ones are dropped.

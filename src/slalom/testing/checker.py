@@ -209,13 +209,13 @@ class Checker:
         key = (action.replica_id, action.epoch)
         lives = books.of_model(model.id)
         self._require(action.epoch > self._epoch, "each life has a new epoch", action)
-        same_name = any(life.key[0] == action.replica_id for life in lives)
-        self._require(not same_name, "one life of a name at a time", action)
+        names = {life.key[0] for life in lives}
+        self._require(action.replica_id not in names, "one life of a name at a time", action)
         staying = [life for life in lives if not life.leaving]
         self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
-        self._require(books.wanted(model), "load only what is wanted", action)
+        self._require(action.ahead or books.wanted(model), "load only what is wanted", action)
         device = judge_place(action, model, books, self._require)
         byte_count = books.bytes_to_book(model)
         booked = books.booked_bytes(device) + byte_count
@@ -225,7 +225,8 @@ class Checker:
         rested = self._now_ns - failed_ns >= self._params.load_backoff_ns
         self._require(rested, "a failed load backs off", action)
         self._epoch = action.epoch
-        books.replicas[key] = SeenReplica(key, model, byte_count, self._now_ns, device)
+        life = SeenReplica(key, model, byte_count, self._now_ns, device, ahead=action.ahead)
+        books.replicas[key] = life
 
     @_judge.register
     def _(self, action: UnloadReplica) -> None:
@@ -365,7 +366,7 @@ class Checker:
             gone = not replica.failed or replica.leaving
             self._require(gone, "what has failed is reaped", replica)
             unwanted = not (books.wanted(replica.model) or books.in_use(replica.model.id))
-            wasted = unwanted and replica.ready_ns < 0 and not replica.leaving
+            wasted = unwanted and not (replica.ready_ns >= 0 or replica.leaving or replica.ahead)
             self._require(not wasted, "a load that nobody wants is cancelled", replica)
         for device in books.devices.values():
             idles = self._drain_ns < 0 and books.idles(device)

@@ -18,7 +18,7 @@ from slalom.core.events import Ask, ModelAsked
 from slalom.core.params import SchedulerParams
 from slalom.core.request import ModelSpec, Swap
 from slalom.testing.checker_books import Books, Rest, SeenReplica
-from slalom.testing.checker_sleep import Require
+from slalom.testing.checker_sleep import Require, judge_ahead
 
 _UP = (Ask.LOAD, Ask.WAKE)
 _AWAY = (Ask.SLEEP, Ask.UNLOAD)
@@ -60,6 +60,10 @@ def judge_refusal(action: AskRefused, books: Books, require: Require) -> None:
 def judge_decision(action: EvictionDecided, books: Books, require: Require) -> None:
     """Nobody suffers for requests that do not allow it."""
     waiting = books.waiting(action.model)
+    if action.ahead:
+        scores = {one.replica_id: one.score for one in action.candidates}
+        lost = sum(scores[name] for name in action.victims)
+        require(lost < action.gain, "what is worth more stays", (action, lost))
     if not waiting or action.model in books.pinned or action.model in books.asked:
         return
     spec = books.models[action.model]
@@ -89,6 +93,8 @@ def judge_place(action: LoadReplica, model: ModelSpec, books: Books, require: Re
         if not set(model.apart).isdisjoint(one.model.apart) and not one.is_asleep
     ]
     require(not rivals, "what must be apart is never up together", (model.id, rivals))
+    if action.ahead:
+        judge_ahead(action, device, books, require)
     return device
 
 

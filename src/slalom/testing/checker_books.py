@@ -111,6 +111,8 @@ class SeenReplica:
         return self.advanced_ns + params.load_stall_ns if still else -1
 
     running: dict[Fence, SeenAttempt] = field(default_factory=dict)
+    #: Loaded before anybody asked for it.
+    ahead: bool = False
 
     @property
     def leaving(self) -> bool:

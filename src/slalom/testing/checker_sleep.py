@@ -6,7 +6,7 @@ Owns the rules alone; what is seen stands in `checker_books`. Called by `checker
 
 from collections.abc import Callable, Iterator
 
-from slalom.core.actions import SleepReplica, WakeReplica
+from slalom.core.actions import LoadReplica, SleepReplica, WakeReplica
 from slalom.core.params import SchedulerParams
 from slalom.testing.checker_books import Books, Rest, SeenReplica
 
@@ -51,7 +51,9 @@ def judge_wake(
     assert replica is not None
     model = replica.model
     require(replica.is_asleep, "wake only what sleeps", (action, replica))
-    require(books.wanted(model), "wake only what is wanted", action)
+    require(action.ahead or books.wanted(model), "wake only what is wanted", action)
+    if action.ahead:
+        judge_ahead(action, replica.device, books, require)
     require(action.turn == replica.turn + 1, "turns count up", action)
     rested = now_ns - books.load_failed_ns.get(model.id, -params.load_backoff_ns)
     require(rested >= params.load_backoff_ns, "a failed wake backs off", action)
@@ -61,6 +63,19 @@ def judge_wake(
     replica.booked_bytes += added
     booked, budget = books.booked_bytes(replica.device), books.budget_bytes(replica.device)
     require(booked <= budget or not added, "a wake within the budget", (action, booked, budget))
+
+
+def judge_ahead(
+    action: LoadReplica | WakeReplica, device: str, books: Books, require: Require
+) -> None:
+    """Nothing comes up ahead of its requests while others wait for memory there."""
+    unmet = [
+        model.id
+        for model in books.models.values()
+        if model.homes == (device,) and books.waiting(model.id)
+        if all(one.leaving or one.rests for one in books.of_model(model.id))
+    ]
+    require(not unmet, "those who wait come before those who may", (action, unmet))
 
 
 def asleep(replica: SeenReplica | None, turn: int, now_ns: int) -> None:

@@ -20,6 +20,7 @@ from slalom.policies import pathological
 from slalom.policies.admission import DropLate, OpenAdmission
 from slalom.policies.ordering import Edf
 from slalom.policies.registry import POLICIES, build
+from slalom.policies.residency.penalty import Penalty
 from slalom.policies.saber import Saber
 from slalom.policies.trim.plan_and_trim import PlanAndTrim
 from slalom.testing.checker import Checker
@@ -224,6 +225,7 @@ _EXTREMES: dict[str, tuple[type[Any], ...]] = {
 _VARIANTS: dict[str, tuple[Any, ...]] = {
     "drop-late": (DropLate(grace_ms=500),),
     "edf": (Edf(ageing_ms=3_000),),
+    "penalty": (Penalty(ahead=True), Penalty(ahead=True, ahead_s=60.0, hold=False)),
     "plan-and-trim": (PlanAndTrim(hold_ms=500), PlanAndTrim(late="refuse", hold_ms=0)),
     "saber": (Saber(published_program=True), Saber(law="fit", expected_length=True)),
 }

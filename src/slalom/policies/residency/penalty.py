@@ -5,12 +5,12 @@ frees enough, and whether the need is worth it yet. Called by the core through t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import expm1
 from typing import Protocol
 
 from slalom.core.actions import Candidate
-from slalom.core.keeping import NOBODY, Bed, Keeper, Need, Selection
+from slalom.core.keeping import NOBODY, Absent, Ahead, Bed, Keeper, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
 from slalom.core.request import DeviceSpec, ModelSpec
@@ -28,6 +28,9 @@ _RUNS = 2.0
 #: What keeps a newcomer busy is foreseen for at most so many times what its coming up takes.
 _STAY_MOST = 3.0
 _EXPONENT_MOST = 9.0
+#: What comes up ahead of its requests is worth so many times what gives way to it, and so much at
+#: least: it may be for nothing.
+_AHEAD_TIMES, _AHEAD_LEAST = 2.0, 0.1
 
 
 class Demand(Protocol):
@@ -90,6 +93,10 @@ class Penalty:
     rest_s: float = field(default=3600.0, metadata={"gt": 0, "le": 604_800})
     #: Whether a need that costs more than it gains is held back.
     hold: bool = True
+    #: Whether models come up before they are asked for, where nobody waits for memory.
+    ahead: bool = False
+    #: How far ahead a next use is looked for then, s.
+    ahead_s: float = field(default=10.0, metadata={"gt": 0, "le": 3600})
 
     def begin(self, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> Keeper:
         """A keeper that has seen nothing yet."""
@@ -114,6 +121,8 @@ class PenaltyKeeper:
         self._horizon_ns = seconds_to_ns(options.horizon_s)
         self._rest_ns = seconds_to_ns(options.rest_s)
         self.holds = options.hold
+        self.looks_ahead = options.ahead
+        self._ahead_ns = seconds_to_ns(options.ahead_s)
 
     def __repr__(self) -> str:
         return f"PenaltyKeeper({self._forecast!r})"
@@ -168,6 +177,42 @@ class PenaltyKeeper:
             cost = newcomer.wake_ns * expected + sum(costs[one.id] for one in dropped)
             ways.append((cost, Bed(1, dropped)))
         return min(ways, key=lambda way: way[0])[1]
+
+    def ahead(
+        self,
+        absent: Sequence[Absent],
+        idle: Sequence[ReplicaView],
+        free_bytes: int,
+        now_ns: int,
+    ) -> Ahead:
+        """That for which most is expected, less what is expected of those that give way to it."""
+        kept = {}
+        for one in idle:
+            back_ns = _known(one.wake_ns if one.sleeps else one.load_ns)
+            kept[one.id] = self._use(one.model_id, back_ns, one.announced, now_ns)
+        best, best_gain, look_ns = Ahead(), 0.0, -1
+        for model in absent:
+            takes_ns = _known(model.takes_ns)
+            gain = self._use(model.spec.id, takes_ns, model.announced, now_ns)
+            if gain < _AHEAD_LEAST:
+                starts = [at_ns - takes_ns - self._ahead_ns for at_ns in model.announced[:1]]
+                look_ns = min([at_ns for at_ns in (look_ns, *starts) if at_ns > now_ns], default=-1)
+                continue
+            shortfall = model.needed_bytes - free_bytes
+            victims = cheapest(idle, kept, shortfall) if shortfall > 0 else []
+            lost = _AHEAD_TIMES * sum(kept[victim.id] for victim in victims)
+            if (shortfall <= 0 or victims) and gain - lost > best_gain:
+                scores = tuple(Candidate(name, value) for name, value in kept.items())
+                best, best_gain = Ahead(model.spec.id, victims, scores, gain), gain - lost
+        return replace(best, look_ns=look_ns)
+
+    def _use(self, model_id: str, back_ns: int, announced: Sequence[int], now_ns: int) -> float:
+        """What the next request for a model is expected to lose if it has to come up for it."""
+        demand = self._forecast.of(model_id)
+        span_ns = self._ahead_ns + back_ns
+        is_announced = any(now_ns <= at_ns <= now_ns + span_ns for at_ns in announced)
+        chance = 1.0 if is_announced else demand.chance_within(span_ns, now_ns)
+        return chance * (_missed(demand, back_ns) + back_ns / self.delay_ns)
 
     def _worth_of_sleep(self, one: ReplicaView, now_ns: int) -> float:
         """What a load would take longer than a wake, times the chance that it will be wanted."""

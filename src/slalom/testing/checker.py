@@ -209,13 +209,10 @@ class Checker:
         key = (action.replica_id, action.epoch)
         lives = books.of_model(model.id)
         self._require(action.epoch > self._epoch, "each life has a new epoch", action)
-        names = {life.key[0] for life in lives}
-        self._require(action.replica_id not in names, "one life of a name at a time", action)
         staying = [life for life in lives if not life.leaving]
         self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
-        self._require(action.ahead or books.wanted(model), "load only what is wanted", action)
         device = judge_place(action, model, books, self._require)
         byte_count = books.bytes_to_book(model)
         booked = books.booked_bytes(device) + byte_count

@@ -77,7 +77,10 @@ def judge_decision(action: EvictionDecided, books: Books, require: Require) -> N
 
 
 def judge_place(action: LoadReplica, model: ModelSpec, books: Books, require: Require) -> str:
-    """A model comes up on one of its devices, which is told, beside none it must be apart from."""
+    """A wanted model comes up on one of its devices, which is told, and beside no rival."""
+    names = {life.key[0] for life in books.of_model(model.id)}
+    require(action.replica_id not in names, "one life of a name at a time", action)
+    require(action.ahead or books.wanted(model), "load only what is wanted", action)
     device = action.device or model.device
     staying = [life for life in books.of_model(model.id) if not life.leaving]
     loading = any(life.ready_ns < 0 for life in staying)

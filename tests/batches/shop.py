@@ -124,7 +124,7 @@ async def shop(
     devices = [DeviceSpec("host", budget_bytes)]
     runtime = Runtime(
         Scheduler(models, devices, policies(), None),
-        launchers,
+        dict(launchers.items()),
         capabilities={name: FakeLauncher().script.capabilities for name in launchers},  # type: ignore[union-attr]
     )
     params = BatchParams(folder, **{"free_bytes_min": 0, **bounds})

@@ -70,7 +70,7 @@ class World:
         )
         self.runtime = Runtime(
             self.scheduler,
-            launchers,
+            dict(launchers.items()),
             clock=clock,
             journal=journal(self.scheduler) if journal else None,
         )

@@ -385,9 +385,7 @@ class Checker:
             if replica.leaving:
                 yield replica.asked_ns + params.unload_timeout_ns
             elif replica.ready_ns < 0:
-                yield replica.since_ns + params.load_timeout_ns
-                if (stalls_ns := replica.stalls_ns(params)) >= 0:
-                    yield stalls_ns
+                yield replica.load_due_ns(params)
             else:
                 yield from due_ns(replica, params)
         yield from ask_due_ns(self.books, params)

@@ -105,10 +105,11 @@ class SeenReplica:
     fraction: float = 0.0
     advanced_ns: int = -1
 
-    def stalls_ns(self, params: SchedulerParams) -> int:
-        """When its load must be given up for standing still; -1 for never."""
-        still = params.load_stall_ns and 0.0 < self.fraction < 1.0 and self.ready_ns < 0
-        return self.advanced_ns + params.load_stall_ns if still else -1
+    def load_due_ns(self, params: SchedulerParams) -> int:
+        """When its load must be given up, for its length or for standing still."""
+        due_ns = self.since_ns + params.load_timeout_ns
+        still = params.load_stall_ns and 0.0 < self.fraction < 1.0
+        return min(due_ns, self.advanced_ns + params.load_stall_ns) if still else due_ns
 
     running: dict[Fence, SeenAttempt] = field(default_factory=dict)
     #: Loaded before anybody asked for it.

@@ -55,8 +55,7 @@ class Witness:
                 self._attempt_failed(attempt, FailureKind.STALLED)
         for replica in self._books.replicas.values():
             loading = replica.ready_ns < 0 and not replica.leaving
-            stalled = 0 <= replica.stalls_ns(self._params) <= now_ns
-            if loading and (stalled or now_ns - replica.since_ns >= self._params.load_timeout_ns):
+            if loading and replica.load_due_ns(self._params) <= now_ns:
                 self._replica_failed(replica)
             due = () if replica.leaving else checker_sleep.due_ns(replica, self._params)
             if any(at_ns <= now_ns for at_ns in due) and not replica.failed:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from openai import AsyncOpenAI
 
 from slalom.core.actions import Outcome
 from slalom.core.chain import Link
@@ -287,6 +288,37 @@ async def test_chains_are_bounded_and_those_that_are_over_make_room() -> None:
             pass
         await opened(world)
         assert len(world.gateway.shared.chains) == 2
+
+
+async def test_sdks_say_it_with_headers_or_in_the_body() -> None:
+    async with served() as world:
+        watch(world)
+        client = AsyncOpenAI(base_url=world.base_url, api_key="none", max_retries=0)
+        async with client:
+            create = client.chat.completions.with_raw_response.create
+            for words in (
+                {"extra_headers": said("sdk", step=1, steps=2, deadline_ms=9_000)},
+                {"extra_body": {"slalom_chain": {"id": "sdk"}}},
+            ):
+                reply = await create(**chat("a"), **words)
+                assert float(reply.headers["x-slalom-chain-slack-ms"]) < 9_000
+        assert [(link.step, link.is_last) for link in LINKS[id(world)]] == [(1, False), (2, True)]
+
+
+async def test_metrics_count_chains() -> None:
+    async with served() as world:
+        await call(world, said("whole", step=1, steps=1))
+        await call(world, said("half", step=1, steps=2))
+
+        async def text() -> str:
+            async with world.http.get(f"{world.url}/metrics") as reply:
+                return await reply.text()
+
+        await world.until(lambda: len(world.ended) == 2)
+        told = await text()
+        assert "slalom_chains_open 1.0" in told
+        assert 'slalom_chains_ended_total{how="done"} 1.0' in told
+        assert 'slalom_chains_ended_total{how="abandoned"} 0.0' in told
 
 
 async def test_records_tell_of_the_chain() -> None:

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from slalom.core.actions import EndRequest, Outcome
 from slalom.core.snapshot import ModelState, Snapshot
+from slalom.gateway.chain_metrics import chain_metrics
 from slalom.gateway.completion_cache import CompletionCache
 from slalom.gateway.prediction_metrics import PredictionMetrics, learned_metrics
 from slalom.gateway.swap_metrics import swap_metric
@@ -186,6 +187,7 @@ class _SnapshotCollector(Collector):
         yield from _model_metrics(snapshot)
         yield from _device_metrics(snapshot)
         yield swap_metric(snapshot)
+        yield from chain_metrics(snapshot)
         yield from learned_metrics(snapshot.learned)
         for name, value in snapshot.counters:
             clean = _NOT_A_NAME.sub("_", name.lower()).strip("_")

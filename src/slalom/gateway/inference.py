@@ -146,6 +146,8 @@ class Inference:
             answer = self._own(work, exchange, HIT, text=rest.text, finish=rest.finish)
         elif work.warm_up and self._busy(work.request.model):
             answer = self._own(work, exchange, SKIPPED)
+        elif work.lets_go and not self._ready(work.request.model):
+            answer = self._own(work, exchange, None)
         else:
             return False
         _head(work, headers)
@@ -158,8 +160,11 @@ class Inference:
     def _busy(self, model: str) -> bool:
         """Whether to read a prompt ahead would be in somebody's way now."""
         snapshot = self._runtime.snapshot()
-        ready = any(one.id == model and one.state is ModelState.READY for one in snapshot.models)
-        return bool(snapshot.waiting or snapshot.running) or not ready
+        return bool(snapshot.waiting or snapshot.running) or not self._ready(model)
+
+    def _ready(self, model: str) -> bool:
+        models = self._runtime.snapshot().models
+        return any(one.id == model and one.state is ModelState.READY for one in models)
 
     async def _serve(
         self, work: Work, send: Send, exchange: Exchange, headers: Headers, departure: Departure

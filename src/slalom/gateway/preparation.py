@@ -72,6 +72,8 @@ class Work:
     empty_when_late: bool = False
     #: Whether its model is to be pinned.
     pin: bool = False
+    #: Whether it is answered at once where its model is not up.
+    lets_go: bool = False
     #: Its place in the graph of its chain.
     place: Place = NO_PLACE
     #: What it takes besides its own body, from what a protocol keeps, bytes.
@@ -197,6 +199,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         empty_when_late=resolved.task.when_late == "empty",
         more_bytes=internal.more_bytes,
         pin=wishes.pin,
+        lets_go=internal.lets_go,
         place=place,
     )
 

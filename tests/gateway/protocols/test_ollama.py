@@ -96,8 +96,22 @@ async def test_a_request_without_a_prompt_loads() -> None:
         assert [part.done_reason for part in chatted] == ["load"]
         assert chatted[0].message.content == ""
         assert last_body(world)["max_tokens"] == 1
-        with pytest.raises(ollama.ResponseError, match="keep_alive"):
-            await sdk.generate("a", keep_alive=0)
+
+
+async def test_a_request_without_a_prompt_lets_go() -> None:
+    """As `ollama stop` asks; a model that is not up is not brought up for it."""
+    async with house(params=PARAMS) as world, client(world) as sdk:
+        assert (await sdk.generate("a", keep_alive=0)).done_reason == "unload"
+        (part,) = [part async for part in await sdk.chat("a", keep_alive=0, stream=True)]
+        assert (part.done_reason, part.message.content) == ("unload", "")
+        assert world.launchers["a"].launches == []
+        await sdk.generate("a")
+        assert (await sdk.generate("a", keep_alive=0)).done_reason == "unload"
+
+        def states() -> list[str]:
+            return [model.state.value for model in world.runtime.snapshot().models]
+
+        await world.until(lambda: states() == ["cold"])
 
 
 async def test_embeddings_new_and_old() -> None:

@@ -89,6 +89,8 @@ class Internal:
     more_bytes: int = 0
     #: Whether a completion is meant for the cursor of an editor, also where nothing is behind it.
     at_cursor: bool = False
+    #: Whether there is nothing to do where the model is not up: it is only to be let go.
+    lets_go: bool = False
 
 
 #: Reads a body.

@@ -126,16 +126,15 @@ class _Reads:
 
 
 def _load(asked: Asked, fields: dict[str, Any], notices: list[str], *, chat: bool) -> Internal:
-    """A request without a prompt: the model is to be there, and nothing is to be said."""
-    if ollama_request.keep_alive_s(asked.body) == 0:
-        raise wrong(
-            "keep_alive", "0 without a prompt would unload: here models leave when room is needed"
-        )
+    """A request without a prompt: the model is to be there, or to go, and nothing is to be said."""
+    lets_go = ollama_request.keep_alive_s(asked.body) == 0
     kept: dict[str, Any] = {
         name: fields[name]
         for name in ("model", "stream", "stream_options", "keep_alive")
         if name in fields
     }
     body = {**kept, "prompt": _ANY_PROMPT, "max_tokens": 1}
-    teller = OllamaTeller(fields["model"], asked.received_s, chat=chat, done_reason="load")
-    return Internal(COMPLETIONS_PATH, body, Translated(teller), notices=tuple(notices))
+    reason = "unload" if lets_go else "load"
+    teller = OllamaTeller(fields["model"], asked.received_s, chat=chat, done_reason=reason)
+    writer = Translated(teller)
+    return Internal(COMPLETIONS_PATH, body, writer, notices=tuple(notices), lets_go=lets_go)

@@ -34,6 +34,16 @@ def test_a_chain_reaches_the_gateway_with_ids_and_tasks() -> None:
     ]
 
 
+def test_weights_of_tasks_and_keys_reach_the_gateway() -> None:
+    key = {"name": "ci", "key_sha256": "0" * 64, "weight": 0.5}
+    found = gateway_params(
+        Config.model_validate({"models": MODELS, "tasks": {"chat": {"weight": 3}}, "keys": [key]})
+    )
+    assert found.tasks["chat"].weight == 3
+    assert found.tasks["generation"].weight == 1
+    assert found.keys[0].weight == 0.5
+
+
 @pytest.mark.parametrize(
     ("chain", "says"),
     [

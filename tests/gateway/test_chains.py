@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from slalom.policies.trim.plan_and_trim import PlanAndTrim
 from slalom.testing import FakeLauncher, FakeScript, FakeTimings
 from slalom.units import SECOND
 from slalom.workload.chains import ChainSpec, StepSpec
+from slalom.workload.tasks import DEFAULT_TASKS
 from tests.gateway.house import House, chat, house, last_body
 
 MODELS = (ServedModel("a", aliases=("coder",)), ServedModel("b"))
@@ -303,6 +305,22 @@ async def test_sdks_say_it_with_headers_or_in_the_body() -> None:
                 reply = await create(**chat("a"), **words)
                 assert float(reply.headers["x-slalom-chain-slack-ms"]) < 9_000
         assert [(link.step, link.is_last) for link in LINKS[id(world)]] == [(1, False), (2, True)]
+
+
+async def test_a_request_is_worth_what_its_task_and_its_key_say() -> None:
+    tasks = {**DEFAULT_TASKS, "chat": replace(DEFAULT_TASKS["chat"], weight=4.0)}
+    keys = (replace(KEYS[0], weight=0.5), KEYS[1])
+    seen: list[float] = []
+    async with served(keys=keys, tasks=tasks) as world:
+
+        def see(entry: Any) -> None:
+            seen.extend(event.request.weight for event in entry.events if hasattr(event, "request"))
+
+        world.runtime.on_step.append(see)
+        for key, task in ((ALICE, "chat"), (BOB, "chat"), (BOB, "generation")):
+            status, _, _ = await call(world, {**key, "x-slalom-task": task})
+            assert status == 200
+    assert seen == [2.0, 4.0, 1.0]
 
 
 async def test_metrics_count_chains() -> None:

@@ -151,6 +151,7 @@ def gateway_params(config: Config) -> GatewayParams:
                 admin=key.admin,
                 task=key.task,
                 ceiling=key.ceiling,
+                weight=key.weight,
                 single_line=key.single_line,
             )
             for key in config.keys

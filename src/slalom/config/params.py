@@ -125,6 +125,7 @@ def _task(base: TaskSpec, section: TaskSection) -> TaskSpec:
             base.predicted_tokens if section.predicted_tokens is None else section.predicted_tokens
         ),
         when_late=section.when_late or base.when_late,
+        weight=base.weight if section.weight is None else section.weight,
     )
 
 

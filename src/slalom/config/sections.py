@@ -138,6 +138,12 @@ class KeySection(Section):
         None,
         description="Most urgent task it may declare; null is its own task, or any without one.",
     )
+    weight: float = Field(
+        1,
+        gt=0,
+        le=1000,
+        description="What its requests are worth, times the weight of their tasks.",
+    )
     single_line: Literal["off", "auto", "on"] = Field(
         "off",
         description="Whether its completions end with their first line where the request does not "
@@ -213,6 +219,13 @@ class TaskSection(Section):
     )
     predicted_tokens: int | None = Field(
         None, ge=0, le=1 << 20, description="Output length expected before any was seen, tokens."
+    )
+    weight: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="What one of its requests on time is worth beside others, under plan-and-trim, "
+        "where not all can be; 1 for most tasks.",
     )
     when_late: Literal["policy", "refuse", "empty"] | None = Field(
         None,

@@ -129,6 +129,8 @@ class Request:
     allow_swap: Swap = Swap.NORMAL
     #: Its place in a chain of calls that share a deadline; None for a call by itself.
     link: Link | None = None
+    #: What it is worth that it is on time, beside others, where not all can be.
+    weight: float = 1.0
     #: Models of which one is chosen when it arrives; `model` is the first, and then the chosen one.
     alternatives: Alternatives | None = None
 

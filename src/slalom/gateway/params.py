@@ -86,6 +86,8 @@ class KeyEntry:
     task: str | None = None
     #: The most urgent task it may have; None takes `task`, and without both there is no bound.
     ceiling: str | None = None
+    #: What its requests are worth, times the weight of their tasks.
+    weight: float = 1.0
     #: Whether its completions end with their first line, where the request does not say.
     single_line: SingleLine = "off"
 

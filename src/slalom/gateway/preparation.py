@@ -259,6 +259,7 @@ def _request(
         drop_when_late=task.when_late != "policy",
         keep_ns=wishes.keep_ns,
         allow_swap=wishes.allow_swap,
+        weight=task.weight * (arrival.key.weight if arrival.key is not None else 1.0),
     )
 
 

@@ -235,6 +235,7 @@ def _arrival(item: LoadItem, resumable: AbstractSet[str], aliases: Mapping[str, 
         prefix_tokens=item.shared_tokens,
         alternatives=alternatives,
         link=item.link,
+        weight=item.weight,
     )
     return Arrival(
         request=request,

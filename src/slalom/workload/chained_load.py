@@ -109,4 +109,5 @@ def _later(
         give_up_after_ns=-1,
         shared_tokens=min(read.get(call.model, 0), prompt) if call.carries else 0,
         gap_ns=gap_ns,
+        weight=call.task.weight,
     )

@@ -62,6 +62,8 @@ class LoadItem:
     retries: Retries | None = None
     #: Its place in a chain of calls; the deadline counts from the start of the load.
     link: Link | None = None
+    #: What it is worth that it is on time, beside others.
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +319,7 @@ def _first_step(
             gap_ns=gap_ns,
             then=item,
             retries=group.retries,
+            weight=kind.task.weight,
         )
     assert item is not None  # noqa: S101 - steps >= 1
     return item if kind.chain is None else chained(kind.chain, item, seed)

@@ -32,6 +32,8 @@ class TaskSpec:
     #: What becomes of a request that a planner finds to be late: what its policy says, an error at
     #: once, or an empty answer at once.
     when_late: Literal["policy", "refuse", "empty"] = "policy"
+    #: What one of its requests on time is worth beside those of other tasks, where not all can be.
+    weight: float = 1.0
 
     @property
     def urgency_ms(self) -> float:

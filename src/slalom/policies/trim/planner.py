@@ -294,7 +294,7 @@ class Trimmer:
                     job.cached = self._cached(model, request, produced)
                     job.cached_by = heads
                 job.measure(pace)
-            if self._options.floor or request.link is not None:
+            if self._options.floor or request.link is not None or request.weight != 1.0:
                 job.weight = self._weight(request)
             if request.link is not None:
                 self._follow(job, pace, now_ns)
@@ -311,11 +311,11 @@ class Trimmer:
         return list(found.values())
 
     def _weight(self, request: Request) -> float:
-        """How much it counts that a request is on time: a chain as much as its calls together."""
+        """What it is worth that a request is on time: a chain as much as its calls together."""
         calls = 1
         if request.link is not None and self._is_chained(request):
             calls = max(request.link.steps, request.link.step)
-        return self._floors.weight(request.task) * calls
+        return self._floors.weight(request.task) * request.weight * calls
 
     def _follow(self, job: Job, pace: Pace, now_ns: int) -> None:
         """Find out by when a waiting call of a chain must have its answer."""

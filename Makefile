@@ -132,6 +132,10 @@ bench-sla: setup ## Every policy on SABER's grid and the standing loads, in the 
 bench-residency: setup ## Every residency policy where models outnumber memory, in the twin (half an hour)
 	$(BIN)/python -m slalom.bench.residency --write docs/benchmarks/residency.md $(ARGS)
 
+.PHONY: bench-fleet
+bench-fleet: setup ## Routing and scaling of fleets in the twin (half an hour on two idle cores)
+	$(BIN)/python -m slalom.bench.fleet --write docs/benchmarks/fleet.md $(ARGS)
+
 .PHONY: bench-residency-live
 bench-residency-live: setup ## Residency policies on six real models in memory for half (12 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.residency_live --write docs/benchmarks/residency-live.md $(ARGS)

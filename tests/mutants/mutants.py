@@ -189,7 +189,7 @@ MUTANTS = (
     ),
     Mutant(
         "load beside a sleeper",
-        "core/residency.py",
+        "core/growing.py",
         "    if sleeper is None:\n        load(step, model)",
         "    if sleeper is None or model.waiting_count > 2:\n        load(step, model)",
     ),

@@ -21,7 +21,7 @@ def with_sizes(scenario: Scenario, seed: int) -> Scenario:
     every_s = rng.choice((0.3, 1.0, 5.0))
     scaling = rng.choice(
         (
-            Fixed(every_s),
+            Fixed(every_s=every_s),
             RayQueue(up_delay_s=1.0, down_delay_s=3.0, least=rng.choice((0, 1)), every_s=every_s),
             CatoScaling(down_delay_s=2.0, least=rng.choice((0, 1)), every_s=every_s),
             Forecast(worth_per_minute=0.1, down_delay_s=1.0, idle_s=4.0, every_s=every_s),

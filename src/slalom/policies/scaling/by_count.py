@@ -12,8 +12,10 @@ from slalom.units import seconds_to_ns
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """`fixed`: all the replicas a model may have, from the start, whatever is asked."""
+    """`fixed`: so many replicas from the start, whatever is asked."""
 
+    #: How many of each model; 0 for all that it may have.
+    replicas: int = 0
     #: Between two looks, s.
     every_s: float = field(default=10.0, metadata={"gt": 0})
 
@@ -23,8 +25,8 @@ class Fixed:
         return seconds_to_ns(self.every_s)
 
     def size(self, model: SizeView, now_ns: int) -> Size:
-        """The most."""
-        return Size(model.spec.replicas)
+        """That many, as far as it may."""
+        return Size(min(self.replicas or model.spec.replicas, model.spec.replicas))
 
 
 @dataclass(frozen=True, slots=True)

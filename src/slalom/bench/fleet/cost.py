@@ -1,0 +1,143 @@
+"""Part 2: what a decision costs in a large fleet, and how large a fleet one core can schedule.
+
+Owns the fleet that is measured (1,000 replicas of 50 models by default) and the section. The time
+is what the core spent in the calls of `handle` alone, on the machine that runs it.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from slalom.bench.fleet.choices import CATO, OURS, RAY, ROUND_ROBIN, Choice
+from slalom.bench.sla.tables import table
+from slalom.core.actions import Action, Dispatch, LoadReplica
+from slalom.core.events import AttemptFinished, FirstToken, ReplicaReady, RequestArrived
+from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla, StepCost
+from slalom.core.scheduler import Scheduler
+from slalom.units import GIB, MS, SECOND, US
+
+#: Requests that are in the fleet at a time, for each replica.
+_DEPTH = 4
+_COST = StepCost(step_ns=8 * MS, sequence_ns=50 * US, prompt_ns=20 * US)
+#: What one core is to carry.
+_PER_S = 5_000
+_SIZES = ((250, 50), (1_000, 50), (4_000, 50))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One fleet under one scheduler."""
+
+    replicas: int
+    #: Of a core, for the calls of `handle` that a request takes (arrival, first token, end), us.
+    request_us: float
+
+
+def section(decisions: int) -> Iterator[str]:
+    """The part, line by line."""
+    yield _OPENING
+    rows = []
+    for choice in (ROUND_ROBIN, RAY, CATO, OURS):
+        found = [measure(choice, *size, decisions) for size in _SIZES]
+        rows.append([choice.name, *(_cell(one) for one in found)])
+    heads = [f"{replicas:,} replicas of {models} models" for replicas, models in _SIZES]
+    yield from table(["scheduler", *heads], rows)
+    yield (
+        f"\nAt {_PER_S:,} requests a second one core has {1e6 / _PER_S:.0f} µs for each: a cell "
+        "below that fits one core of the machine that wrote this page."
+    )
+
+
+def _cell(found: Measured) -> str:
+    return f"{found.request_us:.0f} µs ({1e6 / found.request_us:,.0f}/s)"
+
+
+def measure(choice: Choice, replicas: int, models: int, requests: int) -> Measured:
+    """Keep a fleet busy for so many requests, and time the scheduler.
+
+    Args:
+        choice: Who decides.
+        replicas: Of all models together.
+        models: How many.
+        requests: To be served while the clock runs.
+    """
+    fleet = _Fleet(choice, replicas, models)
+    depth = min(replicas * _DEPTH, requests)
+    fleet.ask(depth)
+    fleet.spent_ns = 0
+    served = fleet.serve(requests)
+    return Measured(replicas, fleet.spent_ns / max(served, 1) / US)
+
+
+class _Fleet:
+    """A scheduler with all replicas up, and a world that answers at once."""
+
+    def __init__(self, choice: Choice, replicas: int, models: int) -> None:
+        each = replicas // models
+        self._names = [f"m{index}" for index in range(models)]
+        devices = [DeviceSpec(f"d{index}", each * GIB) for index in range(models)]
+        specs = [
+            ModelSpec(name, f"d{index}", GIB, 8, replicas=each, step_cost=_COST)
+            for index, name in enumerate(self._names)
+        ]
+        self._scheduler = Scheduler(specs, devices, choice.policies())
+        self._now_ns = 0
+        self._asked = 0
+        self.spent_ns = 0
+        #: Attempts that run, oldest first.
+        self._running: list[tuple[str, int]] = []
+        while not self._all_up(each):
+            self._grow()
+
+    def _all_up(self, each: int) -> bool:
+        return all(one.up_count() >= each for one in self._scheduler.state.models.values())
+
+    def _grow(self) -> None:
+        """Ask for more than there are places until every replica is up."""
+        for name in self._names:
+            self._handle(RequestArrived(self._request(name)))
+
+    def _request(self, name: str) -> Request:
+        self._asked += 1
+        sla = Sla(ttft_ns=20 * SECOND) if self._asked % 2 else Sla(e2e_ns=60 * SECOND)
+        return Request(f"r{self._asked}", name, "task", sla, self._now_ns, 300, 100, 60)
+
+    def _handle(self, *events: object) -> None:
+        self._now_ns += 100 * US
+        began_ns = time.thread_time_ns()
+        actions = self._scheduler.handle(events, self._now_ns)  # type: ignore[arg-type]
+        self.spent_ns += time.thread_time_ns() - began_ns
+        self._take(actions)
+
+    def _take(self, actions: Sequence[Action]) -> None:
+        loads = []
+        for action in actions:
+            if isinstance(action, Dispatch):
+                self._running.append((action.request_id, action.attempt))
+            elif isinstance(action, LoadReplica):
+                loads.append(ReplicaReady(action.replica_id, action.epoch))
+        if loads:
+            self._handle(*loads)
+
+    def ask(self, count: int) -> None:
+        """So many arrive, one by one."""
+        for index in range(count):
+            self._handle(RequestArrived(self._request(self._names[index % len(self._names)])))
+
+    def serve(self, count: int) -> int:
+        """The oldest ends and a new one arrives, so many times; how many were served."""
+        served = 0
+        while served < count and self._running:
+            request_id, attempt = self._running.pop(0)
+            self._handle(FirstToken(request_id, attempt))
+            self._handle(AttemptFinished(request_id, attempt, 60))
+            self._handle(RequestArrived(self._request(self._names[self._asked % len(self._names)])))
+            served += 1
+        return served
+
+
+_OPENING = """\
+## What a decision costs
+
+All calls of the scheduler that one request takes (its arrival, its first token, its end), by the
+size of the fleet, which runs four requests on each replica; the world around it answers at once."""

@@ -56,6 +56,7 @@ async def test_a_queue_that_is_too_long_spills_over(tmp_path: Path) -> None:
     both_fit = {**BOTH, "aliases": aliased("spillover", max_wait_ms=86_400_000)["aliases"]}
     both_fit["models"] = [model(MINI), model(SMALL, places=1)]
     both_fit["aliases"][0]["max_waiting"] = 0
+    both_fit["scheduler"] = {"admission": {"kind": "open"}}  # nobody is refused for being late
     async with live_server(tmp_path, both_fit) as server:
         assert (await ask(server, MINI))[0] == (await ask(server, SMALL))[0] == 200
         streams = [asyncio.create_task(_read(server, SMALL, 400)) for _ in range(3)]

@@ -223,4 +223,28 @@ MUTANTS = (
         "        step.actions.append(ModelChosen(request.id, request.model, placing.passed))",
         "        pass",
     ),
+    Mutant(
+        "a pinned model goes at a word",
+        "core/asking.py",
+        "    return not model.wishes.pinned",
+        "    return True",
+    ),
+    Mutant(
+        "busy ones give way to who may only have idle ones",
+        "core/giving_way.py",
+        "    return waited and model.swap is Swap.NORMAL",
+        "    return waited",
+    ),
+    Mutant(
+        "a load that stands still is waited for",
+        "core/timing.py",
+        "        if 0 <= _stalled_ns(replica, params) <= now_ns:",
+        "        if _stalled_ns(replica, params) < 0:",
+    ),
+    Mutant(
+        "an ask that came to nothing is never told",
+        "core/lapsing.py",
+        "        yield wishes.ask.until_ns, None",
+        "        yield wishes.ask.until_ns + (1 << 60), None",
+    ),
 )

@@ -189,9 +189,9 @@ MUTANTS = (
     ),
     Mutant(
         "load beside a sleeper",
-        "core/growing.py",
-        "    if sleeper is None:\n        load(step, model)",
-        "    if sleeper is None or model.waiting_count > 2:\n        load(step, model)",
+        "core/raising.py",
+        "    if sleeper is None:\n        _load(step, model, ahead=ahead)",
+        "    if sleeper is None or model.waiting_count > 2:\n        _load(step, model, ahead=ahead)",
     ),
     Mutant(
         "sleep without host memory",

@@ -52,11 +52,20 @@ def savings(rows: Board) -> Iterator[str]:
         cells = []
         for key in _SAVED.values():
             mine = saved(rows, who, key)
-            best = max(saved(rows, one.name, key) for one in CLAIRVOYANT if one.name in rows)
-            share = f" ({100 * mine / best:.0f})" if best > 0 else ""
+            best, same = max(
+                (saved(_cut(rows, who), one.name, key), saved(_cut(rows, one.name), who, key))
+                for one in CLAIRVOYANT
+                if one.name in rows
+            )
+            share = f" ({100 * same / best:.0f})" if best > 0 else ""
             cells.append(f"{-100 * mine:+.1f}{share}")
         lines.append([who, *cells])
     yield from table(["policy", *_SAVED], lines)
+
+
+def _cut(rows: Board, who: str) -> Board:
+    """The same with no more seeds than one of the rows has."""
+    return {name: found[: len(rows[who])] for name, found in rows.items()}
 
 
 def saved(rows: Board, who: str, key: str) -> float:

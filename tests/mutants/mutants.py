@@ -191,7 +191,7 @@ MUTANTS = (
         "load beside a sleeper",
         "core/raising.py",
         "    if sleeper is None:\n        _load(step, model, ahead=ahead)",
-        "    if sleeper is None or model.waiting_count > 2:\n        _load(step, model, ahead=ahead)",
+        "    if sleeper is None or len(model.queue) > 2:\n        _load(step, model, ahead=ahead)",
     ),
     Mutant(
         "sleep without host memory",

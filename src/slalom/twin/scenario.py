@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from slalom.core.events import ModelAsked
+from slalom.core.events import ChainAbandoned, ChainOpened, ModelAsked
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
@@ -157,10 +157,10 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an operator wants of a model at a time."""
+    """What an operator wants of a model at a time, or a client says of a whole chain."""
 
     at_ns: int
-    event: ModelAsked
+    event: ModelAsked | ChainOpened | ChainAbandoned
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def test_the_stub_keeps_its_pace_and_the_client_subtracts_it(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_one_round_makes_a_page() -> None:
-    scenario = Scenario("short-50", 5, 8, "pace:0:0", 0.3)
+    scenario = Scenario("short-50", 5, 8, "pace:0:0", 0.3, "unpaced")
     results = run([scenario], 1, scale=1.0, with_litellm=False)
     assert {way for _, way in results.runs} == {"direct", "slalom"}
     assert all(run.errors == 0 for runs in results.runs.values() for run in runs)

@@ -1,5 +1,6 @@
 """Policies as tables: what each decides, and that their keys and victims keep what they promise."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slalom.core.actions import Reason
-from slalom.core.policy import Verdict
+from slalom.core.policy import RouteView, Verdict
 from slalom.core.request import ModelSpec, Request, Sla
 from slalom.errors import ConfigError
 from slalom.policies import pathological
@@ -60,12 +61,19 @@ class Has:
 
     spec: ModelSpec = field(default_factory=lambda: ModelSpec("a", "gpu", 1, 1))
     waiting_count: int = 1
+    start_count: int = 0
 
     def most_free(self) -> Holds:
         return Holds("emptiest", 0)
 
     def least_free(self) -> Holds:
         return Holds("fullest", 0)
+
+    def ready(self) -> Sequence[RouteView]:
+        return ()
+
+    def reader(self, prefix: str) -> str:
+        return prefix[:0]
 
 
 def request(sla: Sla, at_ns: int = 1_000 * SECOND) -> Request:

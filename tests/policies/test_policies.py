@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slalom.core.actions import Reason
-from slalom.core.policy import RouteView, Verdict
+from slalom.core.planning import RouteView
+from slalom.core.policy import Verdict
 from slalom.core.request import ModelSpec, Request, Sla
 from slalom.errors import ConfigError
 from slalom.policies import pathological

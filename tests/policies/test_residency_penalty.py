@@ -3,7 +3,7 @@
 Owns the checks by brute force and by counter-example. Views are plain objects.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -113,6 +113,18 @@ def test_a_need_is_held_back_until_it_is_overdue() -> None:
     assert held.look_ns > now_ns
     overdue = keeper.select([View("busy")], need("new", 3 * SECOND, now_ns, overdue=True), now_ns)
     assert [one.id for one in overdue.victims] == ["busy"]
+
+
+def test_a_load_that_nobody_has_seen_is_taken_for_as_quick_as_others_by_their_bytes() -> None:
+    keeper = keeper_of_traffic(Penalty())
+    now_ns = 600 * SECOND
+    keeper.observe(*asked("new", now_ns - 20 * MS))
+    unseen = replace(need("new", 20 * MS, now_ns), takes_ns=0)
+    quick = View("busy", load_ns=100 * MS, sleeps=False)
+    # Up in a tenth of a second it is in time: worth more than what the other one loses by that.
+    assert [one.id for one in keeper.select([quick], unseen, now_ns).victims] == ["busy"]
+    slow = View("busy", load_ns=40 * SECOND, sleeps=False)
+    assert not keeper.select([slow], unseen, now_ns).victims
 
 
 def test_a_sleeper_does_not_end_because_nobody_asked_of_late() -> None:

@@ -134,6 +134,8 @@ class PenaltyKeeper:
     def select(self, candidates: Iterable[ReplicaView], need: Need, now_ns: int) -> Selection:
         """The cheapest set, if the need is worth it."""
         offered = looked_at(candidates, need.shortfall_bytes)
+        if need.spec is not None and not need.takes_ns:
+            need = replace(need, takes_ns=_guessed(need.spec, offered))
         away_ns = self._away_ns(need, now_ns)
         scores = {one.id: self._loss(one, away_ns, now_ns) for one in offered}
         costs = {name: candidate.score for name, candidate in scores.items()}
@@ -279,6 +281,16 @@ class PenaltyKeeper:
 def _missed(demand: Demand, delay_ns: float) -> float:
     """Share of its requests that so much delay makes late."""
     return min(delay_ns / max(demand.slack_ns, 1.0), 1.0)
+
+
+def _guessed(spec: ModelSpec, others: Sequence[ReplicaView]) -> int:
+    """What a load takes that nobody has seen: by its bytes, as the slowest of others did; 0 without.
+
+    A need that is thought to be late anyway is held back for long: too long a guess keeps somebody
+    waiting for what would have been up at once.
+    """
+    known = [one.load_ns / one.booked_bytes for one in others if one.load_ns and one.booked_bytes]
+    return round(max(known) * spec.bytes_needed) if known else 0
 
 
 def _known(takes_ns: int) -> int:

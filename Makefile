@@ -84,7 +84,7 @@ fix: setup ## Let ruff repair and format what it can
 	$(BIN)/ruff format
 
 .PHONY: test
-test: check ## Install, check and run every test (under 10 minutes on 2 cores)
+test: check ## Install, check and run every test (under 20 minutes on 2 cores)
 	$(BIN)/pytest -q $(ARGS)
 
 .PHONY: test-only

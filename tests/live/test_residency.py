@@ -121,7 +121,11 @@ async def test_the_command_line_steers_a_running_server(tmp_path: Path) -> None:
             return out.decode()
 
         assert await told("load", MINI, "--wait", "60") == f"{MINI}: ready\n"
-        assert f"Would give way: {MINI}#0." in await told("plan", SMALL)
+
+        async def would_give_way() -> bool:
+            return f"Would give way: {MINI}#0." in await told("plan", SMALL)
+
+        await server.until(would_give_way, "the shortest life of the first one is over")
         await told("pin", MINI)
         assert f"Memory is held by {MINI}#0" in await told("load", SMALL, status=1)
         assert "unpin it first" in await told("unload", MINI, status=1)

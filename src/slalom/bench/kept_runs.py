@@ -5,6 +5,7 @@ and under which name its result is kept is the benchmark's own. Called by `bench
 `bench.residency`.
 """
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -19,6 +20,19 @@ from typing import Any, Generic, TypeAlias, TypeVar
 Result: TypeAlias = Mapping[str, Any]
 C = TypeVar("C")
 _TOLD_EVERY_S = 5.0
+
+
+def kept_name(cell: Mapping[str, Any], scenario: str, code: str) -> str:
+    """The name under which a cell's result is kept: another one for another scenario or code.
+
+    Args:
+        cell: What the cell is, as plain data.
+        scenario: Path of its scenario file.
+        code: Digest of the code that could change the result.
+    """
+    whole = hashlib.sha256(Path(scenario).read_bytes()).hexdigest()
+    parts = {"cell": dict(cell), "scenario": whole, "code": code}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 class KeptRuns(Generic[C]):

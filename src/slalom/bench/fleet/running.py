@@ -5,14 +5,12 @@ older code is never taken. Processes and the file are `kept_runs`'.
 """
 
 import dataclasses
-import hashlib
-import json
 from functools import lru_cache
 from pathlib import Path
 
 from slalom.bench.fleet.cells import Cell, play
 from slalom.bench.fleet.choices import Choice
-from slalom.bench.kept_runs import KeptRuns, in_cache
+from slalom.bench.kept_runs import KeptRuns, in_cache, kept_name
 from slalom.bench.sla.code import digest
 
 _WORLD = ("slalom.bench.fleet.cells", "slalom.core.scheduler", "slalom.workload.load")
@@ -33,12 +31,8 @@ class Runner(KeptRuns[Cell]):
 
 def key_of(cell: Cell) -> str:
     """The name under which a cell's result is kept."""
-    parts = {
-        "cell": dataclasses.asdict(cell) | {"path": Path(cell.path).name},
-        "scenario": hashlib.sha256(Path(cell.path).read_bytes()).hexdigest(),
-        "code": _code(cell.choice),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    plain = dataclasses.asdict(cell) | {"path": Path(cell.path).name}
+    return kept_name(plain, cell.path, _code(cell.choice))
 
 
 def default_kept() -> Path:

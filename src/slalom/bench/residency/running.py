@@ -5,12 +5,10 @@ older code is never taken. Processes and the file are `kept_runs`'.
 """
 
 import dataclasses
-import hashlib
-import json
 from functools import lru_cache
 from pathlib import Path
 
-from slalom.bench.kept_runs import KeptRuns, in_cache
+from slalom.bench.kept_runs import KeptRuns, in_cache, kept_name
 from slalom.bench.residency.cells import Cell, play
 from slalom.bench.sla.code import digest
 from slalom.policies.registry import policy_class
@@ -39,12 +37,8 @@ class Runner(KeptRuns[Cell]):
 
 def key_of(cell: Cell) -> str:
     """The name under which a cell's result is kept."""
-    parts = {
-        "cell": dataclasses.asdict(cell) | {"path": Path(cell.path).name},
-        "scenario": hashlib.sha256(Path(cell.path).read_bytes()).hexdigest(),
-        "code": _code(cell.choice.kind),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    plain = dataclasses.asdict(cell) | {"path": Path(cell.path).name}
+    return kept_name(plain, cell.path, _code(cell.choice.kind))
 
 
 def default_kept() -> Path:

@@ -5,12 +5,10 @@ older code is never taken. Processes and the file are `kept_runs`'.
 """
 
 import dataclasses
-import hashlib
-import json
 from functools import lru_cache
 from pathlib import Path
 
-from slalom.bench.kept_runs import KeptRuns, in_cache
+from slalom.bench.kept_runs import KeptRuns, in_cache, kept_name
 from slalom.bench.sla.cells import Cell, play
 from slalom.bench.sla.code import digest, policy_modules
 
@@ -33,14 +31,8 @@ class Runner(KeptRuns[Cell]):
 
 def key_of(cell: Cell) -> str:
     """The name under which a cell's result is kept."""
-    parts = {
-        "cell": dataclasses.asdict(cell),
-        "scenario": hashlib.sha256(Path(cell.load.path).read_bytes()).hexdigest(),
-        "code": _code(
-            cell.choice.kind if cell.choice else "", cell.choice.ordering if cell.choice else ""
-        ),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    kind, ordering = (cell.choice.kind, cell.choice.ordering) if cell.choice else ("", "")
+    return kept_name(dataclasses.asdict(cell), cell.load.path, _code(kind, ordering))
 
 
 def default_kept() -> Path:

@@ -284,7 +284,7 @@ def _missed(demand: Demand, delay_ns: float) -> float:
 
 
 def _guessed(spec: ModelSpec, others: Sequence[ReplicaView]) -> int:
-    """What a load takes that nobody has seen: by its bytes, as the slowest of others did; 0 without.
+    """What a load takes that nobody has seen: by its bytes, as the slowest of others; 0 without.
 
     A need that is thought to be late anyway is held back for long: too long a guess keeps somebody
     waiting for what would have been up at once.

@@ -145,7 +145,7 @@ bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slal
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
 
 .PHONY: bench-chains
-bench-chains: setup ## Chains of three calls beside people, told and not told (4 minutes, idle machine)
+bench-chains: setup ## Chains of three calls beside people, told and not told (10 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.chains --write docs/benchmarks/chains.md $(ARGS)
 
 .PHONY: bench-typing

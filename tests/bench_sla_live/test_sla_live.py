@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from slalom.bench.sla_live.compare import Run, with_forecasts
 from slalom.bench.sla_live.forecast import forecast
 from slalom.bench.sla_live.keystrokes import Spent, Typing, device_s, spent
 from slalom.bench.sla_live.loads import MIX, mixed, tasks_for, typed
-from slalom.bench.sla_live.machine import Watch, cpu_s
+from slalom.bench.sla_live.machine import Watch
 from slalom.bench.sla_live.page import Facts, page, paired, ranking, same_order
 from slalom.bench.sla_live.setting import (
     BY_LITELLM,
@@ -122,12 +124,25 @@ def test_device_time_is_shared_by_those_that_run() -> None:
     assert spent(book, 1, {a}) == Spent(0.0, 0.0, 0.0)
 
 
-def test_ours_is_not_others() -> None:
+_BURNS = "import time\nwhile time.process_time() < 0.3: pass"
+_STARTS_ONE = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {_BURNS!r}], check=True)
+print("ended", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_program_that_came_and_went_is_ours() -> None:
     watch = Watch()
-    began_s = cpu_s(os.getpid())
-    while cpu_s(os.getpid()) - began_s < 0.2:
-        pass
-    assert 0 <= watch.share() <= 1
+    with subprocess.Popen(
+        [sys.executable, "-c", _STARTS_ONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ended\n"
+        assert watch.ours_s() >= 0.3
+        assert 0 <= watch.share() <= 1
+        server.communicate(timeout=10)
 
 
 def _records(good: int, e2e_ms: float = 100.0) -> list[RequestRecord]:

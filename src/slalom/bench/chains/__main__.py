@@ -70,7 +70,7 @@ class Sizes:
     deadline: float = 3.0
 
 
-FULL = Sizes("slalom-small", 3, 14.0, 4.0, 12.0, 4.0)
+FULL = Sizes("slalom-small", 6, 24.0, 4.0, 12.0, 4.0)
 QUICK = Sizes("slalom-mini", 1, 1.0, 0.3, 2.0, 0.5)
 
 

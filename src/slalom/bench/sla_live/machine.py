@@ -17,6 +17,10 @@ class Watch:
     def __init__(self) -> None:
         self._busy_s, self._all_s, self._own_s = _spent_s()
 
+    def ours_s(self) -> float:
+        """Processor seconds that we and what we started took since this was made."""
+        return _spent_s()[2] - self._own_s
+
     def share(self) -> float:
         """Processor time of programs that are not ours, as a share of all there was."""
         busy_s, all_s, own_s = _spent_s()
@@ -26,7 +30,10 @@ class Watch:
 
 
 def _spent_s() -> tuple[float, float, float]:
-    """Processor seconds used by all, that there were, and used by us and what we started."""
+    """Processor seconds used by all, that there were, and used by us and what we started.
+
+    Programs that came and went count with the one that started them and saw them end.
+    """
     times = psutil.cpu_times()
     idle_s = times.idle + getattr(times, "iowait", 0.0)
     # A guest's time is part of the user's.
@@ -39,6 +46,8 @@ def _spent_s() -> tuple[float, float, float]:
         except psutil.Error:
             continue
         own_s += spent.user + spent.system
+        # Not every system tells: what it does not counts as others'.
+        own_s += getattr(spent, "children_user", 0.0) + getattr(spent, "children_system", 0.0)
     return all_s - idle_s, all_s, own_s
 
 

@@ -68,8 +68,8 @@ class Scale:
         return self.requests_max / self.arrivals_s
 
 
-#: The drain is longer than the longest target, so that nothing good is cut, and long enough for what
-#: was late anyway and therefore had to wait for the rest.
+#: The drain is longer than the longest target, so that nothing good is cut, and long enough for
+#: what was late anyway and therefore had to wait for the rest.
 FULL = Scale(80_000_000, 120_000_000, 2.5, 40.0, 120, 1_200, 60.0)
 QUICK = Scale(4_000_000, 6_000_000, 0.4, 3.0, 12, 24, 10.0)
 

@@ -144,6 +144,14 @@ bench-residency-live: setup ## Residency policies on six real models in memory f
 bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slalom under load (12 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
 
+.PHONY: bench-ray
+bench-ray: setup ## The same load by Ray Serve, Slalom on Ray and Slalom (25 minutes, idle machine; ray-setup first)
+	$(BIN)/python -m slalom.bench.ray_live --write docs/benchmarks/ray.md $(ARGS)
+
+.PHONY: bench-ray-faults
+bench-ray-faults: setup ## Parts of a Ray cluster die under traffic: who notices, for how long (ray-setup first)
+	SLALOM_RAY_FAULTS_PAGE=docs/benchmarks/ray-faults.md $(BIN)/pytest -q tests/ray/test_faults.py $(ARGS)
+
 .PHONY: bench-chains
 bench-chains: setup ## Chains of three calls beside people, told and not told (10 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.chains --write docs/benchmarks/chains.md $(ARGS)

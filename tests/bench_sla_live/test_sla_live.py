@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slalom.bench.live_tables import paired
 from slalom.bench.sla_live import setting
 from slalom.bench.sla_live.__main__ import report
 from slalom.bench.sla_live.compare import Run, with_forecasts
@@ -17,7 +18,7 @@ from slalom.bench.sla_live.forecast import forecast
 from slalom.bench.sla_live.keystrokes import Spent, Typing, device_s, spent
 from slalom.bench.sla_live.loads import MIX, mixed, tasks_for, typed
 from slalom.bench.sla_live.machine import Watch
-from slalom.bench.sla_live.page import Facts, page, paired, ranking, same_order
+from slalom.bench.sla_live.page import Facts, page, ranking, same_order
 from slalom.bench.sla_live.setting import (
     BY_LITELLM,
     DIRECT,

@@ -7,13 +7,14 @@ counting loads and evictions in the journal it leaves. Called by `demo_run`.
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -44,24 +45,64 @@ class Residency:
 
 
 @contextlib.asynccontextmanager
-async def running_server(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[str]:
+async def running_server(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    python: Path | None = None,
+    arguments: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    start_s: float = _START_S,
+) -> AsyncIterator[str]:
     """Run a server for the time of a block; gives its base URL.
 
     Args:
         folder: For its configuration, journal and log; made if it is not there.
         config: As in the file; host, port, journal, measurements and log level are set here.
+        python: The interpreter; ours where not given.
+        arguments: Of `slalom serve`, after ours.
+        env: Variables on top of ours.
+        start_s: Longest wait until it listens, seconds.
 
     Raises:
         DemoError: It did not start.
     """
     path = _write_config(folder, config)
-    command = (sys.executable, "-m", "slalom", "serve", "--config", str(path), "--json")
-    with (folder / _LOG).open("wb") as log:
+    serve = (str(python or sys.executable), "-m", "slalom", "serve")
+    command = (*serve, "--config", str(path), "--json", *arguments)
+    async with running_program(command, folder, env=env, start_s=start_s) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def running_program(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    start_s: float = _START_S,
+) -> AsyncIterator[str]:
+    """Run a server of any kind that prints its address for the time of a block; gives the address.
+
+    Args:
+        command: Its first line on standard output is JSON with ``url``; SIGTERM ends it.
+        folder: For its log; made if it is not there.
+        env: Variables on top of ours.
+        start_s: Longest wait for that line, seconds.
+
+    Raises:
+        DemoError: It did not start.
+    """
+    with _log_in(folder) as log:
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=log, stdin=asyncio.subprocess.DEVNULL
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            stdin=asyncio.subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
         )
     try:
-        yield await _url(process, folder)
+        yield await _url(process, folder, start_s)
     finally:
         await _stop(process)
 
@@ -85,6 +126,11 @@ def journal_folder(folder: Path) -> Path:
     return folder / "journal"
 
 
+def _log_in(folder: Path) -> BinaryIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / _LOG).open("wb")
+
+
 def _write_config(folder: Path, config: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "slalom.yaml"
@@ -105,11 +151,11 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _url(process: asyncio.subprocess.Process, folder: Path) -> str:
+async def _url(process: asyncio.subprocess.Process, folder: Path, start_s: float) -> str:
     """Where it listens, from the line it prints when it does."""
     assert process.stdout is not None  # noqa: S101 - asked for above
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), _START_S)
+        line = await asyncio.wait_for(process.stdout.readline(), start_s)
         return str(json.loads(line)["url"])
     except (TimeoutError, ValueError, KeyError) as problem:
         log = (folder / _LOG).read_text(errors="replace").splitlines()

@@ -60,6 +60,10 @@ class Run:
     #: Share of the machine that other programs took.
     disturbed: float = 0.0
 
+    def figures(self) -> dict[str, float]:
+        """Everything by name."""
+        return self.result.figures()
+
 
 @dataclass(frozen=True, slots=True)
 class Ways:

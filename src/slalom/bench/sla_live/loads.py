@@ -48,20 +48,22 @@ MIX = (
 
 def tasks_for(engine: LlamaCppEngine) -> dict[str, TaskSpec]:
     """The tasks with targets that this engine meets alone and misses under load."""
-    found = {}
-    for row in MIX:
-        prompt_tokens, output_tokens = sum(row.prompt) // 2, sum(row.output) // 2
-        alone_ms = engine.alone_ns(prompt_tokens, output_tokens) / MS
-        first_ms = engine.alone_ns(prompt_tokens, 1) / MS
-        token_ms = (alone_ms - first_ms) / (output_tokens - 1)
-        found[row.task] = TaskSpec(
-            row.task,
-            ttft_ms=_times(row.ttft, first_ms),
-            tpot_ms=_times(row.tpot, token_ms),
-            e2e_ms=_times(row.e2e, alone_ms),
-            predicted_tokens=output_tokens,
-        )
-    return found
+    return {row.task: target_of(row, engine) for row in MIX}
+
+
+def target_of(row: Row, engine: LlamaCppEngine) -> TaskSpec:
+    """A task with targets that an engine meets alone and misses under load."""
+    prompt_tokens, output_tokens = sum(row.prompt) // 2, sum(row.output) // 2
+    alone_ms = engine.alone_ns(prompt_tokens, output_tokens) / MS
+    first_ms = engine.alone_ns(prompt_tokens, 1) / MS
+    token_ms = (alone_ms - first_ms) / (output_tokens - 1)
+    return TaskSpec(
+        row.task,
+        ttft_ms=_times(row.ttft, first_ms),
+        tpot_ms=_times(row.tpot, token_ms),
+        e2e_ms=_times(row.e2e, alone_ms),
+        predicted_tokens=output_tokens,
+    )
 
 
 def _times(factor: float | None, alone_ms: float) -> float | None:
@@ -87,20 +89,22 @@ def mixed(
         seed: Of the draw.
         name: Beginning of the requests' ids.
     """
-    kinds = tuple(
-        Kind(
-            task=tasks[row.task],
-            popularity=Popularity((model,)),
-            weight=row.weight,
-            weight_to=row.weight,
-            prompt=UniformLength(*row.prompt),
-            output=UniformLength(*row.output),
-            max_tokens=row.output[1],
-        )
-        for row in MIX
-    )
+    kinds = tuple(kind_of(row, model, tasks[row.task]) for row in MIX)
     group = Group(name, kinds, arrivals=poisson(rate_per_s))
     return draw_load(LoadPlan((group,), seconds_to_ns(seconds)), seed)
+
+
+def kind_of(row: Row, model: str, task: TaskSpec) -> Kind:
+    """Requests of one row, to be drawn."""
+    return Kind(
+        task=task,
+        popularity=Popularity((model,)),
+        weight=row.weight,
+        weight_to=row.weight,
+        prompt=UniformLength(*row.prompt),
+        output=UniformLength(*row.output),
+        max_tokens=row.output[1],
+    )
 
 
 def typed(

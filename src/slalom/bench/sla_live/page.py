@@ -1,7 +1,7 @@
 """The page of the live comparison: tables by load, the twin's ranking beside the live one, typing.
 
-Owns the arithmetic over repeats (means, 95 % intervals, ratios in pairs of equal loads), the
-verdicts and the words. Measures nothing. Called by the command.
+Owns the verdicts, the rankings and the words; the arithmetic over repeats is `live_tables`'.
+Measures nothing. Called by the command.
 """
 
 import statistics
@@ -12,11 +12,11 @@ from typing import Any
 
 from slalom.bench.fidelity_cores import DISTURBED
 from slalom.bench.fidelity_report import GOODPUT_AIM
+from slalom.bench.live_tables import mean, over, paired, shown
 from slalom.bench.sla_live.compare import Run
 from slalom.bench.sla_live.keystrokes import Typing
 from slalom.bench.sla_live.loads import LOADS, MIX
 from slalom.bench.sla_live.setting import BY_LITELLM, DIRECT, FCFS, POLICIES
-from slalom.metrics.confidence import Estimate, estimate
 from slalom.workload.tasks import TaskSpec
 
 _ABOUT = """One llama.cpp engine with a bundled model, reached in five ways over real HTTP, under
@@ -137,7 +137,7 @@ def _beside(runs: Sequence[Run], way: str) -> str:
     low = points.mean - GOODPUT_AIM if points.low is None else points.low
     high = points.mean + GOODPUT_AIM if points.high is None else points.high
     said = "worse" if high < 0 else ("better" if low > 0 else "no clear difference")
-    return f"{said} ({_shown(points, 100)} points of good answers, E2E p50 × {_shown(times)})."
+    return f"{said} ({shown(points, 100)} points of good answers, E2E p50 × {shown(times)})."
 
 
 def _goodput(runs: Sequence[Run]) -> list[str]:
@@ -145,10 +145,10 @@ def _goodput(runs: Sequence[Run]) -> list[str]:
     head = ["way", "good/s", "× directly", "good", *tasks, "good by the twin"]
     rows = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for way in _ways(runs):
-        cells = [_mean(runs, way, "goodput_per_s")]
+        cells = [mean(runs, way, "goodput_per_s")]
         ratio = paired(runs, way, DIRECT, "goodput_per_s", ratio=True)
-        cells += [_shown(ratio) if ratio else "-", _mean(runs, way, "attainment", percent=True)]
-        cells += [_mean(runs, way, f"attainment.{task}", percent=True) for task in tasks]
+        cells += [shown(ratio) if ratio else "-", mean(runs, way, "attainment", percent=True)]
+        cells += [mean(runs, way, f"attainment.{task}", percent=True) for task in tasks]
         told = [run.told.total.attainment for run in runs if run.way == way and run.told]
         cells.append(f"{statistics.fmean(told):.1%}" if told else "-")
         rows.append(f"| {way} | {' | '.join(cells)} |")
@@ -159,7 +159,7 @@ def _times(runs: Sequence[Run]) -> list[str]:
     names = ("ttft_ms.p50", "ttft_ms.p95", "e2e_ms.p50", "e2e_ms.p95")
     rows = ["| way | TTFT p50, ms | p95 | E2E p50, ms | p95 |", f"|---|{'---:|' * 4}"]
     rows += [
-        f"| {way} | {' | '.join(_mean(runs, way, name) for name in names)} |" for way in _ways(runs)
+        f"| {way} | {' | '.join(mean(runs, way, name) for name in names)} |" for way in _ways(runs)
     ]
     return rows
 
@@ -207,26 +207,6 @@ def same_order(live: Mapping[str, float], told: Mapping[str, float]) -> bool:
     return True
 
 
-def paired(
-    runs: Sequence[Run], way: str, base: str, name: str, *, ratio: bool = False
-) -> Estimate | None:
-    """A figure of a way beside another's, repeat by repeat: the difference, or the ratio.
-
-    None where no pair is known; a ratio to nothing is not.
-    """
-    figures = {(run.way, run.repeat): run.result.figures().get(name) for run in runs}
-    found = []
-    for (which, repeat), own in figures.items():
-        other = figures.get((base, repeat))
-        if which != way or own is None or other is None:
-            continue
-        if not ratio:
-            found.append(own - other)
-        elif other:
-            found.append(own / other)
-    return estimate(found) if found else None
-
-
 def _typing(typists: Sequence[Typing]) -> list[str]:
     columns = ["requests", "stale ones", "device, s", "stale, s", "after, s", "after, share"]
     columns += ["engine's own, s", "good", "E2E p95, ms"]
@@ -239,20 +219,16 @@ def _typing(typists: Sequence[Typing]) -> list[str]:
         cells = [
             str(sum(run.sent for run in own)),
             str(sum(run.stale for run in own)),
-            _over([one.all_s for one in books]),
-            _over([one.stale_s for one in books]),
-            _over([one.after_s for one in books]),
+            over([one.all_s for one in books]),
+            over([one.stale_s for one in books]),
+            over([one.after_s for one in books]),
             f"{after_s / all_s:.0%}" if all_s else "-",
-            _over([run.engine_s for run in own]),
-            _over([run.result.total.attainment for run in own], 100) + "%",
-            _over([ms for ms in late if ms is not None]),
+            over([run.engine_s for run in own]),
+            over([run.result.total.attainment for run in own], 100) + "%",
+            over([ms for ms in late if ms is not None]),
         ]
         rows.append(f"| {way} | {' | '.join(cells)} |")
     return [*rows, "", "Times are a run's, the mean over its repeats; requests are of all of them."]
-
-
-def _over(values: Sequence[float], factor: float = 1.0) -> str:
-    return _shown(estimate(values), factor) if values else "-"
 
 
 def _ways(runs: Sequence[Run]) -> list[str]:
@@ -267,19 +243,3 @@ def _place(way: str) -> tuple[int, str]:
 
 def _order(ranked: Sequence[tuple[str, float]]) -> str:
     return ", ".join(f"{way} {value:.0%}" for way, value in ranked)
-
-
-def _mean(runs: Sequence[Run], way: str, name: str, *, percent: bool = False) -> str:
-    values = [run.result.figures().get(name) for run in runs if run.way == way]
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return _shown(estimate(known), 100 if percent else 1) + ("%" if percent else "")
-
-
-def _shown(one: Estimate, factor: float = 1.0) -> str:
-    mean = one.mean * factor
-    digits = 0 if abs(mean) >= 100 else (1 if abs(mean) >= 10 else 2)
-    if one.margin is None:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ± {one.margin * factor:.{digits}f}"

@@ -5,17 +5,16 @@ each) and the calibration itself. Starts the calibration only; called by the com
 """
 
 import contextlib
-import json
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from slalom.bench.bare_engine import bare_engine
 from slalom.bench.calibrate_command import run_calibrate
 from slalom.bench.gateway_paths import LITELLM
 from slalom.bench.scenario_compare import Target
@@ -100,12 +99,7 @@ def engine_target(model: str) -> Target:
         micro_batch_tokens=MICRO_BATCH,
         extra=dict(_EXTRA),
     )
-    given = {**asdict(options), "alias": model}
-    path = given.pop("model")
-    del given["load_timeout_s"], given["fim"]
-    command = [sys.executable, "-m", "slalom.engines.llama_cpp_process", "--model", str(path)]
-    command += ["--options", json.dumps(given), "--port", "${PORT}"]
-    return Target(DIRECT, command=shlex.join(command).replace("'${PORT}'", "${PORT}"))
+    return bare_engine(DIRECT, model, options)
 
 
 def litellm_target(model: str, engine_url: str, folder: Path) -> Target:

@@ -1,0 +1,278 @@
+"""A cluster of several raylets on this machine with `slalom serve --on ray` on it.
+
+Owns the programs and the look at their processes: which engine is on which node, what is left over.
+Needs no Ray in its own process: all is read from process trees and from HTTP. Used by the fault
+tests.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import aiohttp
+import psutil
+import yaml
+
+import slalom
+
+ROOT = Path(__file__).parents[2]
+#: The interpreter that has Ray, where `make ray-setup` puts it or where the variable says.
+PYTHON = Path(os.environ.get("SLALOM_RAY_PYTHON") or ROOT / ".venv-ray" / "bin" / "python")
+HOLD_S = 20.0
+MODELS = ("one", "two")
+REPLICAS = 2
+#: Tokens of an answer, and the pace.
+TOKENS, TOKEN_S = 20, 0.05
+_START_S = 120.0
+_HERE = Path(__file__).parent
+#: The head has no place for work, so that killing any other node leaves the cluster alive.
+_NODES = [{"num_cpus": 0}, *({"num_cpus": 2, "resources": {"core": 1}} for _ in range(3))]
+_ENV = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+class Fleet:
+    """The cluster and the server while they live; made by `fleet`."""
+
+    def __init__(self, folder: Path, raylets: list[int], told: dict[str, Any]) -> None:
+        self.folder = folder
+        self.log = folder / "engines.log"
+        self.raylets = raylets
+        self.told = told
+
+    @property
+    def urls(self) -> list[str]:
+        """Of the ingresses."""
+        return [str(one["url"]) for one in self.told["ingresses"]]
+
+    @property
+    def core_pid(self) -> int:
+        """Of the core's worker as it was told at the start."""
+        return int(self.told["core"]["pid"])
+
+    def engines(self) -> list[psutil.Process]:
+        """Engine programs that live, wherever they are."""
+        return engines_of(self.log)
+
+    def raylet_of(self, pid: int) -> int:
+        """The raylet on whose node a process runs."""
+        ancestors = [one.pid for one in psutil.Process(pid).parents()]
+        return next(one for one in self.raylets if one in ancestors)
+
+    async def snapshot(self) -> dict[str, Any]:
+        """The scheduler's state, by whichever ingress answers.
+
+        Raises:
+            aiohttp.ClientError: None does.
+        """
+        problem: Exception = aiohttp.ClientError("there is no ingress")
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            for url in self.urls:
+                try:
+                    async with session.get(f"{url}/admin/snapshot") as reply:
+                        if reply.status == 200:
+                            found: dict[str, Any] = await reply.json()
+                            return found
+                except (aiohttp.ClientError, TimeoutError) as lost:
+                    problem = lost
+        raise aiohttp.ClientError(str(problem))
+
+    async def unrestored(self) -> str:
+        """Who is not back, or which engines are too many; empty if all is well."""
+        try:
+            return self._replicas(await self.snapshot()) or await self._ingresses()
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            return f"no snapshot: {problem}"
+
+    async def unsettled(self) -> str:
+        """What the ledger and the processes do not agree on, or what is still going on.
+
+        Empty once every model has its replicas, nothing runs or waits, each replica is one live
+        engine and no engine lives beside them, and the books say what the replicas hold.
+        """
+        try:
+            state = await self.snapshot()
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            return f"no snapshot: {problem}"
+        if missing := self._replicas(state):
+            return missing
+        replicas = [one for model in state["models"] for one in model["replicas"]]
+        ready, engines = replicas, self.engines()
+        booked = sum(one["booked_bytes"] for one in replicas)
+        devices = sum(one["booked_bytes"] for one in state["devices"])
+        if state["running"] or state["waiting"] or any(one["running"] for one in replicas):
+            return f"{state['running']} run and {state['waiting']} wait"
+        if booked != devices:
+            return f"the devices' books say {devices} bytes, the replicas' {booked}"
+        unmeasured = [one["id"] for one in ready if not one["measured_bytes"]]
+        if unmeasured:
+            return f"not measured yet: {unmeasured}"
+        return self._memory(ready, engines)
+
+    async def _ingresses(self) -> str:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+            for url in self.urls:
+                async with session.get(f"{url}/ingress") as reply:
+                    if reply.status != 200:
+                        return f"{url} answers {reply.status}"
+        return ""
+
+    def _replicas(self, state: dict[str, Any]) -> str:
+        replicas = [one for model in state["models"] for one in model["replicas"]]
+        ready = [one for one in replicas if one["state"] == "ready"]
+        if len(ready) != len(replicas) or len(ready) != len(MODELS) * REPLICAS:
+            return f"replicas: {[(one['id'], one['state']) for one in replicas]}"
+        living = len(self.engines())
+        return "" if living == len(ready) else f"{len(ready)} replicas, but {living} engines"
+
+    def _memory(self, ready: list[dict[str, Any]], engines: list[psutil.Process]) -> str:
+        """Whether what was measured is what the engines hold, to a tenth."""
+        held = sum(one.memory_info().rss for one in engines)
+        measured = sum(one["measured_bytes"] for one in ready)
+        if abs(measured - held) > held / 10:
+            return f"measured {measured} bytes, the engines hold {held}"
+        return ""
+
+    def begun(self) -> dict[str, int]:
+        """Request -> how many times an engine began to answer it."""
+        found: dict[str, int] = {}
+        for line in self.log.read_text().splitlines() if self.log.exists() else ():
+            what, who, *_ = line.split()
+            if what == "begin":
+                found[who] = found.get(who, 0) + 1
+        return found
+
+
+def engines_of(log: Path) -> list[psutil.Process]:
+    """Echo engines with this log."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = process.cmdline()
+            if str(log) in line and "--port" in line and "slalom.engines.guarded_exec" not in line:
+                found.append(process)
+    return found
+
+
+def configuration(folder: Path) -> dict[str, Any]:
+    """Of the server: two models of two echo engines each, all from the start."""
+    engine = {
+        "kind": "command",
+        "cmd": f"{PYTHON} {_HERE / 'echo_engine.py'} --port ${{PORT}} "
+        f"--log {folder / 'engines.log'} --token-s {TOKEN_S}",
+        "places": 4,
+    }
+    models = [
+        {
+            "id": name,
+            "pinned": True,
+            "replicas": REPLICAS,
+            "memory": "96MiB",
+            "engine": engine,
+            "ray": {"cpus": 1},
+        }
+        for name in MODELS
+    ]
+    return {
+        "server": {"drain_seconds": 2},
+        "ray": {
+            "ingress_replicas": 2,
+            "hold_seconds": HOLD_S,
+            # Three nodes have it: the core finds a place when one of them is gone.
+            "core_resources": {"core": 0.1},
+        },
+        "devices": [{"id": "host", "budget": "1GiB"}],
+        "models": models,
+        "scheduler": {"scaling": {"kind": "fixed", "replicas": REPLICAS, "every_s": 1}},
+        "journal": {"dir": str(folder / "journal")},
+        "batches": {"dir": "none"},
+        "measurements": {"file": "none"},
+    }
+
+
+@contextlib.contextmanager
+def cluster(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """The address of a cluster and its raylets, the head's first; gone after the block."""
+    command = [str(PYTHON), str(_HERE / "cluster_program.py"), json.dumps(_NODES)]
+    with _program(command, folder / "cluster.log", {}) as process:
+        told = json.loads(_line(process, folder / "cluster.log"))
+        yield str(told["address"]), [int(pid) for pid in told["raylets"]]
+        assert process.stdin is not None
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+
+
+@contextlib.contextmanager
+def fleet(folder: Path) -> Iterator[Fleet]:
+    """A cluster with a server on it; both are gone after the block, and so are the engines."""
+    log = folder / "serve.log"
+    path = folder / "slalom.yaml"
+    path.write_text(yaml.safe_dump(configuration(folder)), encoding="utf-8")
+    with cluster(folder) as (address, raylets):
+        command = [str(PYTHON), "-m", "slalom", "serve", "--config", str(path), "--port", "0"]
+        command += ["--json", "--on", "ray", "--address", address]
+        with _program(command, log, {}) as process:
+            yield Fleet(folder, raylets, json.loads(_line(process, log)))
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(40)
+        left = engines_of(folder / "engines.log")
+        assert not left, f"engines outlived the server: {left}; {log.read_text()[-2000:]}"
+
+
+@contextlib.contextmanager
+def _program(
+    command: list[str], log: Path, env: dict[str, str]
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A program with its own short folder for what Ray leaves; killed with its family after."""
+    short = tempfile.mkdtemp(prefix="ray-")
+    ours = str(Path(slalom.__file__).parents[1])
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            env={**os.environ, **_ENV, "RAY_TMPDIR": short, "PYTHONPATH": ours, **env},
+        )
+    try:
+        yield process
+    finally:
+        family = []
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        for one in family:
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def _line(process: "subprocess.Popen[bytes]", log: Path) -> bytes:
+    """The one line that a program prints once it is up."""
+    assert process.stdout is not None
+    out: IO[bytes] = process.stdout
+    os.set_blocking(out.fileno(), False)
+    deadline_s, found = time.monotonic() + _START_S, b""
+    while not found.endswith(b"\n"):
+        found += out.read() or b""
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            raise AssertionError(f"it did not start: {log.read_text(errors='replace')[-3000:]}")
+        asyncio.run(asyncio.sleep(0.05))
+    return found

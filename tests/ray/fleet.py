@@ -5,10 +5,10 @@ Needs no Ray in its own process: all is read from process trees and from HTTP. U
 tests.
 """
 
-import asyncio
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -169,7 +169,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     """Of the server: two models of two echo engines each, all from the start."""
     engine = {
         "kind": "command",
-        "cmd": f"{PYTHON} {_HERE / 'echo_engine.py'} --port ${{PORT}} "
+        "cmd": f"{PYTHON} -m slalom.testing.echo_server --port ${{PORT}} "
         f"--log {folder / 'engines.log'} --token-s {TOKEN_S}",
         "places": 4,
     }
@@ -268,11 +268,11 @@ def _line(process: "subprocess.Popen[bytes]", log: Path) -> bytes:
     """The one line that a program prints once it is up."""
     assert process.stdout is not None
     out: IO[bytes] = process.stdout
-    os.set_blocking(out.fileno(), False)
     deadline_s, found = time.monotonic() + _START_S, b""
     while not found.endswith(b"\n"):
-        found += out.read() or b""
-        if process.poll() is not None or time.monotonic() > deadline_s:
+        ready, _, _ = select.select([out], [], [], max(deadline_s - time.monotonic(), 0.0))
+        piece = os.read(out.fileno(), 65_536) if ready else b""
+        if not piece:
             raise AssertionError(f"it did not start: {log.read_text(errors='replace')[-3000:]}")
-        asyncio.run(asyncio.sleep(0.05))
+        found += piece
     return found

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from slalom.testing.patience import until
+from slalom.testing.told_clients import CONNECTION_LOST, Traffic
 from tests.ray.faults_page import Row, note
 from tests.ray.fleet import HOLD_S, MODELS, PYTHON, TOKEN_S, TOKENS, Fleet, fleet
-from tests.ray.traffic import CONNECTION_LOST, Traffic
 
 pytestmark = [
     pytest.mark.ray,
@@ -80,7 +80,11 @@ async def _play(up: Fleet, killed: str) -> None:
     await _settles(up)
     traffic = Traffic(_name(killed), up.urls, MODELS, _PER_S, TOKENS)
     playing = asyncio.create_task(traffic.run(_SECONDS))
-    await asyncio.sleep(_SECONDS / 4)
+
+    async def under_way() -> bool:
+        return len(traffic.outcomes) >= _SECONDS / 4 * _PER_S
+
+    await until(under_way, "some have been answered")
     victim = FAULTS[killed](up)
     lost_urls = _dies_with(up, victim)
     os.kill(victim, signal.SIGKILL)

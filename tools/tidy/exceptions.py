@@ -28,6 +28,7 @@ ENTRY_POINTS: dict[str, str] = {
     "slalom.bench.gateway": "make bench-gateway",
     "slalom.bench.handle": "make bench-handle",
     "slalom.bench.fleet.__main__": "make bench-fleet",
+    "slalom.bench.ray_live.__main__": "make bench-ray",
     "slalom.bench.residency.__main__": "make bench-residency",
     "slalom.bench.saber_grid": "python -m slalom.bench.saber_grid",
     "slalom.bench.sla.__main__": "make bench-sla",

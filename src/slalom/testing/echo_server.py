@@ -1,7 +1,8 @@
 """An engine that says whom it answers: every token holds the id of its request and its place.
 
 Owns the few routes of the OpenAI API that a command engine needs, and a log with a line for each
-answer begun, ended and broken off. Started by Slalom as `python echo_engine.py --port N --log F`.
+answer begun, ended and broken off. A command engine of the fault tests: `python -m
+slalom.testing.echo_server --port N --log FILE`.
 """
 
 import argparse

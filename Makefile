@@ -26,11 +26,17 @@ setup: ## Install Slalom and its tools into .venv (by hash; nothing to do when u
 bench-setup: ## Install the LiteLLM proxy, the benchmarks' comparison, into .venv-bench
 	@tools/setup.sh .venv-bench requirements/bench.txt
 
+.PHONY: ray-setup
+ray-setup: ## Install Slalom with Ray, an extra, into .venv-ray
+	@tools/setup.sh .venv-ray requirements/ray.txt --editable
+
 .PHONY: lock
 lock: setup ## Resolve the requirements anew and write the lock files (hashes, no addresses)
 	$(UV_COMPILE) --upgrade --extra dev --extra docs -o requirements/dev.txt
 	$(UV_COMPILE) --upgrade -c requirements/dev.txt -o requirements/runtime.txt
 	$(UV_COMPILE) --upgrade --extra docs -c requirements/dev.txt -o requirements/docs.txt
+	$(UV_COMPILE) requirements/ray.in --upgrade --extra ray -c requirements/dev.txt \
+		-o requirements/ray.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header --override requirements/bench.overrides \
 		requirements/bench.in \
@@ -94,6 +100,10 @@ test-only: setup ## Only pytest:  make test-only ARGS="tests/core -k deadline"
 .PHONY: test-clients
 test-clients: setup ## Real editors, agents and SDKs from PyPI and npm, each unchanged (8 minutes)
 	$(BIN)/python -m tests.clients.run $(ARGS)
+
+.PHONY: test-ray
+test-ray: ray-setup ## A server on a Ray cluster on this machine, and what it survives
+	.venv-ray/bin/python -m pytest -q tests/ray $(ARGS)
 
 .PHONY: swarm
 swarm: setup ## More random worlds than CI tries:  make swarm SEEDS=5000

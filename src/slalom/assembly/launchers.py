@@ -33,8 +33,12 @@ _CONTINUE_CHAT: dict[str, tuple[tuple[str, bool], ...] | None] = {
 _VLLM_SLEEP_LEVELS = (1, 2)
 
 
+#: Of this machine only.
+_LOOPBACK = "127.0.0.1"
+
+
 def launcher_for(
-    model: ModelSection, *, tokens_max: int, gpu: int | None = None
+    model: ModelSection, *, tokens_max: int, gpu: int | None = None, host: str = _LOOPBACK
 ) -> tuple[Launcher, Capabilities]:
     """The launcher of a model, and its engine's capabilities as far as known before it runs.
 
@@ -42,6 +46,7 @@ def launcher_for(
         model: As configured.
         tokens_max: Answer limit where a request names none, tokens.
         gpu: Index of the NVIDIA GPU that its device is; None for main memory.
+        host: Address on which engines listen.
 
     Raises:
         ConfigError: An option cannot be used, or a secret is not where it should be.
@@ -49,14 +54,14 @@ def launcher_for(
     """
     engine = model.engine
     if isinstance(engine, LlamaCppEngine):
-        return _llama_cpp(model.id, engine, tokens_max, gpu)
+        return _llama_cpp(model.id, engine, tokens_max, gpu, host)
     if isinstance(engine, CommandEngine):
-        return _command(model, engine, gpu)
+        return _command(model, engine, gpu, host)
     return _remote(model.id, engine)
 
 
 def _llama_cpp(
-    model_id: str, engine: LlamaCppEngine, tokens_max: int, gpu: int | None
+    model_id: str, engine: LlamaCppEngine, tokens_max: int, gpu: int | None, host: str
 ) -> tuple[Launcher, Capabilities]:
     local = resolve(engine.source)
     template = engine.chat_template
@@ -82,6 +87,7 @@ def _llama_cpp(
         warm_up=engine.warm_up,
         memory_limit_bytes=engine.memory_limit,
         gpu=gpu,
+        host=host,
         load_timeout_s=engine.ready_timeout_seconds,
         extra=engine.extra,
     )
@@ -90,7 +96,7 @@ def _llama_cpp(
 
 
 def _command(
-    model: ModelSection, engine: CommandEngine, gpu: int | None
+    model: ModelSection, engine: CommandEngine, gpu: int | None, host: str
 ) -> tuple[Launcher, Capabilities]:
     capabilities = Capabilities(
         embeddings=engine.embeddings,
@@ -101,6 +107,7 @@ def _command(
     )
     options = CommandOptions(
         cmd=engine.cmd,
+        host=host,
         model=engine.model_name or model.id,
         model_name=engine.model_name,
         env={name: value.get_secret_value() for name, value in engine.env.items()},

@@ -13,11 +13,24 @@ from slalom.runtime.ledger_watch import LedgerWatch, Meter, gpu_meter, host_mete
 
 
 def ledger_watch(
-    config: Config, scheduler: Scheduler, runtime: Runtime, specs: tuple[ModelSpec, ...]
+    config: Config,
+    scheduler: Scheduler,
+    runtime: Runtime,
+    specs: tuple[ModelSpec, ...],
+    *,
+    here: bool = True,
 ) -> LedgerWatch:
-    """The watch over every device of the configuration."""
+    """The watch over every device of the configuration.
+
+    Args:
+        config: As loaded.
+        scheduler: Has the books.
+        runtime: Has the engines.
+        specs: The models, as the scheduler was told of them at its start.
+        here: Whether the devices are this machine's, and so can be measured from here.
+    """
     meters: dict[str, Meter] = {}
-    for device in config.devices:
+    for device in config.devices if here else ():
         if device.gpu is not None:
             meters[device.id] = gpu_meter(device.gpu)
         elif device.id == HOST:

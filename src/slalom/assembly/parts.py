@@ -4,6 +4,7 @@ Owns the wiring only; each part's meaning is its own room's. Called by `serving`
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from slalom.assembly.batches import desk_for, runner_for
@@ -16,14 +17,16 @@ from slalom.assembly.step_costs import CostStore
 from slalom.batches.runner import Runner
 from slalom.clock import MonotonicClock
 from slalom.config.chain_sections import chain_specs
+from slalom.config.engine_sections import ModelSection
 from slalom.config.footprint import model_specs
 from slalom.config.params import device_specs, policies, scheduler_params, task_table
 from slalom.config.places import journal_dir
 from slalom.config.schema import Config
 from slalom.config.secret_sources import key_sha256
+from slalom.config.sections import DeviceSection
 from slalom.core.planning import Planning
 from slalom.core.scheduler import Scheduler
-from slalom.engines.protocol import Launcher
+from slalom.engines.protocol import Capabilities, Launcher
 from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
 from slalom.gateway.batches.routes import protocol
@@ -33,6 +36,21 @@ from slalom.journal.files import JournalParams, JournalWriter
 from slalom.runtime.driver import Runtime, RuntimeParams
 from slalom.runtime.ledger_watch import LedgerWatch
 from slalom.units import KIB, MIB, ms_to_ns, seconds_to_ns
+
+#: Makes the launcher of a model on a device; the last argument is its answer limit, tokens.
+MakeLauncher = Callable[[ModelSection, DeviceSection, int], tuple[Launcher, Capabilities]]
+
+
+def on_this_machine(
+    model: ModelSection, device: DeviceSection, tokens_max: int
+) -> tuple[Launcher, Capabilities]:
+    """A launcher of processes of this machine.
+
+    Raises:
+        ConfigError: An option cannot be used.
+        ModelError: The model's file is missing or damaged.
+    """
+    return launcher_for(model, tokens_max=tokens_max, gpu=device.gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +71,13 @@ class Parts:
     batches: Runner | None = None
 
 
-def assemble(config: Config) -> Parts:
+def assemble(config: Config, make_launcher: MakeLauncher = on_this_machine) -> Parts:
     """Build every part.
+
+    Args:
+        config: As loaded.
+        make_launcher: Where engines are to run, if not on this machine; then its memory says
+            nothing of theirs, and is not measured.
 
     Raises:
         ConfigError: Something configured cannot be used, or the server would be open to the
@@ -66,16 +89,15 @@ def assemble(config: Config) -> Parts:
     check_exposure(server.host, has_keys=bool(config.keys), insecure=server.insecure)
     launchers: dict[str | tuple[str, str], Launcher] = {}
     capabilities = {}
-    gpus = {device.id: device.gpu for device in config.devices}
+    devices = {device.id: device for device in config.devices}
     for model in config.models:
         tokens_max = model.max_tokens_default or server.default_max_tokens
-        launchers[model.id], capabilities[model.id] = launcher_for(
-            model, tokens_max=tokens_max, gpu=gpus[model.homes[0]]
+        first, *others = model.homes
+        launchers[model.id], capabilities[model.id] = make_launcher(
+            model, devices[first], tokens_max
         )
-        for device in model.homes[1:]:
-            launchers[model.id, device], _ = launcher_for(
-                model, tokens_max=tokens_max, gpu=gpus[device]
-            )
+        for device in others:
+            launchers[model.id, device], _ = make_launcher(model, devices[device], tokens_max)
     chosen = policies(config.scheduler)
     model_costs = ModelCosts(config)
     specs = model_costs.tell(model_specs(config))
@@ -103,7 +125,8 @@ def assemble(config: Config) -> Parts:
     batches = None
     if desk is not None:
         batches = runner_for(desk, gateway, specs, device_specs(config), config.batches)
-    ledgers = ledger_watch(config, scheduler, runtime, specs)
+    here = make_launcher is on_this_machine
+    ledgers = ledger_watch(config, scheduler, runtime, specs, here=here)
     gateway.show_ledgers(ledgers)
     runtime.explain_memory_by(ledgers.explain)
     return Parts(config, scheduler, runtime, gateway, costs, recorder, ledgers, batches)

@@ -67,7 +67,7 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
     )
     ending = asyncio.Event()
     signals = _Signals(ending)
-    besides = [asyncio.ensure_future(work(parts)) for work in (_keep_learned, _watch_ledgers)]
+    besides = [asyncio.ensure_future(work(parts)) for work in (keep_learned, watch_ledgers)]
     try:
         await server.start()
         parts.runtime.start()
@@ -109,7 +109,7 @@ def save_learned(parts: Parts) -> None:
         parts.costs.save(parts.scheduler.snapshot().learned)
 
 
-async def _keep_learned(parts: Parts) -> None:
+async def keep_learned(parts: Parts) -> None:
     """The same now and then, in case the end is a sudden one; and the memory that was seen."""
     while parts.costs is not None or parts.recorder is not None:
         await asyncio.sleep(_KEEP_EVERY_S)
@@ -119,7 +119,8 @@ async def _keep_learned(parts: Parts) -> None:
             parts.recorder.flush()
 
 
-async def _watch_ledgers(parts: Parts) -> None:
+async def watch_ledgers(parts: Parts) -> None:
+    """Hold the ledgers against the devices, for as long as it runs."""
     if parts.ledgers is not None:
         await parts.ledgers.run()
 

@@ -7,13 +7,59 @@ Owns the flags that override the configuration and the text for newcomers. The s
 import json as json_module
 import os
 import sys
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from slalom.cli.shape import ConfigOption, examples
+from slalom.errors import ConfigError
 
+if TYPE_CHECKING:
+    from slalom.config.schema import Config
+    from slalom.fleet.serving import FleetFacts
+
+
+class Where(StrEnum):
+    """Where the server's parts run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+_OnOption = Annotated[
+    Where, typer.Option("--on", help="Where to run: on this machine, or on a Ray cluster.")
+]
+_AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Ray cluster: HOST:PORT, auto, or local to start one. [ray.address]",
+        show_default=False,
+    ),
+]
+_IngressesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="On Ray: ingresses that take clients. [ray.ingress_replicas]",
+        show_default=False,
+    ),
+]
+_DetachOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--detach",
+        help="On Ray: leave it running on the cluster, and return. [ray.detach]",
+        show_default=False,
+    ),
+]
+_StopOption = Annotated[
+    bool, typer.Option("--stop", help="On Ray: drain and end the server that runs there.")
+]
 _HostOption = Annotated[
     str | None,
     typer.Option(metavar="HOST", help="Address to listen on. [server.host]", show_default=False),
@@ -77,6 +123,7 @@ def register(app: typer.Typer) -> None:
             "slalom serve --port 0 --budget 2GiB       a free port, 2 GiB for models",
             "slalom serve -c prod.yaml --host 0.0.0.0  for others: needs keys in the file",
             "slalom serve --ordering fcfs              another policy (docs: policies)",
+            "slalom serve --on ray --address HOST:PORT on a Ray cluster (docs: Serve on Ray)",
             note="Ctrl-C or SIGTERM drains: nothing new is taken, running requests finish; a "
             "second one ends at once. Exit code 0 if everything accepted was finished.",
         ),
@@ -95,6 +142,11 @@ def serve(
     journal: _JournalOption = None,
     log_level: _LevelOption = None,
     json: _ReadyOption = False,
+    on: _OnOption = Where.LOCAL,
+    address: _AddressOption = None,
+    ingresses: _IngressesOption = None,
+    detach: _DetachOption = None,
+    stop: _StopOption = False,
 ) -> None:
     """Serve the configured models over the OpenAI API until a signal comes.
 
@@ -115,8 +167,15 @@ def serve(
         "journal.dir": str(journal.absolute()) if journal else None,
         "log.level": log_level,
         "log.format": "json" if json else None,
+        "ray.address": address,
+        "ray.ingress_replicas": ingresses,
+        "ray.detach": detach,
     }
     loaded, _ = load(config, flags=flags)
+    if on is Where.RAY:
+        _on_ray(loaded, json=json, stop=stop)
+    if stop or any(value is not None for value in (address, ingresses, detach)):
+        raise ConfigError("--address, --ingresses, --detach and --stop are for --on ray: add it")
 
     def ready(url: str, parts: Parts) -> None:
         models = [model.id for model in parts.config.models]
@@ -125,6 +184,30 @@ def serve(
         sys.stdout.flush()
 
     raise typer.Exit(run(loaded, on_ready=ready))
+
+
+def _on_ray(config: "Config", *, json: bool, stop: bool) -> NoReturn:
+    """The same on a Ray cluster."""
+    from slalom.fleet.serving import serve_on_ray, stop_fleet
+
+    if stop:
+        stop_fleet(config)
+        raise typer.Exit
+
+    def ready(fleet: "FleetFacts", config: "Config") -> None:
+        models = [model.id for model in config.models]
+        if json:
+            facts = {"url": fleet.url, "pid": os.getpid(), "models": models}
+            facts |= {"core": asdict(fleet.core)}
+            facts |= {"ingresses": [asdict(one) for one in fleet.ingresses]}
+            text = json_module.dumps(facts) + "\n"
+        else:
+            others = "".join(f"  and at   {one.url}\n" for one in fleet.ingresses[1:])
+            text = others + how_to_use(fleet.url, models)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    raise typer.Exit(serve_on_ray(config, on_ready=ready))
 
 
 def _ready_json(url: str, models: list[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from slalom.config.fields import AUTO, AutoCount, AutoSize, Name, Section, Size
+from slalom.config.ray_section import RayModelSection
 
 _URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
@@ -330,6 +331,9 @@ class ModelSection(Section):
     )
     tasks: tuple[str, ...] = Field(
         (), description="Task names that, asked for as a model, mean this one."
+    )
+    ray: RayModelSection = Field(
+        default_factory=RayModelSection, description="On Ray: what one replica asks for."
     )
 
     @property

@@ -14,6 +14,7 @@ from slalom.config.chain_sections import ChainSection
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.config.fields import Section
 from slalom.config.nearest import nearest
+from slalom.config.ray_section import RaySection
 from slalom.config.scheduler_section import SchedulerSection
 from slalom.config.sections import (
     BatchesSection,
@@ -85,6 +86,9 @@ class Config(Section):
     )
     measurements: MeasurementsSection = Field(
         default_factory=MeasurementsSection, description="What models were measured to cost."
+    )
+    ray: RaySection = Field(
+        default_factory=RaySection, description="A server on a Ray cluster (serve --on ray)."
     )
     log: LogSection = Field(default_factory=LogSection, description="The log on stderr.")
 

@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from slalom.config.fields import AUTO, AutoCount, AutoSize, Section, Size
+from slalom.config.ray_section import Resources
 from slalom.workload.tasks import FALLBACK_TASK
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -193,6 +194,11 @@ class DeviceSection(Section):
         None,
         min_length=1,
         description="Device that is the host memory in which its models sleep at level 1.",
+    )
+    ray_resources: Resources = Field(
+        default_factory=dict,
+        description="On Ray: resources that a node must have to run engines of this device; a "
+        "resource that only one node has ties the device to that node.",
     )
 
 

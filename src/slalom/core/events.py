@@ -153,6 +153,19 @@ class ReplicaGone:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaFound:
+    """An engine that no life here knows runs already, left behind by an earlier scheduler.
+
+    Answered by a `LoadReplica` for which it can be taken, if its model may have it; else by
+    nothing, and it is to be ended.
+    """
+
+    model: str
+    #: Whose memory it takes; empty for its model's first one.
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySampled:
     """Measured memory of a replica, with the age of the figure."""
 
@@ -238,6 +251,7 @@ Event = (
     | ReplicaAsleep
     | ReplicaFailed
     | ReplicaGone
+    | ReplicaFound
     | MemorySampled
     | DeviceSampled
     | ModelAsked

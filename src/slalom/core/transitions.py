@@ -28,12 +28,14 @@ from slalom.core.events import (
     Progress,
     ReplicaAsleep,
     ReplicaFailed,
+    ReplicaFound,
     ReplicaGone,
     ReplicaReady,
     RequestArrived,
     RequestCancelled,
     TimerFired,
 )
+from slalom.core.finding import on_replica_found
 from slalom.core.lapsing import note_use, on_replica_asleep, watch
 from slalom.core.leaving import backoff, fail_sleep, on_device_sampled, unload
 from slalom.core.planning import Moment
@@ -324,6 +326,7 @@ TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
     ReplicaAsleep: on_replica_asleep,
     ReplicaFailed: on_replica_failed,
     ReplicaGone: on_replica_gone,
+    ReplicaFound: on_replica_found,
     MemorySampled: on_memory_sampled,
     DeviceSampled: on_device_sampled,
     ModelAsked: on_model_asked,

@@ -25,20 +25,20 @@ from slalom.engines.protocol import Capabilities, OnProgress
 from slalom.engines.upstream import Upstream
 from slalom.errors import ConfigError, EngineError
 
-_HOST = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
 #: How often a starting program is asked whether it is ready, and how long it may take to say.
 _POLL_PERIOD_S = 0.1
 _POLL_TIMEOUT_S = 2.0
 _MACRO = re.compile(r"\$\{(\w+)\}")
-_MACROS = ("PORT", "MODEL", "PID")
+_MACROS = ("PORT", "HOST", "MODEL", "PID")
 
 
 @dataclass(frozen=True, slots=True)
 class CommandOptions:
     """A command line and how to deal with what it starts.
 
-    ``${PORT}`` and ``${MODEL}`` are replaced in `cmd` and in the values of `env`; ``${PORT}``
-    and ``${PID}`` in `stop_cmd`.
+    ``${PORT}``, ``${HOST}`` and ``${MODEL}`` are replaced in `cmd` and in the values of `env`;
+    ``${PORT}``, ``${HOST}`` and ``${PID}`` in `stop_cmd`.
     """
 
     #: The command, as one line (split as a POSIX shell would, without a shell) or in parts.
@@ -50,6 +50,8 @@ class CommandOptions:
     #: Variables on top of ours. May hold secrets: never shown.
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
+    #: What ``${HOST}`` stands for: the address to listen on, at which it is then called.
+    host: str = _LOOPBACK
     #: Answers 200 once the model is loaded.
     health_path: str = "/health"
     #: Prometheus text with llama.cpp's or vLLM's names; None where there is none.
@@ -81,8 +83,8 @@ class CommandOptions:
             for macro in _MACRO.findall(text):
                 if macro not in _MACROS:
                     raise ConfigError(
-                        f"unknown macro ${{{macro}}} in a command: known are ${{PORT}}, ${{MODEL}} "
-                        "and, in stop_cmd, ${PID}"
+                        f"unknown macro ${{{macro}}} in a command: known are ${{PORT}}, ${{HOST}}, "
+                        "${MODEL} and, in stop_cmd, ${PID}"
                     )
 
 
@@ -121,9 +123,10 @@ class CommandLauncher:
             ) from problem
 
     async def _launch(self, replica_id: str, on_progress: OnProgress) -> HttpEngine:
-        port = _free_port()
+        host = self.options.host
+        port = _free_port(host)
         process = await self._start(replica_id, port)
-        upstream = Upstream(f"http://{_HOST}:{port}")
+        upstream = Upstream(f"http://{host}:{port}")
         try:
             await self._ready(replica_id, process, upstream, on_progress)
         except BaseException:
@@ -143,7 +146,7 @@ class CommandLauncher:
         )
 
     async def _start(self, replica_id: str, port: int) -> EngineProcess:
-        macros = {"PORT": str(port), "MODEL": self.options.model}
+        macros = self._macros(port)
         argv = [_expand(part, macros) for part in _split(self.options.cmd, "cmd")]
         env = {name: _expand(value, macros) for name, value in self.options.env.items()}
         if shutil.which(argv[0], path=env.get("PATH")) is None:
@@ -210,9 +213,13 @@ class CommandLauncher:
         )
 
     def _stopper(self, process: EngineProcess, port: int) -> "_StopCommand":
-        macros = {"PORT": str(port), "PID": str(process.pid), "MODEL": self.options.model}
+        macros = {**self._macros(port), "PID": str(process.pid)}
         parts = _split(self.options.stop_cmd or "", "stop_cmd")
         return _StopCommand([_expand(part, macros) for part in parts], process)
+
+    def _macros(self, port: int) -> dict[str, str]:
+        options = self.options
+        return {"PORT": str(port), "HOST": options.host, "MODEL": options.model}
 
 
 class _PortTakenError(Exception):
@@ -263,7 +270,7 @@ def _expand(text: str, macros: Mapping[str, str]) -> str:
     return _MACRO.sub(lambda match: macros.get(match[1], match[0]), text)
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((_HOST, 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -68,9 +68,9 @@ class HttpEngine:
         self.model_name = model_name
         self.upstream = upstream
         self.process = process
-        self._health_path = health_path
-        self._metrics_path = metrics_path
-        self._sleep_paths = sleep_paths or SleepPaths()
+        self.health_path = health_path
+        self.metrics_path = metrics_path
+        self.sleep_paths = sleep_paths or SleepPaths()
         self._before_stop = before_stop
         #: Level at which it sleeps; 0 while it is awake.
         self._sleep_level = 0
@@ -91,17 +91,17 @@ class HttpEngine:
     async def health(self) -> bool:
         """Whether the program answers its health path within `PROBE_TIMEOUT_S`."""
         try:
-            status, _ = await self.upstream.get(self._health_path, timeout_s=PROBE_TIMEOUT_S)
+            status, _ = await self.upstream.get(self.health_path, timeout_s=PROBE_TIMEOUT_S)
         except EngineError:
             return False
         return 200 <= status < 300
 
     async def metrics(self) -> EngineMetrics | None:
         """The engine's own gauges; None where it has none or does not answer."""
-        if self._metrics_path is None:
+        if self.metrics_path is None:
             return None
         try:
-            status, body = await self.upstream.get(self._metrics_path, timeout_s=PROBE_TIMEOUT_S)
+            status, body = await self.upstream.get(self.metrics_path, timeout_s=PROBE_TIMEOUT_S)
         except EngineError:
             return None
         return parse_gauges(body.decode("utf-8", "replace")) if status == 200 else None
@@ -128,7 +128,7 @@ class HttpEngine:
                 code=FailureKind.REFUSED,
                 retryable=False,
             )
-        await self._command(self._sleep_paths.sleep.format(level=level))
+        await self._command(self.sleep_paths.sleep.format(level=level))
         self._sleep_level = level
 
     async def wake(self) -> None:
@@ -143,9 +143,9 @@ class HttpEngine:
                 code=FailureKind.REFUSED,
                 retryable=False,
             )
-        await self._command(self._sleep_paths.wake)
+        await self._command(self.sleep_paths.wake)
         if self._sleep_level >= _WEIGHTS_DROPPED:
-            for path, body in self._sleep_paths.reload:
+            for path, body in self.sleep_paths.reload:
                 await self._command(path, body)
         self._sleep_level = 0
 
@@ -177,7 +177,7 @@ class HttpEngine:
         self._stopped.set()
 
     async def _command(self, path: str, body: bytes = b"") -> None:
-        timeout_s = self._sleep_paths.timeout_s
+        timeout_s = self.sleep_paths.timeout_s
         status, _ = await self.upstream.fetch("POST", path, timeout_s=timeout_s, body=body)
         if not 200 <= status < 300:
             raise EngineError(

@@ -81,6 +81,8 @@ class LlamaCppOptions:
     memory_limit_bytes: int | None = None
     #: Index of the NVIDIA GPU whose memory its replicas are measured in; None for main memory.
     gpu: int | None = None
+    #: Address it listens on. It takes calls with its key only.
+    host: str = "127.0.0.1"
     #: Longest load, seconds.
     load_timeout_s: float = 600.0
     #: Further attributes of xllamacpp's CommonParams, for experts.

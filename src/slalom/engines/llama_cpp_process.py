@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the model, report the port on standard output, serve until the parent is gone."""
     parser = argparse.ArgumentParser(
         prog="python -m slalom.engines.llama_cpp_process",
-        description="Serve one GGUF model with llama.cpp over the OpenAI API on 127.0.0.1.",
+        description="Serve one GGUF model with llama.cpp over the OpenAI API, on 127.0.0.1 unless "
+        "the options name another host.",
     )
     parser.add_argument("--model", required=True, help="path of the GGUF file")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
@@ -54,7 +55,7 @@ def _params(xllamacpp: Any, model: str, port: int, options: dict[str, Any]) -> A
     """Options in llama.cpp's words."""
     params = xllamacpp.CommonParams()
     params.model.path = model
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [str(options.get("host", "127.0.0.1"))]
     params.port = port
     places = int(options.get("places", 4))
     context_tokens = int(options.get("context_tokens", 4096))

@@ -7,7 +7,7 @@ many requests an engine takes at a time (the scheduler). Called by every engine 
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from slalom.core.events import FailureKind
@@ -17,6 +17,10 @@ from slalom.errors import ConfigError, EngineError, InvariantError
 
 #: Longest body of an answer that is read whole (health, metrics, errors), bytes.
 BODY_BYTES_MAX = 8 << 20
+
+
+class UnreachableError(EngineError):
+    """Nobody listens there: nothing of the call was sent."""
 
 
 class Upstream:
@@ -69,6 +73,8 @@ class Upstream:
         self._prefix = parts.path.rstrip("/")
         self._tls = (tls or ssl.create_default_context()) if secure else None
         self.where = f"{parts.scheme}://{parts.netloc}{self._prefix}"
+        #: As given; secrets, for whoever is to build another way to the same engine.
+        self.headers = dict(headers or {})
         self._head_end = _head_lines({"host": parts.netloc, **(headers or {})})
         self._connections_max = connections_max
         self._idle_max = idle_max
@@ -99,6 +105,40 @@ class Upstream:
         ).encode("latin-1")
         data = b"".join((head, _head_lines(call.headers), self._head_end, b"\r\n", call.body))
         return await self._exchange(data, call.stall_timeout_s)
+
+    async def forward(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        stall_timeout_s: float,
+        once: bool = False,
+    ) -> UpstreamReply:
+        """Send somebody else's request and return once the response head is there, headers kept.
+
+        Args:
+            method: As it came.
+            target: Path and query.
+            headers: Besides those sent with every call; not the length.
+            body: The whole body.
+            stall_timeout_s: Longest silence before it fails.
+            once: Never send it a second time, not even where the first met a closed connection.
+
+        Raises:
+            UnreachableError: Cannot connect: nothing was sent.
+            EngineError: Connection lost, stalled, too many connections.
+        """
+        head = (
+            f"{_clean(method)} {self._prefix}{_clean(target)} HTTP/1.1\r\n"
+            f"content-length: {len(body)}\r\n"
+        ).encode("latin-1")
+        lines = b"".join(b"%s: %s\r\n" % line for line in headers)
+        if lines.count(b"\r") != lines.count(b"\r\n") or lines.count(b"\n") != len(headers):
+            raise InvariantError("a header that is passed on has a line break in it")
+        data = b"".join((head, lines, self._head_end, b"\r\n", body))
+        return await self._exchange(data, stall_timeout_s, once=once, whole_head=True)
 
     async def get(self, path: str, *, timeout_s: float) -> tuple[int, bytes]:
         """Fetch a small document: status and body.
@@ -142,10 +182,12 @@ class Upstream:
         for connection in list(self._open):
             connection.lose("the engine was stopped")
 
-    async def _exchange(self, data: bytes, stall_timeout_s: float) -> UpstreamReply:
-        reused = self._reusable()
+    async def _exchange(
+        self, data: bytes, stall_timeout_s: float, *, once: bool = False, whole_head: bool = False
+    ) -> UpstreamReply:
+        reused = None if once else self._reusable()
         if reused is not None:
-            reply = UpstreamReply(self.where, stall_timeout_s)
+            reply = self._reply(stall_timeout_s, whole_head=whole_head)
             try:
                 return await self._head_of(reply, reused, data)
             except EngineError as problem:
@@ -154,7 +196,14 @@ class Upstream:
                 if problem.code != FailureKind.CRASHED or reused.answered or self._closed:
                     raise
         fresh = await self._connect()
-        return await self._head_of(UpstreamReply(self.where, stall_timeout_s), fresh, data)
+        reply = self._reply(stall_timeout_s, whole_head=whole_head)
+        return await self._head_of(reply, fresh, data)
+
+    def _reply(self, stall_timeout_s: float, *, whole_head: bool) -> UpstreamReply:
+        reply = UpstreamReply(self.where, stall_timeout_s)
+        if whole_head:
+            reply.headers = []
+        return reply
 
     @staticmethod
     async def _head_of(reply: UpstreamReply, connection: Connection, data: bytes) -> UpstreamReply:
@@ -193,7 +242,7 @@ class Upstream:
                     ssl=self._tls,
                 )
         except (OSError, TimeoutError) as problem:
-            raise EngineError(
+            raise UnreachableError(
                 f"{self.where}: cannot connect ({_reason(problem)}); is the engine running there?",
                 code=FailureKind.CRASHED,
             ) from problem
@@ -209,7 +258,9 @@ class Upstream:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise EngineError(f"{self.where}: the engine was stopped", code=FailureKind.CRASHED)
+            raise UnreachableError(
+                f"{self.where}: the engine was stopped", code=FailureKind.CRASHED
+            )
 
     def _on_idle(self, connection: Connection) -> None:
         if self._closed or len(self._idle) >= self._idle_max:

@@ -51,12 +51,15 @@ class UpstreamReply:
         "_where",
         "buffered_bytes",
         "content_type",
+        "headers",
         "status",
     )
 
     def __init__(self, where: str, stall_timeout_s: float) -> None:
         self.status = 0
         self.content_type = ""
+        #: Its header lines as they came, where somebody wants them all: None keeps none.
+        self.headers: list[tuple[bytes, bytes]] | None = None
         self._where = where
         self._stall_timeout_s = stall_timeout_s
         self._loop = asyncio.get_running_loop()
@@ -318,10 +321,13 @@ class Connection(asyncio.Protocol):
     # -- httptools call-backs -----------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note the few headers that matter."""
+        """Note the few headers that matter, or all where they are wanted."""
         lower = name.lower()
-        if lower == b"content-type" and self._reply is not None:
-            self._reply.content_type = value.decode("latin-1")
+        reply = self._reply
+        if reply is not None and reply.headers is not None:
+            reply.headers.append((lower, value))
+        if lower == b"content-type" and reply is not None:
+            reply.content_type = value.decode("latin-1")
         elif lower in (b"content-length", b"transfer-encoding"):
             self._framed = True
 
@@ -329,6 +335,8 @@ class Connection(asyncio.Protocol):
         """Forget the head before (an interim 1xx answer, or the last exchange)."""
         self._framed = False
         self._unasked = self._reply is None
+        if self._reply is not None and self._reply.headers:
+            self._reply.headers.clear()
 
     def on_headers_complete(self) -> None:
         """The head is there, unless it is an interim one."""

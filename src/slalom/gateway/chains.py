@@ -131,6 +131,10 @@ class Chains:
     def __repr__(self) -> str:
         return f"<Chains count={len(self)}>"
 
+    def all(self) -> list[OpenChain]:
+        """Every chain that is remembered, the one left alone for longest first."""
+        return list(self._chains.values())
+
     def find(self, key: str, chain_id: str) -> OpenChain:
         """A key's chain.
 

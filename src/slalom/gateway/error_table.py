@@ -129,6 +129,8 @@ _ROWS: dict[str, Row] = {
     "too_many_requests": Row(503, _OVERLOADED, "Too many requests at a time.", 1),
     "too_many_bytes": Row(503, _OVERLOADED, "Too many bytes of requests at a time.", 1),
     "model_not_loaded": Row(503, _OVERLOADED, "No engine of this model runs.", 1),
+    "core_away": Row(503, _OVERLOADED, "The scheduler is being restarted.", 1),
+    "core_lost": Row(502, _SERVER, "The scheduler went away while it answered.", 1),
     "too_many_connections": Row(503, _OVERLOADED, "Too many connections.", 1),
     "no_prediction": _final(501, _INVALID, "Nothing here predicts."),
     "answer_too_large": _final(502, _SERVER, "The engine's answer is too large."),

@@ -41,6 +41,9 @@ from slalom.runtime.sink import Served
 
 _LOG = logging.getLogger("slalom.gateway")
 
+#: Key in the ASGI scope: when a request arrived, where whoever passed it on held it for a while.
+ARRIVED_NS = "slalom.arrived_ns"
+
 
 class Inference:
     """Answers the inference routes.
@@ -74,7 +77,7 @@ class Inference:
             arrival.key = key = self._admit(scope, head)
             exchange.key = key.name if key is not None else ""
             arrival.peer = (scope.get("client") or ("",))[0]
-            arrival.arrived_ns = self._runtime.now_ns()
+            arrival.arrived_ns = scope.get(ARRIVED_NS) or self._runtime.now_ns()
             work = await self._work(receive, arrival, route, exchange)
             if route.dry_run:
                 await self._estimate(work, send, exchange, headers)

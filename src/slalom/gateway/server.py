@@ -9,13 +9,15 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Generator
+from typing import Protocol
 
 import uvicorn
 
 from slalom.errors import ConfigError
-from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
+from slalom.gateway.params import GatewayParams
 from slalom.gateway.protocol import BoundedConfig, BoundedProtocol
+from slalom.gateway.replies import Receive, Scope, Send
 
 _BACKLOG = 2048
 #: Its news of starting and stopping are the assembly's to tell; its warnings are not.
@@ -40,6 +42,23 @@ class _Server(uvicorn.Server):
         yield
 
 
+class HttpApp(Protocol):
+    """What can be served: a gateway, or what stands in front of one."""
+
+    @property
+    def params(self) -> GatewayParams:
+        """The bounds of its connections."""
+        ...
+
+    def start_draining(self) -> None:
+        """Take nothing new from now on."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        ...
+
+
 class GatewayServer:
     """An HTTP server for one gateway.
 
@@ -54,7 +73,7 @@ class GatewayServer:
     """
 
     def __init__(
-        self, gateway: Gateway, *, host: str = "127.0.0.1", port: int = 0, insecure: bool = False
+        self, gateway: HttpApp, *, host: str = "127.0.0.1", port: int = 0, insecure: bool = False
     ) -> None:
         check_exposure(host, has_keys=bool(gateway.params.keys), insecure=insecure)
         self._gateway = gateway

@@ -26,6 +26,7 @@ from slalom.core.events import (
     Progress,
     ReplicaAsleep,
     ReplicaFailed,
+    ReplicaFound,
     ReplicaGone,
     ReplicaReady,
     RequestArrived,
@@ -150,6 +151,7 @@ PRIORITY: dict[type, int] = {
     ReplicaAsleep: 23,
     ReplicaFailed: 24,
     ReplicaGone: 25,  # gone is the last word of a life
+    ReplicaFound: 27,  # what was left behind is told before anybody asks for anything
     DeviceSampled: 26,  # after replicas: whose memory it was is known by then
     ChainOpened: 29,  # before arrivals: what is announced comes before it
     RequestArrived: 30,  # after engines: arrivals meet the places that just became free

@@ -1,0 +1,219 @@
+"""Ray, as far as a fleet needs it: connecting within a bound, names, calls that end.
+
+Owns the errors: no Ray installed, no cluster, an actor that is gone. Ray is imported when a
+function here is called, since it is an extra. Called by the other modules of this room that know
+Ray.
+"""
+
+import asyncio
+import importlib
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slalom.errors import ConfigError, SlalomError
+
+#: Longest wait for a cluster to answer, s.
+CONNECT_S = 8.0
+#: Object store of a cluster that is started here: nothing of ours goes through it, bytes.
+_STORE_BYTES = 100 << 20
+#: Named actors of a fleet.
+CORE = "core"
+ENGINE_HEAD = "engine:"
+
+
+def ingress_name(index: int) -> str:
+    """Name of an ingress."""
+    return f"ingress-{index}"
+
+
+class FleetError(SlalomError):
+    """A fleet cannot be reached, or is not what it should be; the message says what to do."""
+
+    code = "fleet"
+
+
+class ActorGoneError(FleetError):
+    """An actor is dead, or its node cannot be reached now."""
+
+    code = "actor_gone"
+
+
+def ray_module() -> Any:
+    """Ray.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Otherwise Ray hides the GPUs from actors that ask for none, and warns that it will not.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise ConfigError(
+            "serving on Ray needs Ray, which is an extra: pip install 'slalom[ray]'"
+        ) from None
+
+
+def connect(address: str, namespace: str, *, local_cpus: int | None = None) -> Any:
+    """Connect this process to a cluster, or start one; returns Ray.
+
+    Args:
+        address: ``HOST:PORT``, ``auto`` or ``local``.
+        namespace: Of the fleet.
+        local_cpus: CPUs of a cluster that is started here; None for the machine's.
+
+    Raises:
+        ConfigError: Ray is not installed, or the address is none.
+        FleetError: Nobody answers there.
+    """
+    if address == "local":
+        # Ray's own way, by an odd name, to have a cluster of one machine stay on loopback.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray = ray_module()
+    if ray.is_initialized():
+        return ray
+    quiet = {"namespace": namespace, "log_to_driver": False, "logging_level": "error"}
+    if address == "local":
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES,
+            num_cpus=local_cpus or max(os.cpu_count() or 1, 4),
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+        return ray
+    where = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
+    if where not in {"auto", "local"}:
+        _check_listening(where)
+    _init_within(ray, where, quiet)
+    return ray
+
+
+def _check_listening(where: str) -> None:
+    """Whether anybody listens there: Ray itself would try for minutes."""
+    host, _, port = where.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(
+            f"{where!r} is no address of a Ray cluster: write HOST:PORT, auto or local (--address)"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S / 2).close()
+    except OSError as problem:
+        raise FleetError(
+            f"no Ray cluster answers at {where} ({problem.strerror or problem}): is its head "
+            "running there (ray start --head), and can its port be reached from here?"
+        ) from None
+
+
+def _init_within(ray: Any, where: str, options: Mapping[str, Any]) -> None:
+    """`ray.init`, which knows no time-out, on a thread that is left behind if it takes too long."""
+    outcome: list[BaseException | None] = []
+
+    def attempt() -> None:
+        try:
+            ray.init(address=where, **options)
+        except BaseException as problem:  # noqa: BLE001 - it is raised again below
+            outcome.append(problem)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=attempt, name="ray.init", daemon=True)
+    thread.start()
+    thread.join(CONNECT_S)
+    if not outcome:
+        raise FleetError(
+            f"no Ray cluster answered at {where} within {CONNECT_S:g} s: something listens there, "
+            "but it is not the head of a cluster of this version"
+        )
+    if (problem := outcome[0]) is None:
+        return
+    if isinstance(problem, ConnectionError) and where == "auto":
+        raise FleetError(
+            "no Ray cluster runs on this machine, and RAY_ADDRESS names none: start one with "
+            "'ray start --head', name one with --address HOST:PORT, or say --address local"
+        ) from None
+    raise FleetError(
+        f"the Ray cluster at {where} cannot be used: {type(problem).__name__}: {_first(problem)}"
+    ) from None
+
+
+def _first(problem: BaseException) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0][:300] if lines else "no reason given"
+
+
+async def ask(handle: Any, method: str, *args: object, timeout_s: float | None = None) -> Any:
+    """Call a method of an actor from any event loop.
+
+    Raises:
+        ActorGoneError: It is dead or unreachable.
+        TimeoutError: It took longer.
+    """
+    exceptions = importlib.import_module("ray.exceptions")
+    try:
+        reference = getattr(handle, method).remote(*args)
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.wrap_future(reference.future())
+    except exceptions.RayActorError as problem:
+        raise ActorGoneError(f"an actor of the fleet is gone: {_first(problem)}") from None
+    except exceptions.RaySystemError as problem:
+        raise ActorGoneError(f"the cluster does not answer: {_first(problem)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Where a worker process of Ray runs."""
+
+    host: str
+    node: str
+    gpu: int | None
+
+
+def here() -> Here:
+    """This process's place; call it in an actor."""
+    ray = ray_module()
+    gpus = [str(one) for one in ray.get_gpu_ids()]
+    gpu = int(gpus[0]) if gpus and gpus[0].isdecimal() else None
+    node = ray.get_runtime_context().get_node_id()
+    # As the cluster knows it: a machine may have other addresses, and a cluster none but loopback.
+    host = next(one["NodeManagerAddress"] for one in ray.nodes() if one["NodeID"] == node)
+    return Here(host, node, gpu)
+
+
+class GcsKept:
+    """`Kept` in the key-value store of Ray's own head: it outlives every node but that one.
+
+    Where Ray Serve keeps what its controller must not lose; Ray has no public name for it.
+
+    Args:
+        namespace: Of the fleet.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._kv = importlib.import_module("ray.experimental.internal_kv")
+        self._namespace = f"slalom:{namespace}".encode()
+
+    def __repr__(self) -> str:
+        return f"<GcsKept {self._namespace.decode()}>"
+
+    def get(self, name: str) -> bytes | None:
+        """A blob; None where there is none."""
+        get = self._kv._internal_kv_get  # noqa: SLF001 - see above
+        blob: bytes | None = get(name.encode(), namespace=self._namespace)
+        return blob
+
+    def put(self, name: str, blob: bytes) -> None:
+        """Keep a blob."""
+        put = self._kv._internal_kv_put  # noqa: SLF001 - see above
+        put(name.encode(), blob, overwrite=True, namespace=self._namespace)
+
+    def forget(self, name: str) -> None:
+        """Keep it no longer."""
+        delete = self._kv._internal_kv_del  # noqa: SLF001 - see above
+        delete(name.encode(), namespace=self._namespace)

@@ -114,9 +114,11 @@ class Upstream:
         body: bytes,
         *,
         stall_timeout_s: float,
-        once: bool = False,
+        reuse: bool = True,
     ) -> UpstreamReply:
         """Send somebody else's request and return once the response head is there, headers kept.
+
+        It is sent once: whether it may be sent again, its sender knows.
 
         Args:
             method: As it came.
@@ -124,7 +126,7 @@ class Upstream:
             headers: Besides those sent with every call; not the length.
             body: The whole body.
             stall_timeout_s: Longest silence before it fails.
-            once: Never send it a second time, not even where the first met a closed connection.
+            reuse: Take an idle connection, which the other side may be just closing.
 
         Raises:
             UnreachableError: Cannot connect: nothing was sent.
@@ -138,7 +140,10 @@ class Upstream:
         if lines.count(b"\r") != lines.count(b"\r\n") or lines.count(b"\n") != len(headers):
             raise InvariantError("a header that is passed on has a line break in it")
         data = b"".join((head, lines, self._head_end, b"\r\n", body))
-        return await self._exchange(data, stall_timeout_s, once=once, whole_head=True)
+        idle = self._reusable() if reuse else None
+        reply = UpstreamReply(self.where, stall_timeout_s)
+        reply.headers = []
+        return await self._head_of(reply, idle or await self._connect(), data)
 
     async def get(self, path: str, *, timeout_s: float) -> tuple[int, bytes]:
         """Fetch a small document: status and body.
@@ -182,12 +187,10 @@ class Upstream:
         for connection in list(self._open):
             connection.lose("the engine was stopped")
 
-    async def _exchange(
-        self, data: bytes, stall_timeout_s: float, *, once: bool = False, whole_head: bool = False
-    ) -> UpstreamReply:
-        reused = None if once else self._reusable()
+    async def _exchange(self, data: bytes, stall_timeout_s: float) -> UpstreamReply:
+        reused = self._reusable()
         if reused is not None:
-            reply = self._reply(stall_timeout_s, whole_head=whole_head)
+            reply = UpstreamReply(self.where, stall_timeout_s)
             try:
                 return await self._head_of(reply, reused, data)
             except EngineError as problem:
@@ -196,14 +199,7 @@ class Upstream:
                 if problem.code != FailureKind.CRASHED or reused.answered or self._closed:
                     raise
         fresh = await self._connect()
-        reply = self._reply(stall_timeout_s, whole_head=whole_head)
-        return await self._head_of(reply, fresh, data)
-
-    def _reply(self, stall_timeout_s: float, *, whole_head: bool) -> UpstreamReply:
-        reply = UpstreamReply(self.where, stall_timeout_s)
-        if whole_head:
-            reply.headers = []
-        return reply
+        return await self._head_of(UpstreamReply(self.where, stall_timeout_s), fresh, data)
 
     @staticmethod
     async def _head_of(reply: UpstreamReply, connection: Connection, data: bytes) -> UpstreamReply:

@@ -141,7 +141,7 @@ class CoreLine:
         await self._pause(self.params.watch_every_s)
         if self.life is not life:
             return
-        if await self._ping(life):
+        if await self._ping(life, reuse=True):
             life.failures = 0
             return
         life.failures += 1
@@ -172,7 +172,7 @@ class CoreLine:
             _log.debug("the core was not found: %s", type(problem).__name__)
             return None
 
-    async def _ping(self, life: CoreLife) -> bool:
+    async def _ping(self, life: CoreLife, *, reuse: bool = False) -> bool:
         """Whether it answers, and is who it was."""
         try:
             async with asyncio.timeout(self.params.ping_timeout_s):
@@ -182,7 +182,7 @@ class CoreLine:
                     self.ping_headers,
                     b"",
                     stall_timeout_s=self.params.ping_timeout_s,
-                    once=True,
+                    reuse=reuse,
                 )
                 try:
                     said = await reply.read_all(4096)

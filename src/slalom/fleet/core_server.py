@@ -104,6 +104,7 @@ class CoreServer:
     async def _take_over(self) -> None:
         """Begin the scheduler with the engines that are there, and end those that may not stay."""
         runtime, found = self.parts.runtime, self._found
+        self.ended = await found.end_unfit()
         count = len(found.engines)
         first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -123,8 +124,8 @@ class CoreServer:
                 _log.warning("%d engines were not taken over in time", len(found.engines))
         runtime.on_step.remove(note)
         self.taken_over = found.taken
-        self.ended = await found.end_rest()
-        if count:
+        self.ended += await found.end_rest()
+        if self.taken_over or self.ended:
             _log.info("took over %d engines, ended %d", self.taken_over, self.ended)
 
     async def drain(self) -> int:

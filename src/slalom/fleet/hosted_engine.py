@@ -194,6 +194,8 @@ class FoundEngines:
     """Running engines that an earlier core left behind and nobody has taken yet."""
 
     engines: list[tuple[HostLine, EngineFacts]] = field(default_factory=list)
+    #: Fingerprints of the orders for which one will do.
+    wanted: set[str] = field(default_factory=set)
     taken: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -215,11 +217,19 @@ class FoundEngines:
             self._news.clear()
             await self._news.wait()
 
+    async def end_unfit(self) -> int:
+        """End those that will do for no order; how many."""
+        unfit = [one for one in self.engines if one[1].fingerprint not in self.wanted]
+        return await self._end(unfit)
+
     async def end_rest(self) -> int:
         """End those that nobody took; how many."""
-        rest, self.engines = self.engines, []
-        await asyncio.gather(*(end_host(host, 0.0) for host, _ in rest))
-        return len(rest)
+        return await self._end(self.engines)
+
+    async def _end(self, these: list[tuple[HostLine, EngineFacts]]) -> int:
+        self.engines = [one for one in self.engines if one not in these]
+        await asyncio.gather(*(end_host(host, 0.0) for host, _ in these))
+        return len(these)
 
 
 class HostedLauncher:

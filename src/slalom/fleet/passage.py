@@ -71,7 +71,7 @@ class Passage:
                 [*self.headers, *ours],
                 self.body,
                 stall_timeout_s=_SILENCE_S,
-                once=not self.repeatable,
+                reuse=self.repeatable,
             )
         except UnreachableError:
             self.attempts -= 1

@@ -150,6 +150,8 @@ def hosted(hosts: Hosts, found: FoundEngines, lease_s: float) -> MakeLauncher:
         if isinstance(model.engine, RemoteEngine):  # nothing is started for it
             return launcher, capabilities
 
+        found.wanted.add(EngineOrder(model, device, tokens_max, "", lease_s).fingerprint)
+
         def order(replica_id: str) -> EngineOrder:  # noqa: ARG001 - lives of replicas come and go
             return EngineOrder(model, device, tokens_max, engine_name(model.id), lease_s)
 

@@ -120,6 +120,7 @@ class Checker:
         self._witness.take_time(self._now_ns)
         for action in entry.actions:
             self._judge(action)
+        self.books.found.clear()
         self._settle()
 
     def finish(self) -> None:

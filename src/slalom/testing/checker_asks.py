@@ -85,7 +85,10 @@ def judge_place(action: LoadReplica, model: ModelSpec, books: Books, require: Re
     staying = [life for life in books.of_model(model.id) if not life.leaving]
     loading = any(life.ready_ns < 0 for life in staying)
     sized = books.sized.get(model.id, 0) > len(staying)
-    require(not loading or sized, "no double load", action)
+    found = action.ahead and books.found.get(model.id, 0) > 0
+    if found:
+        books.found[model.id] -= 1
+    require(not loading or sized or found, "no double load", action)
     require(device in model.homes, "a replica is where its model may be", action)
     named = (len(model.homes) > 1) == bool(action.device)
     require(named, "where there is a choice, it is told", action)

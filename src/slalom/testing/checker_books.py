@@ -148,6 +148,8 @@ class Books:
     def __init__(self, models: tuple[ModelSpec, ...], devices: tuple[DeviceSpec, ...]) -> None:
         self.models = {model.id: model for model in models}
         self.devices = {device.id: device for device in devices}
+        #: Model -> engines of it that were found in this step and are not answered.
+        self.found: dict[str, int] = {}
         #: What people want of models: pins (by which ask), loads (which ask, when), and when they
         #: were last told to leave.
         self.pinned = {model.id: "" for model in models if model.pinned}

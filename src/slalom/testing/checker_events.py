@@ -21,6 +21,7 @@ from slalom.core.events import (
     Progress,
     ReplicaAsleep,
     ReplicaFailed,
+    ReplicaFound,
     ReplicaGone,
     ReplicaReady,
     RequestArrived,
@@ -162,6 +163,10 @@ class Witness:
         replica = self._books.replicas.get((event.replica_id, event.epoch))
         if replica is not None:
             self._books.measure(replica, event.measured_bytes, event.as_of_ns, self._now_ns)
+
+    @_take.register
+    def _(self, event: ReplicaFound) -> None:
+        self._books.found[event.model] = self._books.found.get(event.model, 0) + 1
 
     @_take.register
     def _(self, event: ReplicaFailed) -> None:

@@ -29,6 +29,8 @@ class CoreAddress:
     port: int
     #: Names the life; the next one has another name.
     life: str
+    #: Its process, where it runs; for people.
+    pid: int = 0
 
 
 #: Finds the core; None while there is none. May raise whatever it likes: that is none, too.

@@ -7,6 +7,7 @@ arrival there. Its server's application; `ray_ingress` runs it.
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -120,9 +121,11 @@ class Ingress:
         life = self._line.life
         return {
             "status": "draining" if self._draining else "ok",
+            "pid": os.getpid(),
             "core": {
                 "reachable": life is not None,
                 "life": life.address.life if life is not None else None,
+                "pid": life.address.pid if life is not None else None,
             },
             "inside": self.inside,
             "held": self.held,

@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 _PLACE_S = 60.0
 #: Longest wait for what a host that was left behind tells of itself, s.
 _FACTS_S = 5.0
+#: How often it is looked whether an engine still works for the last core, and how many times.
+_LOOK_EVERY_S = 0.1
+_LOOKS = 20
 #: Calls that one host answers at a time: a launch or the wait for its end, and what is asked.
 _CALLS = 8
 
@@ -209,12 +212,25 @@ class RayHosts:
             async with asyncio.timeout(_FACTS_S):
                 facts = await host.facts()
                 well = facts is not None and not facts.asleep
-                if facts is not None and well and await HostedEngine(host, facts).health():
+                if facts is not None and well and await _comes_to_rest(host, facts):
                     return host, facts
         except (EngineError, TimeoutError) as problem:
             _log.info("%s is no use any more: %s", name, problem)
         await end_host(host, 0.0)
         return None
+
+
+async def _comes_to_rest(host: HostLine, facts: EngineFacts) -> bool:
+    """Whether it is well; what it did for the last core is over then, or is waited for in vain."""
+    engine = HostedEngine(host, facts)
+    if not await engine.health():
+        return False
+    for _ in range(_LOOKS):
+        gauges = await engine.metrics()
+        if gauges is None or not gauges.running:
+            break
+        await asyncio.sleep(_LOOK_EVERY_S)
+    return True
 
 
 def _create(order: EngineOrder, namespace: str) -> Any:

@@ -17,7 +17,7 @@ from slalom.fleet.fleet_config import ingress_params
 from slalom.fleet.ingress import Ingress, IngressParams
 from slalom.fleet.loop_thread import LoopThread
 from slalom.fleet.passing_on import PassedOn
-from slalom.fleet.ray_client import CORE, ask, here, ray_module
+from slalom.fleet.ray_client import CORE, GcsKept, ask, here, ray_module
 from slalom.fleet.ray_core import CoreFacts
 from slalom.gateway.server import GatewayServer, loop_factory
 
@@ -83,16 +83,29 @@ class IngressActor:
         ingress = self._ingress = Ingress(line, gateway, params)
         self._line = asyncio.ensure_future(line.run())
         # Off loopback the keys were checked when the fleet was started.
-        for port in _ports(config):
+        kept = GcsKept(order.namespace)
+        ports = [*self._last_port(kept), *_ports(config)]
+        for port in ports:
             server = GatewayServer(ingress, host=config.server.host, port=port, insecure=True)
             try:
                 await server.start()
             except ConfigError:
-                if port == _ports(config)[-1]:
+                if port == ports[-1]:
                     raise
                 continue
+            await asyncio.to_thread(kept.put, self._port_name(), b"%d" % server.port)
             return server
         raise AssertionError  # there is at least one port
+
+    def _last_port(self, kept: GcsKept) -> list[int]:
+        """The one it had before it died: its clients know no other."""
+        if not ray_module().get_runtime_context().was_current_actor_reconstructed:
+            return []
+        port = kept.get(self._port_name()) or b""
+        return [int(port)] if port.isdigit() else []
+
+    def _port_name(self) -> str:
+        return f"port of {self._order.name}"
 
     async def _locate(self) -> CoreAddress | None:
         if self._core is None:
@@ -103,7 +116,7 @@ class IngressActor:
         except BaseException:
             self._core = None
             raise
-        return None if facts.problem else CoreAddress(facts.host, facts.port, facts.life)
+        return None if facts.problem else CoreAddress(facts.host, facts.port, facts.life, facts.pid)
 
     def facts(self) -> IngressFacts:
         """Who and where it is."""

@@ -276,7 +276,7 @@ async def test_it_tells_of_itself_without_a_core_and_drains() -> None:
     async with world() as here:
         async with here.http.get(here.server.url + "/ingress") as reply:
             told = await reply.json()
-        assert told["core"] == {"reachable": False, "life": None}
+        assert told["core"] == {"reachable": False, "life": None, "pid": None}
         here.ingress.start_draining()
         status, text, _ = await here.post()
         assert (status, json.loads(text)["error"]["code"]) == (503, "draining")

@@ -123,7 +123,7 @@ def register(app: typer.Typer) -> None:
             "slalom serve --port 0 --budget 2GiB       a free port, 2 GiB for models",
             "slalom serve -c prod.yaml --host 0.0.0.0  for others: needs keys in the file",
             "slalom serve --ordering fcfs              another policy (docs: policies)",
-            "slalom serve --on ray --address H:PORT    on a Ray cluster (docs: Serve on Ray)",
+            "slalom serve --on ray                     on a Ray cluster, for several",
             note="Ctrl-C or SIGTERM drains: nothing new is taken, running requests finish; a "
             "second one ends at once. Exit code 0 if everything accepted was finished.",
         ),

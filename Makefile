@@ -102,8 +102,8 @@ test-clients: setup ## Real editors, agents and SDKs from PyPI and npm, each unc
 	$(BIN)/python -m tests.clients.run $(ARGS)
 
 .PHONY: test-ray
-test-ray: ray-setup ## A server on a Ray cluster on this machine, and what it survives
-	.venv-ray/bin/python -m pytest -q tests/ray $(ARGS)
+test-ray: setup ray-setup ## A server on a Ray cluster on this machine, and what it survives
+	$(BIN)/pytest -q -m ray tests/ray $(ARGS)
 
 .PHONY: swarm
 swarm: setup ## More random worlds than CI tries:  make swarm SEEDS=5000

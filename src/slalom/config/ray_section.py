@@ -57,6 +57,11 @@ class RaySection(Section):
         2, ge=1, le=256, description="Ingresses that take clients, spread over the nodes."
     )
     ingress_cpus: float = Field(0, ge=0, le=64, description="CPUs that Ray counts for an ingress.")
+    ingress_resources: Resources = Field(
+        default_factory=dict,
+        description="Further resources of Ray that an ingress takes of its node; one of which each "
+        "node has one makes one ingress of each node.",
+    )
     core_cpus: float = Field(0, ge=0, le=64, description="CPUs that Ray counts for the core.")
     core_resources: Resources = Field(
         default_factory=dict,

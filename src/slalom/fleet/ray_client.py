@@ -7,6 +7,7 @@ Ray.
 
 import asyncio
 import importlib
+import importlib.util
 import os
 import socket
 import threading
@@ -23,6 +24,9 @@ _STORE_BYTES = 100 << 20
 #: Named actors of a fleet.
 CORE = "core"
 ENGINE_HEAD = "engine:"
+
+
+_find = importlib.util.find_spec
 
 
 def ingress_name(index: int) -> str:
@@ -42,23 +46,29 @@ class ActorGoneError(FleetError):
     code = "actor_gone"
 
 
+def check_installed() -> None:
+    """Whether Ray is there, without importing it.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    if _find("ray") is None:
+        raise ConfigError("serving on Ray needs Ray, which is an extra: pip install 'slalom[ray]'")
+
+
 def ray_module() -> Any:
     """Ray.
 
     Raises:
         ConfigError: It is not installed.
     """
+    check_installed()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Otherwise Ray hides the GPUs from actors that ask for none, and warns that it will not.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Workers of a cluster that is started here: by default they give way to everything else.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise ConfigError(
-            "serving on Ray needs Ray, which is an extra: pip install 'slalom[ray]'"
-        ) from None
+    return importlib.import_module("ray")
 
 
 def connect(address: str, namespace: str, *, local_cpus: int | None = None) -> Any:
@@ -76,6 +86,10 @@ def connect(address: str, namespace: str, *, local_cpus: int | None = None) -> A
     if address == "local":
         # Ray's own way, by an odd name, to have a cluster of one machine stay on loopback.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    where = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
+    if where not in {"auto", "local"}:
+        check_installed()
+        _check_listening(where)  # before Ray is imported, which takes its time
     ray = ray_module()
     if ray.is_initialized():
         return ray
@@ -90,9 +104,6 @@ def connect(address: str, namespace: str, *, local_cpus: int | None = None) -> A
             **quiet,
         )
         return ray
-    where = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
-    if where not in {"auto", "local"}:
-        _check_listening(where)
     _init_within(ray, where, quiet)
     return ray
 

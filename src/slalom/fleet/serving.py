@@ -193,7 +193,12 @@ class Fleet:
             one = IngressOrder(name, config, secret, section.name)
             self._ingresses.append(
                 self._create(
-                    IngressActor, name, section.ingress_cpus, one, scheduling_strategy="SPREAD"
+                    IngressActor,
+                    name,
+                    section.ingress_cpus,
+                    one,
+                    resources=section.ingress_resources,
+                    scheduling_strategy="SPREAD",
                 )
             )
         facts = await asyncio.gather(

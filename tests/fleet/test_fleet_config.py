@@ -1,0 +1,77 @@
+"""What a configuration becomes on its way to other machines, and errors that come before Ray."""
+
+import socket
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from slalom.cli.app import app
+from slalom.config.schema import Config
+from slalom.errors import ConfigError
+from slalom.fleet import ray_client
+from slalom.fleet.fleet_config import environment_for, for_fleet, ingress_params
+from slalom.units import GIB
+
+RUNNER = CliRunner()
+
+
+def config(**sections: object) -> Config:
+    return Config.model_validate(sections)
+
+
+def test_secrets_stay_here_and_their_digests_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K", "hush")
+    told = for_fleet(config(keys=[{"name": "k", "key_env": "K"}]), GIB)
+    assert (told.keys[0].key_env, len(told.keys[0].key_sha256 or "")) == (None, 64)
+    assert "hush" not in told.model_dump_json()
+    assert len(ingress_params(told).keys[0].sha256) == 32
+
+
+def test_memory_is_the_clusters() -> None:
+    told = for_fleet(config(devices=[{"id": "host", "auto_share": 0.5}]), 8 * GIB)
+    assert told.devices[0].budget == 4 * GIB
+    assert told.measurements.file == "none"
+    devices = [{"id": "host", "budget": 0}, {"id": "a100", "gpu": 0}]
+    with pytest.raises(ConfigError, match="'a100' cannot be auto on Ray"):
+        for_fleet(config(devices=devices), GIB)
+
+
+def test_off_loopback_a_fleet_needs_keys() -> None:
+    with pytest.raises(ConfigError, match="keys"):
+        for_fleet(config(server={"host": "0.0.0.0"}), GIB)
+
+
+def test_keys_of_remote_engines_travel_as_variables() -> None:
+    engine = {"kind": "remote", "base_url": "https://x.example", "api_key_env": "REMOTE"}
+    told = config(models=[{"id": "m", "engine": engine}])
+    assert environment_for(told, {"REMOTE": "r", "OTHER": "o"}) == {"REMOTE": "r"}
+
+
+def test_ray_that_is_missing_is_an_error_that_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_client, "_find", lambda _name: None)
+    result = RUNNER.invoke(app, ["serve", "--on", "ray"])
+    assert result.exit_code == 1
+    assert "pip install 'slalom[ray]'" in result.output
+
+
+def test_an_address_that_does_not_answer_is_an_error_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_client, "_find", lambda _name: object())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    began_s = time.monotonic()
+    with pytest.raises(ray_client.FleetError, match="no Ray cluster answers"):
+        ray_client.connect(f"127.0.0.1:{port}", "slalom")
+    assert time.monotonic() - began_s < 10
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        ray_client.connect("somewhere", "slalom")
+
+
+def test_options_of_ray_without_ray_are_a_mistake() -> None:
+    result = RUNNER.invoke(app, ["serve", "--ingresses", "3"])
+    assert result.exit_code == 1
+    assert "--on ray" in result.output

@@ -1,6 +1,6 @@
 """Scaling policies: each one's rule, how long it waits, and that sizes never thrash."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -30,6 +30,18 @@ SPEC = ModelSpec("a", "gpu", GIB, 4, replicas=16, step_cost=COST)
 HOUR_NS = 3_600 * SECOND
 
 
+HOMES = tuple(f"gpu{index}" for index in range(8))
+
+
+@dataclass(frozen=True)
+class Card:
+    """A device as a scaling policy sees it."""
+
+    id: str
+    free_bytes: int = GIB
+    is_wanted: bool = False
+
+
 @dataclass
 class Shape:
     """A model as a scaling policy sees it."""
@@ -42,6 +54,19 @@ class Shape:
     spec: ModelSpec = SPEC
     load_ns: int = 0
     sizing: Sizing = field(default_factory=Sizing)
+    cards: Sequence[Card] = tuple(Card(name) for name in HOMES)
+    stands: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> Sequence[Card]:
+        return self.cards
+
+    @property
+    def bytes_needed(self) -> int:
+        return self.spec.bytes_needed
+
+    def standing_on(self) -> Mapping[str, int]:
+        return self.stands
 
     def running_count(self) -> int:
         return self.running
@@ -142,7 +167,7 @@ def load(per_s: float, seconds: int, until_ns: int, e2e_ms: int = 4_000) -> list
 
 def test_a_replay_counts_what_so_many_replicas_could_serve() -> None:
     requests = load(4.0, 30, 30 * SECOND)
-    calls = calls_of(requests, COST, 1.0)
+    calls = calls_of(requests, COST, 1.0, Sizing())
     good = [good_with(count, calls, COST, 4, 30 * SECOND) for count in range(8)]
     # Four places, each busy for some 2.5 s with a request: one replica serves about 1.6 a second.
     assert good[0] == 0
@@ -165,7 +190,7 @@ def test_another_replica_is_never_worth_less_than_nothing(
         at_ns += gap * MS
         sla = Sla(e2e_ns=e2e_ms * MS)
         requests.append(Request(f"r{index}", "a", "t", sla, at_ns, 100, 80, 80))
-    calls = calls_of(requests, COST, 1.0)
+    calls = calls_of(requests, COST, 1.0, Sizing())
     good = [good_with(count, calls, COST, places, at_ns) for count in range(1, 6)]
     assert all(after >= before for before, after in pairwise(good))
 

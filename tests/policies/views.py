@@ -42,6 +42,8 @@ class Runs:
     leaving: bool = False
     cached_tokens: int = -1
     pauses: int = 0
+    beside: int = 0
+    speed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Ready:
     places: int = 100
     attempts: Sequence[Runs] = ()
     ready_ns: int = 0
+    speed: float = 1.0
 
     @property
     def free_places(self) -> int:
@@ -85,6 +88,15 @@ class View:
 
     def ready(self) -> Sequence[Ready]:
         return self.replicas
+
+    def ready_count(self) -> int:
+        return len(self.replicas)
+
+    def some_ready(self, limit: int, named: Sequence[str] = ()) -> Sequence[Ready]:
+        raise AssertionError("a few replicas are all looked at")
+
+    def reader(self, prefix: str) -> str:
+        return ""
 
 
 def asked(

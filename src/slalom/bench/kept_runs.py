@@ -27,10 +27,10 @@ def kept_name(cell: Mapping[str, Any], scenario: str, code: str) -> str:
 
     Args:
         cell: What the cell is, as plain data.
-        scenario: Path of its scenario file.
+        scenario: Path of its scenario file; empty for none.
         code: Digest of the code that could change the result.
     """
-    whole = hashlib.sha256(Path(scenario).read_bytes()).hexdigest()
+    whole = hashlib.sha256(Path(scenario).read_bytes()).hexdigest() if scenario else ""
     parts = {"cell": dict(cell), "scenario": whole, "code": code}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -74,6 +74,7 @@ def device_specs(config: Config, *, available: int | None = None) -> tuple[Devic
             budget_bytes=_budget(device, available),
             window=auto_window() if device.window == AUTO else int(device.window),
             host=device.host or "",
+            speed=device.speed,
         )
         for device in config.devices
     )

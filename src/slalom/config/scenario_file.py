@@ -206,6 +206,9 @@ class ScenarioDevice(Section):
         min_length=1,
         description="The device that is the host memory in which its models sleep at level 1.",
     )
+    speed: float = Field(
+        1.0, gt=0, lt=1_000, description="Its engines are so many times as fast as they say."
+    )
 
 
 class ScenarioLink(Section):

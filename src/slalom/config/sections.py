@@ -200,6 +200,13 @@ class DeviceSection(Section):
         description="On Ray: resources that a node must have to run engines of this device; a "
         "resource that only one node has ties the device to that node.",
     )
+    speed: float = Field(
+        1.0,
+        gt=0,
+        lt=1_000,
+        description="How many times as fast it is as the step times of its models say: devices of "
+        "one fleet that differ. Step times are learned for each speed by itself.",
+    )
 
 
 class TaskSection(Section):

@@ -15,6 +15,7 @@ def occupy(state: State, attempt: Attempt) -> None:
     replica = attempt.replica
     replica.model.unindex(replica)
     replica.running[attempt.fence] = attempt
+    replica.model.running += 1
     replica.model.index(replica)
     replica.last_used_ns = state.now_ns
     if replica.ahead:
@@ -35,6 +36,7 @@ def vacate(state: State, attempt: Attempt) -> None:
     if ready:
         replica.model.unindex(replica)
     del replica.running[attempt.fence]
+    replica.model.running -= 1
     replica.last_used_ns = state.now_ns
     device = replica.device
     device.running -= 1
@@ -48,7 +50,7 @@ def vacate(state: State, attempt: Attempt) -> None:
     loading = device.in_state[ReplicaState.LOADING]
     if not replica.running and (device.wanting or loading or not ready or looks):
         state.dirty[device.spec.id] = device
-    if len(replica.model.devices) > 1:
+    if len(replica.model.devices) > 1 and replica.model.in_state(ReplicaState.LOADING):
         for other in replica.model.replicas.values():
             if other.state is ReplicaState.LOADING:
                 state.dirty[other.device.spec.id] = other.device
@@ -58,6 +60,7 @@ def vacate(state: State, attempt: Attempt) -> None:
 def enter(state: State, replica: Replica) -> None:
     """Put a replica that starts to load on its model's and its device's books."""
     replica.model.replicas[replica.id] = replica
+    replica.model.counts[replica.state] += 1
     device = replica.device
     device.replicas[replica.id] = replica
     device.in_state[replica.state][replica.id] = replica
@@ -71,6 +74,7 @@ def forget(state: State, replica: Replica) -> None:
     leave_host(state, replica)
     device.book(replica, 0)
     del replica.model.replicas[replica.id]
+    replica.model.counts[replica.state] -= 1
     del device.replicas[replica.id]
     del device.in_state[replica.state][replica.id]
 
@@ -88,6 +92,8 @@ def move(state: State, replica: Replica, into: ReplicaState) -> None:
     """Let a replica change its state, and no more than that."""
     device = replica.device
     del device.in_state[replica.state][replica.id]
+    replica.model.counts[replica.state] -= 1
+    replica.model.counts[into] += 1
     replica.state = into
     replica.since_ns = state.now_ns
     device.in_state[into][replica.id] = replica

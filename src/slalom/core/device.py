@@ -118,6 +118,16 @@ class Device:
             self.recent.popitem(last=False)
 
     @property
+    def id(self) -> str:
+        """Its name."""
+        return self.spec.id
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a model waits for its first replica to come up here."""
+        return bool(self.wanting)
+
+    @property
     def free_bytes(self) -> int:
         """Bytes that nothing has booked and nobody else holds.
 

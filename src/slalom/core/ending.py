@@ -152,6 +152,8 @@ def end(
     first = record.first_dispatch or _NEVER
     if record.chain is not None:
         leave_chain(state, record, done=outcome is Outcome.DONE)
+    if outcome is Outcome.DONE and state.is_sized:
+        state.models[request.model].sizing.answered(request, tokens)
     good = outcome is Outcome.DONE and request.was_good(record.first_token_ns, state.now_ns, tokens)
     state.counters[f"ended_{outcome.value}"] += 1
     actions.append(

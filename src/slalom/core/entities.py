@@ -147,6 +147,16 @@ class Attempt:
         return self.record.pauses
 
     @property
+    def speed(self) -> float:
+        """How many times as fast its device is as its model's step times say."""
+        return self.replica.device.spec.speed
+
+    @property
+    def beside(self) -> int:
+        """Attempts that run on its device on other replicas."""
+        return self.replica.device.running - len(self.replica.running)
+
+    @property
     def fence(self) -> tuple[str, int]:
         """Its name."""
         return (self.request_id, self.number)
@@ -255,6 +265,11 @@ class Replica:
         """Whether it sleeps at level 2 though its model can at level 1."""
         resting = self.state in {ReplicaState.SLEEPING, ReplicaState.ASLEEP, ReplicaState.WAKING}
         return resting and self.level > self.model.spec.sleep_level
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast its device is as its model's step times say."""
+        return self.device.spec.speed
 
     @property
     def running_count(self) -> int:

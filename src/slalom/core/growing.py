@@ -17,9 +17,12 @@ def grow(step: Step, device: Device) -> None:
     """Further replicas of busy models, and of those that are short of their size."""
     for model in step.state.short.values():
         waits = model.spec.id in model.device.wanting
-        if device in model.devices and not waits and model.is_short():
+        if device.spec.id in model.homes and not waits and model.is_short():
+            before = model.device
             settle(model, grows=True)
             model.device.growing[model.spec.id] = model
+            if model.device is not before:
+                step.state.dirty[model.device.spec.id] = model.device
     while device.growing:
         model = device.growing.pop(next(iter(device.growing)))
         if model.device is device and _may_grow(step, device, model):
@@ -32,8 +35,8 @@ def grow(step: Step, device: Device) -> None:
 
 def _may_grow(step: Step, device: Device, model: Model) -> bool:
     short = model.is_short() and step.state.drain_deadline_ns < 0
-    if model.in_state(ReplicaState.SLEEPING):  # it is woken once it sleeps
-        return False
+    if model.in_state(ReplicaState.SLEEPING, ReplicaState.DRAINING):
+        return False  # it is woken once it sleeps, and may be taken back while it drains
     if not short:
         coming = model.in_state(ReplicaState.LOADING, ReplicaState.WAKING)
         if coming or not model.waiting_count or model.most_free() is not None:

@@ -117,6 +117,11 @@ def _check_places(model: Model) -> None:
 
 
 def _check_index(model: Model) -> None:
+    for state, count in model.counts.items():
+        found = sum(one.state is state for one in model.replicas.values())
+        _require(found == count, "8 (replicas by state)", model)
+    running = sum(len(one.running) for one in model.replicas.values())
+    _require(running == model.running, "8 (attempts add up)", model)
     ready = [r for r in model.replicas.values() if r.state is ReplicaState.READY]
     best = max((replica.free_places for replica in ready), default=0)
     shown = model.most_free()

@@ -123,6 +123,16 @@ class ActiveView(Protocol):
         """How often its request was paused before."""
         ...
 
+    @property
+    def speed(self) -> float:
+        """How many times as fast its device is as its model's step times say."""
+        ...
+
+    @property
+    def beside(self) -> int:
+        """Attempts that run on its device on other replicas."""
+        ...
+
 
 class RunningView(Protocol):
     """A ready replica with what runs on it."""
@@ -140,6 +150,11 @@ class RunningView(Protocol):
     @property
     def ready_ns(self) -> int:
         """Since when it has been ready; what it had read before that is gone."""
+        ...
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast its device is as its model's step times say."""
         ...
 
     def active(self) -> Collection[ActiveView]:
@@ -182,6 +197,21 @@ class PlanView(Protocol):
         """Its ready replicas, by name."""
         ...
 
+    def ready_count(self) -> int:
+        """How many there are."""
+        ...
+
+    def some_ready(self, limit: int, named: Sequence[str] = ()) -> Sequence[RunningView]:
+        """Those of the names that are ready, and of the others about `limit`, by name.
+
+        Half of these have most free places, the others fewest, but one at least.
+        """
+        ...
+
+    def reader(self, prefix: str) -> str:
+        """The replica that was last given a prompt with this prefix; empty if nobody knows."""
+        ...
+
     @property
     def room(self) -> int:
         """Attempts that the device's window still admits, for all its models together."""
@@ -189,7 +219,7 @@ class PlanView(Protocol):
 
     @property
     def beside(self) -> int:
-        """Attempts of other models that run on the same device."""
+        """Attempts of other models that run on its device; 0 for a model with a choice of them."""
         ...
 
     @property

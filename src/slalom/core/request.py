@@ -322,3 +322,5 @@ class DeviceSpec:
     window: int = 0
     #: The device, host memory, whose ledger pays for what sleeps here; empty if none does.
     host: str = ""
+    #: So many times as fast as the step times of its models say.
+    speed: float = 1.0

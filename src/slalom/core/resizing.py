@@ -5,13 +5,16 @@ by `growing`, into free memory only. Nothing is asked while nothing lives and no
 scheduler at rest sets no timer. Called by `timing`.
 """
 
+from collections.abc import Iterator
+
 from slalom.core.actions import SizeDecided, UnloadCause
 from slalom.core.ending import look_at_devices
 from slalom.core.entities import Replica
 from slalom.core.giving_way import residency_ns
 from slalom.core.lapsing import watch
 from slalom.core.leaving import may_sleep, order_away
-from slalom.core.sizing import UNSIZED
+from slalom.core.placing import settle
+from slalom.core.sizing import UNSIZED, Fleetwide, Size
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model
 from slalom.core.step import Step
@@ -20,7 +23,7 @@ from slalom.core.step import Step
 def resize_due(step: Step) -> None:
     """Ask, if it is time to."""
     state, every_ns = step.state, step.policies.scaling.every_ns
-    if not every_ns or state.drain_deadline_ns >= 0:
+    if not state.is_sized or state.drain_deadline_ns >= 0:
         state.resize_ns = -1
         return
     if state.resize_ns < 0 and state.requests:
@@ -28,16 +31,27 @@ def resize_due(step: Step) -> None:
     if not 0 <= state.resize_ns <= state.now_ns:
         return
     restless = bool(state.requests)
-    for model in state.models.values():
-        restless = _resize(step, model) or restless
+    for model, answer in _answers(step):
+        restless = _resize(step, model, answer) or restless
     state.resized_ns = state.now_ns
     state.resize_ns = state.now_ns + every_ns if restless else -1
 
 
-def _resize(step: Step, model: Model) -> bool:
-    """Ask for one model and act; whether to ask again though nothing happens."""
+def _answers(step: Step) -> Iterator[tuple[Model, Size]]:
+    """Ask for all models at once, or for one after the other."""
+    state, scaling = step.state, step.policies.scaling
+    models = list(state.models.values())
+    if isinstance(scaling, Fleetwide):
+        found = scaling.sizes(models, state.now_ns)
+        yield from ((model, found[model.spec.id]) for model in models if model.spec.id in found)
+        return
+    for model in models:
+        yield model, scaling.size(model, state.now_ns)
+
+
+def _resize(step: Step, model: Model, answer: Size) -> bool:
+    """Act on an answer; whether to ask again though nothing happens."""
     state, sizing = step.state, model.sizing
-    answer = step.policies.scaling.size(model, state.now_ns)
     sizing.lean(answer.leaning, state.now_ns)
     size = min(max(answer.replicas, 0), model.spec.replicas)
     if model.waiting_count or model.running_count() or model.wishes.stays:
@@ -53,8 +67,10 @@ def _resize(step: Step, model: Model) -> bool:
     surplus = model.up_count() - size
     if surplus < 0:
         state.short[model.spec.id] = model
-        for device in model.devices:
-            state.dirty[device.spec.id] = device
+        if model.spec.id not in model.device.wanting:
+            settle(model, grows=True)
+            model.device.growing[model.spec.id] = model
+        state.dirty[model.device.spec.id] = model.device
         return answer.leaning != 0
     state.short.pop(model.spec.id, None)
     left = surplus - _send_away(step, model, surplus) if surplus else 0

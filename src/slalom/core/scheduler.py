@@ -22,6 +22,7 @@ from slalom.core.planning import Estimator, Expectation, Foreseeing, Foretelling
 from slalom.core.policy import Ordering, Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
+from slalom.core.sizing import Fleetwide
 from slalom.core.snapshot import ModelSnapshot, Snapshot
 from slalom.core.state import State
 from slalom.core.step import Step
@@ -30,6 +31,9 @@ from slalom.core.transitions import TRANSITIONS
 from slalom.core.weighing import Weighed
 from slalom.errors import ConfigError, InvariantError
 from slalom.units import format_bytes
+
+#: No device is so many times as fast as another one.
+_SPEED_MAX = 1_000.0
 
 
 class Scheduler:
@@ -59,6 +63,9 @@ class Scheduler:
                     f"{', '.join(model.spec.homes)} beside others that are pinned: pin fewer"
                 )
         self.state.is_sized = policies.scaling.every_ns > 0
+        if isinstance(policies.scaling, Fleetwide):
+            concerned = [policies.scaling.concerns(spec) for spec in models]
+            self.state.is_sized = self.state.is_sized and any(concerned)
         #: Those that decide: a planner with an order of its own replaces the configured one.
         self._deciding = policies
         if isinstance(policies.admission, Planning):
@@ -168,6 +175,11 @@ def _check_specs(models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> 
         if model.pinned and len(model.homes) == 1:
             pinned[model.device] += model.bytes_needed * model.replicas
     for device in devices:
+        if not 0.0 < device.speed < _SPEED_MAX:
+            raise ConfigError(
+                f"device {device.id}: a speed of {device.speed} times as fast makes no sense; give "
+                f"a number above 0 and below {_SPEED_MAX:.0f}"
+            )
         if device.host and (device.host == device.id or device.host not in by_id):
             raise ConfigError(
                 f"device {device.id}: its host memory is {device.host!r}, which is not another "

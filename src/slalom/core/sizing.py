@@ -5,10 +5,10 @@ number decided, when it changed, which way the policy leans, and what was asked 
 `state`; `resizing` asks and acts. Implementations live in `slalom.policies`.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from slalom.core.planning import RouteView
 from slalom.core.request import ModelSpec, Request
@@ -25,6 +25,9 @@ _PARTS = _DAY_NS // _PART_NS
 _FACTOR_MIN, _FACTOR_MAX = 0.25, 4.0
 #: Arrivals of a part below which it says nothing.
 _SAYS_MIN = 8.0
+#: Tasks whose lengths are remembered, and what an answer counts after the next one.
+_TASKS_MAX = 64
+_KEPT = 0.97
 #: Nobody decides: as many replicas as are asked for.
 UNSIZED = -1
 
@@ -32,7 +35,17 @@ UNSIZED = -1
 class Sizing:
     """What is decided and remembered of one model's size."""
 
-    __slots__ = ("_changes", "_counts", "_part", "_recent", "leaning", "leaning_since_ns", "size")
+    __slots__ = (
+        "_changes",
+        "_counts",
+        "_part",
+        "_recent",
+        "_tokens",
+        "_told",
+        "leaning",
+        "leaning_since_ns",
+        "size",
+    )
 
     def __init__(self) -> None:
         #: Replicas that it is to have; `UNSIZED` where nobody decides.
@@ -42,6 +55,9 @@ class Sizing:
         self.leaning_since_ns = -1
         self._changes: deque[int] = deque(maxlen=_CHANGES_MAX)
         self._recent: deque[Request] = deque(maxlen=_RECENT_MAX)
+        #: Tokens of the last answers, by request; and by task what was predicted and what came.
+        self._tokens: OrderedDict[str, int] = OrderedDict()
+        self._told: dict[str, tuple[float, float]] = {}
         #: Arrivals by part of the day, and the part that is being counted, from time 0.
         self._counts = [0.0] * (_PARTS + 1)
         self._part = 0
@@ -66,6 +82,25 @@ class Sizing:
         self._count_to(now_ns)
         self._counts[-1] += 1.0
 
+    def answered(self, request: Request, tokens: int) -> None:
+        """An answer is whole and has so many tokens: that is how long it was, whatever was said."""
+        self._tokens[request.id] = tokens
+        if len(self._tokens) > _RECENT_MAX:
+            self._tokens.popitem(last=False)
+        told = self._told.pop(request.task, (0.0, 0.0))
+        if len(self._told) >= _TASKS_MAX:
+            del self._told[next(iter(self._told))]
+        predicted, written = (total * _KEPT for total in told)
+        self._told[request.task] = (predicted + request.predicted_tokens, written + tokens)
+
+    def tokens_of(self, request: Request) -> float:
+        """How long an answer was; of one that is not there, what its task's mostly come to."""
+        found = self._tokens.get(request.id)
+        if found is not None:
+            return float(found)
+        predicted, written = self._told.get(request.task, (0.0, 0.0))
+        return request.predicted_tokens * (written / predicted if predicted else 1.0)
+
     def changes_since(self, at_ns: int) -> int:
         """Changes of the size after a time; at most 64 are known."""
         return sum(one > at_ns for one in self._changes)
@@ -73,6 +108,14 @@ class Sizing:
     def recent(self) -> Sequence[Request]:
         """The last requests, oldest first; at most 256."""
         return self._recent
+
+    def is_quiet(self, since_ns: int) -> bool:
+        """Whether nothing was asked since a time."""
+        return not self._recent or self._recent[-1].arrived_ns < since_ns
+
+    def is_older_than(self, at_ns: int) -> bool:
+        """Whether something was asked before a time, as far as is remembered."""
+        return bool(self._recent) and self._recent[0].arrived_ns < at_ns
 
     def day_factor(self, now_ns: int, ahead_ns: int) -> float:
         """How many times as many are to come that much later, as it was on days before; else 1."""
@@ -99,8 +142,41 @@ class Sizing:
         self._part = part
 
 
+class RoomView(Protocol):
+    """A device as a scaling policy sees it."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that nothing has booked."""
+        ...
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a model waits for its first replica to come up there."""
+        ...
+
+
 class SizeView(Protocol):
     """A model as a scaling policy sees it."""
+
+    @property
+    def devices(self) -> Sequence[RoomView]:
+        """Those that may hold a replica, most preferred first."""
+        ...
+
+    @property
+    def bytes_needed(self) -> int:
+        """What a replica books."""
+        ...
+
+    def standing_on(self) -> Mapping[str, int]:
+        """How many of its replicas are on each device that has any, leaving ones too."""
+        ...
 
     @property
     def spec(self) -> ModelSpec:
@@ -161,6 +237,19 @@ class Scaling(Protocol):
 
     def size(self, model: SizeView, now_ns: int) -> Size:
         """How many replicas a model is to have."""
+        ...
+
+
+@runtime_checkable
+class Fleetwide(Protocol):
+    """A scaling policy that looks at all models at once."""
+
+    def sizes(self, models: Sequence[SizeView], now_ns: int) -> Mapping[str, Size]:
+        """How many replicas these models are to have; those not named are left alone."""
+        ...
+
+    def concerns(self, spec: ModelSpec) -> bool:
+        """Whether it would ever decide for such a model: where it does for none, nobody asks."""
         ...
 
 

@@ -5,20 +5,19 @@ passes do. Mutated only inside `Scheduler.handle`.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from slalom.core.chain_book import ChainBook
 from slalom.core.device import Device
 from slalom.core.entities import Attempt, Replica, RequestRecord
-from slalom.core.events import Ask
 from slalom.core.keeping import Keeper, LooksAhead
-from slalom.core.placing import pin, settle
+from slalom.core.placing import bring_up_at_start
 from slalom.core.planning import Foreseeing, Planner
 from slalom.core.queue import Key, SortedQueue
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Swap
 from slalom.core.sizing import UNSIZED, Sizing
 from slalom.core.snapshot import ReplicaState
-from slalom.core.wishes import StandingAsk, Wishes
+from slalom.core.wishes import Wishes
 
 #: Prefixes of a model whose last reader is remembered.
 _READERS_MAX = 4_096
@@ -37,11 +36,13 @@ class Model:
         "_ready",
         "announced",
         "backoff_until_ns",
+        "counts",
         "desk",
         "device",
         "devices",
         "failures",
         "held_until_ns",
+        "homes",
         "last_deep_wake_ns",
         "last_failure",
         "last_load_ns",
@@ -52,6 +53,7 @@ class Model:
         "offered",
         "queue",
         "replicas",
+        "running",
         "seats",
         "sizing",
         "sleep_backoff_until_ns",
@@ -66,6 +68,8 @@ class Model:
         self.spec = spec
         #: Those that may hold a replica, most preferred first.
         self.devices = devices
+        #: The same by name.
+        self.homes = frozenset(device.spec.id for device in devices)
         #: Where its present or next need for a replica stands.
         self.device = devices[0]
         #: Where its requests stand in line to be dispatched.
@@ -78,6 +82,9 @@ class Model:
         #: How many replicas it is to have.
         self.sizing = Sizing()
         self.replicas: dict[str, Replica] = {}
+        #: How many of these are in each state, and what runs on all of them.
+        self.counts = dict.fromkeys(ReplicaState, 0)
+        self.running = 0
         #: Ready replicas by number of free places: the routing index.
         self._by_free: list[OrderedDict[str, Replica]] = [
             OrderedDict() for _ in range(spec.places + 1)
@@ -158,11 +165,10 @@ class Model:
 
     def sleeper(self) -> Replica | None:
         """The replica to wake where it is needed: that which was used last of those that sleep."""
-        asleep = [
-            one
-            for one in self.replicas.values()
-            if one.state is ReplicaState.ASLEEP and one.device is self.device
-        ]
+        if not self.counts[ReplicaState.ASLEEP]:
+            return None
+        here = [one for one in self.replicas.values() if one.device is self.device]
+        asleep = [one for one in here if one.state is ReplicaState.ASLEEP]
         return max(asleep, key=lambda one: (one.last_used_ns, one.id), default=None)
 
     def most_free(self) -> Replica | None:
@@ -204,6 +210,26 @@ class Model:
         """Its ready replicas, by name."""
         return [self._ready[name] for name in sorted(self._ready)]
 
+    def ready_count(self) -> int:
+        """How many there are."""
+        return len(self._ready)
+
+    def some_ready(self, limit: int, named: Sequence[str] = ()) -> list[Replica]:
+        """Those of the names that are ready, and of the others about `limit`, by name.
+
+        Half of these have most free places, the others fewest, but one at least.
+        """
+        found = {name: self._ready[name] for name in named if name in self._ready}
+        emptiest, most = range(self.spec.places, -1, -1), len(found) + limit // 2
+        for order in (emptiest, range(1, self.spec.places + 1)):
+            for free in order:
+                for replica in self._by_free[free].values():
+                    if len(found) >= most:
+                        break
+                    found[replica.id] = replica
+            most += limit - limit // 2
+        return [found[name] for name in sorted(found)]
+
     def waiting(self, limit: int) -> list[RequestRecord]:
         """Up to `limit` waiting requests, in order."""
         return self.queue.first(limit)
@@ -215,12 +241,8 @@ class Model:
 
     @property
     def beside(self) -> int:
-        """Attempts of other models that run on the same device; on several, on average."""
-        if len(self.devices) == 1:
-            return self.device.running - self.running_count()
-        used = {one.device.spec.id: one.device for one in self.replicas.values()}
-        others = sum(device.running for device in used.values()) - self.running_count()
-        return others // max(len(used), 1)
+        """Attempts of other models that run on its device; 0 for a model with a choice."""
+        return self.device.running - self.running if len(self.devices) == 1 else 0
 
     def ready_at_ns(self, now_ns: int) -> int:
         """When a replica is ready, or would be if its load or wake began now, ns."""
@@ -238,7 +260,7 @@ class Model:
 
     def in_state(self, *states: ReplicaState) -> bool:
         """Whether any replica is in one of the states."""
-        return any(replica.state in states for replica in self.replicas.values())
+        return any(self.counts[state] for state in states)
 
     def is_resident(self) -> bool:
         """Whether a replica is ready, or will be without being asked."""
@@ -253,7 +275,11 @@ class Model:
 
     def up_count(self) -> int:
         """Replicas that serve, or come up."""
-        return sum(one.state in _UP_STATES for one in self.replicas.values())
+        return sum([self.counts[state] for state in _UP_STATES])
+
+    def standing_on(self) -> Mapping[str, int]:
+        """How many of its replicas are on each device that has any, leaving ones too."""
+        return Counter(one.device.spec.id for one in self.replicas.values())
 
     def is_short(self) -> bool:
         """Whether it has fewer replicas than was decided."""
@@ -275,7 +301,7 @@ class Model:
 
     def running_count(self) -> int:
         """Attempts on all its replicas."""
-        return sum(len(replica.running) for replica in self.replicas.values())
+        return self.running
 
     def __repr__(self) -> str:
         return f"Model({self.spec.id}, waiting={len(self.queue)}, replicas={len(self.replicas)})"
@@ -300,7 +326,7 @@ class State:
         for model in self.models.values():
             for device in model.devices if model.spec.sleep_level else ():
                 device.puts_to_sleep = True
-        self._bring_up_at_start()
+        bring_up_at_start(self.models.values())
         self.requests: dict[str, RequestRecord] = {}
         #: (key, model, name) -> the newest request of those that replace each other.
         self.newest: dict[tuple[str, str, str], str] = {}
@@ -344,20 +370,6 @@ class State:
         #: Chains that are not over.
         self.chains = ChainBook()
         self.counters: Counter[str] = Counter()
-
-    def _bring_up_at_start(self) -> None:
-        """Note who is to be up from the beginning: pinned models, then those that are preloaded."""
-        pinned = [model for model in self.models.values() if model.spec.pinned]
-        for model in sorted(pinned, key=lambda model: len(model.devices) > 1):
-            pin(model)
-        for model in pinned:
-            settle(model)
-            model.device.wanting[model.spec.id] = model
-        for model in self.models.values():
-            if model.spec.preload and not model.spec.pinned:
-                model.wishes.ask = StandingAsk(Ask.LOAD, "", -1, Swap.NEVER)
-                settle(model)
-                model.device.wanting[model.spec.id] = model
 
     def replica(self, replica_id: str, epoch: int) -> Replica | None:
         """The replica in exactly this life, or None (a stale fence, which is counted)."""

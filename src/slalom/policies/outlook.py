@@ -43,6 +43,11 @@ class _Row:
     is_new: bool = False
 
 
+def paced(cost: StepCost, speed: float) -> StepCost:
+    """Step times on a device so many times as fast."""
+    return cost if speed == 1.0 else cost.scaled(1.0 / speed)
+
+
 def outlook(
     request: Request, replica: RunningView, cost: StepCost, now_ns: int, cached_tokens: float = 0.0
 ) -> Outlook:

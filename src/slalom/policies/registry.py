@@ -33,6 +33,7 @@ from slalom.policies.routing_by_time import ByPlan, Cato
 from slalom.policies.saber import Saber
 from slalom.policies.scaling.by_count import Fixed, RayQueue
 from slalom.policies.scaling.by_target import CatoScaling
+from slalom.policies.scaling.fill import Fill
 from slalom.policies.scaling.forecast import Forecast
 from slalom.policies.static import Static
 from slalom.policies.trim.plan_and_trim import PlanAndTrim
@@ -82,6 +83,7 @@ POLICIES: Mapping[Slot, Mapping[str, type[Any]]] = MappingProxyType(
             "ray-queue": RayQueue,
             "cato": CatoScaling,
             "forecast": Forecast,
+            "fill": Fill,
         },
     }
 )
@@ -99,7 +101,7 @@ DEFAULT_KINDS: Mapping[Slot, str] = MappingProxyType(
 
 #: What serves, and what a scenario plays, where no policy is configured.
 SERVING_KINDS: Mapping[Slot, str] = MappingProxyType(
-    {**DEFAULT_KINDS, "admission": "plan-and-trim"}
+    {**DEFAULT_KINDS, "admission": "plan-and-trim", "scaling": "fill"}
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from slalom.core.planning import RouteView
 from slalom.core.policy import ModelView, Named, RequestView
-from slalom.policies.outlook import Outlook, outlook
+from slalom.policies.outlook import Outlook, outlook, paced
 from slalom.policies.routing import LeastOngoing, open_replicas, reader_of
 
 #: A replica with what is expected there, and the tokens of the prompt that it should have read.
@@ -81,6 +81,7 @@ def _best(
     options = []
     for replica in found:
         cached = shared if replica.id == reader else 0.0
-        expected = outlook(request.request, replica, step_cost, now_ns, cached)
+        cost_there = paced(step_cost, replica.speed)
+        expected = outlook(request.request, replica, cost_there, now_ns, cached)
         options.append((replica, expected, cached))
     return min(options, key=cost)[0]

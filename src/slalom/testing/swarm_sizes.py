@@ -6,8 +6,10 @@ stays what it was. Called by `swarm`.
 
 from dataclasses import replace
 
+from slalom.core.sizing import Scaling
 from slalom.policies.scaling.by_count import Fixed, RayQueue
 from slalom.policies.scaling.by_target import CatoScaling
+from slalom.policies.scaling.fill import Fill
 from slalom.policies.scaling.forecast import Forecast
 from slalom.twin.noise import stream
 from slalom.twin.scenario import Scenario
@@ -19,7 +21,7 @@ def with_sizes(scenario: Scenario, seed: int) -> Scenario:
     if rng.random() < 0.6:
         return scenario
     every_s = rng.choice((0.3, 1.0, 5.0))
-    scaling = rng.choice(
+    scaling: Scaling = rng.choice(
         (
             Fixed(every_s=every_s),
             RayQueue(up_delay_s=1.0, down_delay_s=3.0, least=rng.choice((0, 1)), every_s=every_s),
@@ -27,6 +29,8 @@ def with_sizes(scenario: Scenario, seed: int) -> Scenario:
             Forecast(worth_per_minute=0.1, down_delay_s=1.0, idle_s=4.0, every_s=every_s),
         )
     )
+    if stream(seed, "fill").random() < 0.25:
+        scaling = Fill(worth_per_minute=0.1, window_s=5.0, rest_s=1.0, every_s=every_s)
     models = tuple(
         replace(model, spec=replace(model.spec, replicas=rng.choice((1, 2, 4))))
         if model.spec.bytes_needed and not model.spec.pinned

@@ -43,6 +43,11 @@ class StepLaw:
         """Time of a token that begins while `running` jobs run, itself included; at least 1."""
         return max(self.token_ns + self.neighbour_ns * (running - 1), 1)
 
+    def at_speed(self, speed: float) -> "StepLaw":
+        """The same on a device so many times as fast."""
+        parts = (self.prefill_ns_per_token, self.token_ns, self.neighbour_ns)
+        return StepLaw(*(round(part / speed) for part in parts))
+
 
 class Stage(IntEnum):
     """What a job can reach, in the order in which it does."""

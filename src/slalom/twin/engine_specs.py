@@ -4,8 +4,8 @@ Owns the options and their bounds. A model of a scenario without one of these ru
 of `engine_model`. Read by scenario files, by the world and by the bound.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from slalom.errors import ConfigError
 from slalom.twin.engine_kv import KvBlocks
@@ -66,6 +66,10 @@ class VllmEngine:
         )
         return StepEngine(self.profile, batching, report_every_ns=report_every_ns)
 
+    def at_speed(self, speed: float) -> Self:
+        """The same on a device so many times as fast."""
+        return replace(self, profile=self.profile.at_speed(speed))
+
     def alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
         """Time of a job that has the engine to itself, by the law, in whole steps."""
         return _alone_ns(self.build(0), prompt_tokens, output_tokens)
@@ -116,6 +120,10 @@ class LlamaCppEngine:
             micro_batch=self.micro_batch_tokens,
         )
 
+    def at_speed(self, speed: float) -> Self:
+        """The same on a device so many times as fast."""
+        return replace(self, profile=self.profile.at_speed(speed))
+
     def alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
         """Time of a job that has the engine to itself, by the law, in whole steps."""
         return _alone_ns(self.build(0), prompt_tokens, output_tokens)
@@ -130,6 +138,10 @@ class UslEngine:
     def build(self, report_every_ns: int) -> TwinEngine[Any]:
         """A fresh engine."""
         return EngineModel(self.law, report_every_ns=report_every_ns)
+
+    def at_speed(self, speed: float) -> "UslEngine":
+        """The same on a device so many times as fast."""
+        return UslEngine(self.law.at_speed(speed))
 
     def alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
         """Time of a job that has the engine to itself."""

@@ -106,7 +106,8 @@ def scenario_of(
         models=tuple(_model(section, loaded.path.parent) for section in file.models),
         shared_devices=tuple(one.id for one in file.devices if one.shared),
         devices=tuple(
-            DeviceSpec(one.id, one.budget, one.window, one.host or "") for one in file.devices
+            DeviceSpec(one.id, one.budget, one.window, one.host or "", one.speed)
+            for one in file.devices
         ),
         arrivals=Arrivals(
             plan,

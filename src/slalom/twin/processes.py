@@ -53,17 +53,21 @@ class Process:
         "replica_id",
         "rests",
         "slowness",
+        "speed",
         "turn",
         "wake",
     )
 
-    def __init__(self, model: TwinModel, replica_id: str, epoch: int, device: str = "") -> None:
+    def __init__(
+        self, model: TwinModel, replica_id: str, epoch: int, device: str = "", speed: float = 1.0
+    ) -> None:
         self.model = model
-        #: Where it runs.
+        #: Where it runs, and how many times as fast that is as the model's laws say.
         self.device = device or model.spec.device
+        self.speed = speed
         self.replica_id = replica_id
         self.epoch = epoch
-        self.engine: TwinEngine[Fence] = model.build_engine()
+        self.engine: TwinEngine[Fence] = model.build_engine(speed)
         self.loading = True
         #: Whether it was told to sleep, and not to wake since; number of the last such order.
         self.rests = False
@@ -99,6 +103,7 @@ class Processes:
 
     def __init__(self, scenario: Scenario, faults: Faults, agenda: Agenda) -> None:
         self._models = {model.spec.id: model for model in scenario.models}
+        self._speeds = {device.id: device.speed for device in scenario.devices}
         self._host = scenario.host
         self._faults = faults
         self._agenda = agenda
@@ -119,7 +124,8 @@ class Processes:
     def start(self, action: LoadReplica, now_ns: int) -> None:
         """Begin a load."""
         model = self._models[action.model]
-        process = Process(model, action.replica_id, action.epoch, action.device)
+        speed = self._speeds[action.device or model.spec.device]
+        process = Process(model, action.replica_id, action.epoch, action.device, speed)
         process.failure = self._faults.load_failure(action.replica_id, action.epoch, now_ns)
         name = (action.replica_id, action.epoch)
         self._alive[name] = process
@@ -191,7 +197,7 @@ class Processes:
         process = self.find(action.replica_id, action.epoch)
         if process is None:
             return
-        process.engine = process.model.build_engine()
+        process.engine = process.model.build_engine(process.speed)
         process.wake += 1
         law = process.model.sleep
         byte_count = law.weights(process.model.spec)

@@ -96,11 +96,13 @@ class TwinModel:
     #: The engine; without one, `step` is the law of a simple one.
     engine: EngineSpec | None = None
 
-    def build_engine(self) -> TwinEngine[Any]:
-        """A fresh engine of one replica."""
+    def build_engine(self, speed: float = 1.0) -> TwinEngine[Any]:
+        """A fresh engine of one replica, on a device so many times as fast as its laws say."""
         if self.engine is not None:
-            return self.engine.build(self.report_every_ns)
-        return EngineModel(self.step, report_every_ns=self.report_every_ns)
+            engine = self.engine if speed == 1.0 else self.engine.at_speed(speed)
+            return engine.build(self.report_every_ns)
+        law = self.step if speed == 1.0 else self.step.at_speed(speed)
+        return EngineModel(law, report_every_ns=self.report_every_ns)
 
     def alone_ns(self, prompt_tokens: int, output_tokens: int) -> int:
         """Time of an attempt that has the engine to itself."""

@@ -51,6 +51,11 @@ class StepProfile:
     fit_error: float = 0.0
     fit_error_max: float = 0.0
 
+    def at_speed(self, speed: float) -> "StepProfile":
+        """The same on a device so many times as fast."""
+        times = [field.name for field in dataclasses.fields(self) if "_ns" in field.name]
+        return dataclasses.replace(self, **{name: getattr(self, name) / speed for name in times})
+
     def __post_init__(self) -> None:
         """Refuse what is no law.
 

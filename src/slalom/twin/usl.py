@@ -39,6 +39,11 @@ class UslLaw:
         """Tokens per second of each of `running` requests."""
         return self.a / self._slowness(running)
 
+    def at_speed(self, speed: float) -> "UslLaw":
+        """The same on a device so many times as fast."""
+        prefill_ns = round(self.prefill_ns_per_token / speed)
+        return UslLaw(self.a * speed, self.s, self.k, prefill_ns)
+
     def step_ns(self, running: int) -> int:
         """Time of a token that begins while `running` jobs run, itself included; at least 1."""
         return max(round(SECOND / self.speed(running)), 1)

@@ -30,6 +30,8 @@ class Try:
     client_first_ns: int = -1
     leaving: bool = False
     pauses: int = 0
+    beside: int = 0
+    speed: float = 1.0
 
     def told(self, tokens: int, now_ns: int) -> "Try":
         """Let it have so many tokens."""
@@ -70,3 +72,15 @@ class Place:
     def ready(self) -> Sequence[RunningView]:
         """Nobody asks."""
         return ()
+
+    def ready_count(self) -> int:
+        """Nobody asks."""
+        return 0
+
+    def some_ready(self, limit: int, named: Sequence[str] = ()) -> Sequence[RunningView]:
+        """Nobody asks."""
+        return ()
+
+    def reader(self, prefix: str) -> str:
+        """Nobody asks."""
+        return ""

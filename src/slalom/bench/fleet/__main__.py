@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slalom.bench.fleet import cost, paper
-from slalom.bench.fleet.running import Runner, default_kept
+from slalom.bench.fleet import cost, large, paper
+from slalom.bench.fleet.day import Day
+from slalom.bench.fleet.running import DayRunner, Runner, default_kept
 from slalom.errors import ConfigError
 
 _SEEDS = 10
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "",
         *paper.section(runner, chosen.folder, chosen.seeds, rates, chosen.bound_seeds),
     ]
+    if not chosen.no_day:
+        kept = None if chosen.forget else chosen.keep
+        lines += ["", *large.section(DayRunner(chosen.processes, kept), Day())]
     if not chosen.no_cost:
         lines += ["", *cost.section(chosen.decisions)]
     page = "\n".join(lines) + "\n"
@@ -49,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=int, default=os.cpu_count() or 1, help="runs at a time")
     add("--decisions", type=int, default=20_000, help="requests by which the cost is measured")
     add("--no-cost", action="store_true", help="leave the cost of a decision out")
+    add("--no-day", action="store_true", help="leave the day of a large fleet out")
     add("--folder", type=Path, default=Path("scenarios"), help="scenario files")
     add("--keep", type=Path, default=default_kept(), help="file of results, for quick reruns")
     add("--forget", action="store_true", help="neither read nor keep results")

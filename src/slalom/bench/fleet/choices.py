@@ -64,7 +64,7 @@ QUICK_RAY = Choice(
 )
 CATO = Choice("cato", ordering="edf", routing="cato", scaling="cato")
 #: What serves where nothing is configured; and with its own scaling.
-OURS = Choice("Slalom's default", admission="plan-and-trim", ordering="edf")
+OURS = Choice("Slalom's default", admission="plan-and-trim", ordering="edf", scaling="fill")
 FORECAST = Choice("Slalom, forecast", admission="plan-and-trim", ordering="edf", scaling="forecast")
 
 

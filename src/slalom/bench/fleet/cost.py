@@ -79,10 +79,11 @@ class _Fleet:
     def __init__(self, choice: Choice, replicas: int, models: int) -> None:
         each = replicas // models
         self._names = [f"m{index}" for index in range(models)]
-        devices = [DeviceSpec(f"d{index}", each * GIB) for index in range(models)]
+        homes = {name: tuple(f"{name}-{at}" for at in range(each)) for name in self._names}
+        devices = [DeviceSpec(home, GIB) for mine in homes.values() for home in mine]
         specs = [
-            ModelSpec(name, f"d{index}", GIB, 8, replicas=each, step_cost=_COST)
-            for index, name in enumerate(self._names)
+            ModelSpec(name, mine[0], GIB, 8, replicas=each, step_cost=_COST, devices=mine)
+            for name, mine in homes.items()
         ]
         chosen = replace(choice.policies(), scaling=Fixed(every_s=_NEVER_S))
         self._scheduler = Scheduler(specs, devices, chosen)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from slalom.bench.fleet.cells import Cell, play
 from slalom.bench.fleet.choices import Choice
+from slalom.bench.fleet.large import DayCell, play_day
 from slalom.bench.kept_runs import KeptRuns, in_cache, kept_name
 from slalom.bench.sla.code import digest
 
 _WORLD = ("slalom.bench.fleet.cells", "slalom.core.scheduler", "slalom.workload.load")
+_DAY = ("slalom.bench.fleet.large", "slalom.core.scheduler")
 _BOUND = ("slalom.twin.bound_api", "slalom.policies.admission", "slalom.policies.ordering")
 
 
@@ -27,6 +29,24 @@ class Runner(KeptRuns[Cell]):
 
     def __init__(self, processes: int, kept: Path | None) -> None:
         super().__init__(processes, kept, key_of=key_of, play=play)
+
+
+class DayRunner(KeptRuns[DayCell]):
+    """The same for the days of a large fleet.
+
+    Args:
+        processes: How many at a time.
+        kept: File of results; None keeps none.
+    """
+
+    def __init__(self, processes: int, kept: Path | None) -> None:
+        super().__init__(processes, kept, key_of=key_of_day, play=play_day)
+
+
+def key_of_day(cell: DayCell) -> str:
+    """The name under which a day's result is kept."""
+    code = digest([*_DAY, *cell.choice.modules()])
+    return kept_name(dataclasses.asdict(cell), "", code)
 
 
 def key_of(cell: Cell) -> str:

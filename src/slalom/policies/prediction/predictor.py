@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from slalom.core.planning import Learned, Moment, Observation, PlanView
 from slalom.core.request import ModelSpec, Request, StepCost
+from slalom.policies.prediction.cost_terms import DEFAULT_COST
 from slalom.policies.prediction.heads import Heads
 from slalom.policies.prediction.lengths import Lengths
 from slalom.policies.prediction.margins import MARGIN_START, Margin
@@ -49,14 +50,30 @@ def alone_on_devices(models: Sequence[ModelSpec]) -> set[str]:
 class _Model:
     """What is kept for each model."""
 
-    __slots__ = ("besides", "healthy", "pace", "steps")
+    __slots__ = ("_others", "_spec", "besides", "healthy", "learns", "pace", "steps")
 
     def __init__(self, spec: ModelSpec, options: PredictorOptions) -> None:
-        self.steps = StepTimes(spec, learns=options.calibrate)
+        self._spec = spec
+        self.learns = options.calibrate
+        self.steps = StepTimes(spec, learns=self.learns)
+        #: The same on devices of other speeds: each learns by itself from what it is told to be.
+        self._others: dict[float, StepTimes] = {}
         self.pace = Margin(options.margin_start)
         self.healthy = True
         #: The cost with so many attempts beside, for the cost that it was made from.
         self.besides: tuple[StepCost, dict[int, StepCost]] = (self.steps.cost, {})
+
+    def at(self, speed: float) -> StepTimes:
+        """On devices so many times as fast."""
+        if speed == 1.0:
+            return self.steps
+        found = self._others.get(speed)
+        if found is None:
+            cost = (self._spec.step_cost or DEFAULT_COST).scaled(1.0 / speed)
+            spec = replace(self._spec, step_cost=cost)
+            found = StepTimes(spec, learns=self.learns, heads=self.steps.heads)
+            self._others[speed] = found
+        return found
 
 
 class Predictor:
@@ -87,16 +104,19 @@ class Predictor:
             return
         model_id = model.spec.id
         own = self._models[model_id]
-        beside = 0 if model_id in self._alone else model.beside
-        moment = seen.moment
+        if len(model.spec.homes) > 1:
+            beside = attempt.beside
+        else:
+            beside = 0 if model_id in self._alone else model.beside
+        moment, steps = seen.moment, own.at(attempt.speed)
         if moment is Moment.TOLD:
-            lived = own.steps.told(attempt, beside, now_ns)
+            lived = steps.told(attempt, beside, now_ns)
             self._lengths.grown(seen.request, attempt.resumed_tokens + attempt.output_tokens)
         elif moment is Moment.STARTED:
             tokens = self._lengths.remaining(seen.request, attempt.resumed_tokens)
-            lived = own.steps.start(attempt, beside, now_ns, expected_tokens=tokens)
+            lived = steps.start(attempt, beside, now_ns, expected_tokens=tokens)
         else:
-            lived = own.steps.over(attempt, beside, now_ns, finished=seen.finished)
+            lived = steps.over(attempt, beside, now_ns, finished=seen.finished)
             written_tokens = attempt.resumed_tokens + attempt.output_tokens
             if seen.finished:
                 self._lengths.add(seen.request, written_tokens)
@@ -111,14 +131,17 @@ class Predictor:
         """What the replicas of a model have read before."""
         return self._models[model_id].steps.heads
 
-    def cost(self, model_id: str, beside: int = 0) -> StepCost:
+    def cost(self, model_id: str, beside: int = 0, speed: float = 1.0) -> StepCost:
         """What a step of a replica of this model takes.
 
         Args:
             model_id: The model.
             beside: Attempts that run on its device on other replicas.
+            speed: Of its device; where that is not 1, what runs beside is not looked at.
         """
         own = self._models[model_id]
+        if speed != 1.0:
+            return own.at(speed).cost
         cost = own.steps.cost
         if not beside or not own.steps.beside_ns:
             return cost

@@ -83,10 +83,13 @@ class StepTimes:
     Args:
         spec: The model; its step cost is the prior, if it has one.
         learns: Whether spans change anything.
+        heads: What its replicas have read before, where another fit of the model keeps that.
     """
 
-    def __init__(self, spec: ModelSpec, *, learns: bool = True) -> None:
+    def __init__(self, spec: ModelSpec, *, learns: bool = True, heads: Heads | None = None) -> None:
         self.learns = learns
+        #: Whether its replicas have devices of their own: they do not run beside each other.
+        self._is_spread = len(spec.homes) > 1
         prior = spec.step_cost or DEFAULT_COST
         self._free_tokens = prior.free_tokens
         self._bend = bend_of(prior, spec.places)
@@ -106,7 +109,7 @@ class StepTimes:
         self._kinds: dict[tuple[int, int], Kind] = {}
         self._paths: dict[str, ReplicaPath] = {}
         #: What its replicas have read before.
-        self.heads = Heads()
+        self.heads = heads or Heads()
         #: How far the latest spans of known kinds strayed if they were odd, else 0; weights.
         self._latest: deque[tuple[float, float]] = deque()
         self._latest_weight = 0.0
@@ -170,7 +173,7 @@ class StepTimes:
         return path
 
     def _beside(self, path: ReplicaPath, beside: int) -> int:
-        if len(self._paths) == 1:
+        if len(self._paths) == 1 or self._is_spread:
             return beside
         return beside + sum(len(other) for other in self._paths.values() if other is not path)
 

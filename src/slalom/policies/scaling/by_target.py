@@ -9,7 +9,7 @@ from math import ceil
 
 from slalom.core.request import StepCost
 from slalom.core.sizing import Size, SizeView
-from slalom.policies.outlook import outlook
+from slalom.policies.outlook import outlook, paced
 from slalom.policies.scaling.by_count import after_delay, size_of
 from slalom.units import SECOND, seconds_to_ns
 
@@ -25,7 +25,7 @@ class CatoScaling:
 
     The estimate is l = queueing + execution, of the first token for tasks with an objective for it,
     else of the end; of what waits, else of what came last. Its ratio to the target says how many
-    times as many replicas there should be; it is believed up to twice.
+    times as many replicas there should be; they come one by one.
 
     Source: arXiv 2503.19876 for SLA-aware scaling by l against the target; the thresholds are ours.
     """
@@ -36,6 +36,9 @@ class CatoScaling:
     low: float = field(default=0.4, metadata={"ge": 0})
     #: How long it must be below, s.
     down_delay_s: float = field(default=60.0, metadata={"ge": 0})
+    #: Replicas that are added at a time; the next ones once these are up, because no estimate
+    #: shows before what they will do.
+    step: int = field(default=1, metadata={"gt": 0})
     #: Replicas that stay, whatever is asked.
     least: int = 1
     #: Between two looks, s.
@@ -57,7 +60,9 @@ class CatoScaling:
         share = shares[(len(shares) * 9) // 10] if shares else 0.0
         wanted = now
         if share > self.high:
-            wanted = min(ceil(now * min(share / self.high, 2.0)), model.spec.replicas)
+            if model.up_count() > len(model.ready()):
+                return Size(now)
+            wanted = min(ceil(now * share / self.high), now + self.step, model.spec.replicas)
             return after_delay(model, now, wanted, 0, now_ns)
         if share < self.low and now > self.least:
             wanted = now - 1
@@ -80,7 +85,7 @@ def _shares(model: SizeView, cost: StepCost, now_ns: int) -> list[float]:
         if not target_ns:
             continue
         is_urgent = request.sla.ttft_ns is not None
-        expected = [outlook(request, one, cost, now_ns) for one in ready]
+        expected = [outlook(request, one, paced(cost, one.speed), now_ns) for one in ready]
         best_ns = min(one.first_ns if is_urgent else one.end_ns for one in expected)
         waited_ns = now_ns - request.arrived_ns if waiting else 0
         line_ns = best_ns * (place + 1 + model.waiting_count - len(requests)) / places

@@ -12,7 +12,7 @@ from math import ceil
 from slalom.core.request import Request, StepCost
 from slalom.core.sizing import Size, SizeView
 from slalom.policies.scaling.by_count import after_delay, size_of
-from slalom.policies.scaling.replay import Call, calls_of, good_with
+from slalom.policies.scaling.replay import Call, calls_of, cost_of, good_with
 from slalom.units import SECOND, seconds_to_ns
 
 _HOUR_NS = 3_600 * SECOND
@@ -78,7 +78,7 @@ class Forecast:
         if not lives and self.idle_s and idle_ns >= seconds_to_ns(self.idle_s):
             return 0
         least = 1 if recent or lives else now
-        cost = model.spec.step_cost
+        cost = cost_of(model)
         since_ns = now_ns - seconds_to_ns(self.window_s)
         lately = [one for one in recent if one.arrived_ns >= since_ns][-_REPLAYED_MAX:]
         if len(lately) < _REPLAYED_MIN:
@@ -87,7 +87,7 @@ class Forecast:
             return min(max(ceil(lives / model.spec.places), least), model.spec.replicas)
         rate = self._rate(model, lately, now_ns)
         span_ns = max(now_ns - lately[0].arrived_ns, _SPAN_MIN_NS) / rate
-        calls = calls_of(lately, cost, rate)
+        calls = calls_of(lately, cost, rate, model.sizing)
         return max(self._paying(model, now, cost, calls, span_ns), least)
 
     def _paying(

@@ -12,6 +12,7 @@ from slalom.core.planning import Expectation, Plan, Refuse, Start
 from slalom.core.request import Request
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.lookout import by_load
 from slalom.policies.trim.pace import Pace
 from slalom.units import MS, SECOND
 
@@ -123,9 +124,9 @@ class Draft:
             jobs: What waits.
             promised: Where those wait that were let in before, by request.
         """
-        unit_ns = unit_of(self._pace, max(len(site.running) for site in self._sites))
-        if not promised and self._fill_calmly(jobs, unit_ns):
+        if not promised and len(self._sites) == 1 and self.fill_calmly(jobs):
             return
+        unit_ns = self._unit_ns()
         late: list[Job] = []
         fresh: list[Job] = []
         kept: dict[str, list[Job]] = {site.replica_id: [] for site in self._sites}
@@ -154,14 +155,18 @@ class Draft:
         self._let_in(fresh)
         self._serve_late(stay)
 
-    def _fill_calmly(self, jobs: Sequence[Job], unit_ns: float) -> bool:
-        """Let in all that waits, if all are sure to be on time with it.
+    def _unit_ns(self) -> float:
+        return unit_of(self._pace, max(len(site.running) for site in self._sites))
+
+    def fill_calmly(self, jobs: Sequence[Job]) -> bool:
+        """Let in all that waits on the only site, if all are sure to be on time with it.
 
         Not tried on again where it has failed, until a plan has left nobody out.
         """
-        site = self._sites[0] if len(self._sites) == 1 else self._nearest_first(jobs[0])[0]
-        if not site.track.is_calm or (len(jobs) > 1 and len(self._sites) > 1):
+        (site,) = self._sites
+        if not site.track.is_calm:
             return False
+        unit_ns = self._unit_ns()
         for job in jobs:
             if job.is_late or job.demoted or self._now_ns > job.latest_ns:
                 return False
@@ -225,7 +230,7 @@ class Draft:
         failed: list[Job] = []
         for tried, job in enumerate(fresh):
             walks = sum([site.walks for site in self._sites])
-            if walks > self._manners.effort:
+            if walks > self._manners.effort + len(self._sites) - 1:  # one is each site's own
                 self._left_out += len(fresh) - tried
                 self._look_ns = _SOON_NS
                 return
@@ -241,16 +246,21 @@ class Draft:
             self._left_out += 1
 
     def _nearest_first(self, job: Job) -> Sequence[Site]:
-        """Where most of its prompt should be, then where its chain ran, then where most runs."""
+        """Where most of its prompt should be, then where its chain ran, then by what runs.
+
+        What is urgent goes where least does in view of the speed; what is loose to the fullest of
+        the fastest, so that others stay fit for what is urgent.
+        """
         if len(self._sites) == 1:
             return self._sites
-        cached = job.cached
+        cached, is_urgent = job.cached, job.request.sla.ttft_ns is not None
         return sorted(
             self._sites,
             key=lambda site: (
                 -cached.get(site.replica_id, 0.0),
                 site.replica_id != job.near,
-                -len(site.running),
+                len(site.running) >= site.places,
+                by_load(len(site.running), site.pace.speed, is_urgent=is_urgent),
                 site.replica_id,
             ),
         )

@@ -60,12 +60,12 @@ class Site:
         "_holders",
         "_loose",
         "_now_ns",
-        "_pace",
         "_rules",
         "_told",
         "_tolerated",
         "_value",
         "held",
+        "pace",
         "places",
         "replica_id",
         "running",
@@ -79,7 +79,7 @@ class Site:
         self.replica_id = replica_id
         self.track = track
         self.places = places
-        self._pace = pace
+        self.pace = pace
         self._rules = rules
         self._now_ns = now_ns
         #: By how much newcomers make everything take longer.
@@ -147,7 +147,7 @@ class Site:
         if len(self.running) + len(fresh) > self.places:
             return False
         for job in fresh:
-            job.settle(self._pace, self.replica_id)
+            job.settle(self.pace, self.replica_id)
         jobs = _in_line([*self.running, *fresh])
         if self._at_once(jobs, first_only=True):
             return False
@@ -164,7 +164,7 @@ class Site:
 
     def insert(self, job: Job) -> bool:
         """Let a job in, if nobody loses by it what it could not lose itself by waiting."""
-        job.settle(self._pace, self.replica_id)
+        job.settle(self.pace, self.replica_id)
         jobs = self._with(job)
         late = self._at_once(jobs) if len(jobs) <= self.places else None
         is_sharp = job.odds > _SHARP and self._factor < _UNDISTURBED
@@ -204,7 +204,7 @@ class Site:
 
     def displace(self, job: Job) -> list[Job]:
         """Let a job in where costlier ones are; those that gave way. Empty: it is not let in."""
-        job.settle(self._pace, self.replica_id)
+        job.settle(self.pace, self.replica_id)
         rules = self._rules
         least = job.cost_ns / job.weight
         bar = least * rules.displace_factor
@@ -240,14 +240,14 @@ class Site:
 
     def try_anyway(self, job: Job) -> None:
         """Forecast a job beside all that was let in, whatever becomes of them."""
-        job.settle(self._pace, self.replica_id)
+        job.settle(self.pace, self.replica_id)
         line = Line([*self.held, job], frozenset(), self.places, self._tolerated)
-        one_by_one(self.track, self._pace, *self._split(self.running), line, self._now_ns)
+        one_by_one(self.track, self.pace, *self._split(self.running), line, self._now_ns)
         self._judge(_in_line([*self.running, *line.jobs]))
 
     def squeeze(self, job: Job) -> bool:
         """Let a job in that is late anyway, if nobody notices."""
-        job.settle(self._pace, self.replica_id)
+        job.settle(self.pace, self.replica_id)
         if self.held or len(self.running) >= self.places:
             return False
         jobs = self._with(job)
@@ -269,9 +269,9 @@ class Site:
         ends, fresh = self._split(self.running)
         if self.held:
             line = Line(self.held, self._holders, self.places, self._tolerated)
-            one_by_one(self.track, self._pace, ends, fresh, line, self._now_ns)
+            one_by_one(self.track, self.pace, ends, fresh, line, self._now_ns)
         else:
-            all_at_once(self.track, self._pace, ends, fresh, self._now_ns)
+            all_at_once(self.track, self.pace, ends, fresh, self._now_ns)
         return self._judge()
 
     def _arrange(self, jobs: list[Job], fresh: Sequence[Job], late: list[Job] | None) -> bool:
@@ -307,7 +307,7 @@ class Site:
             line = Line(held, tight, self.places, self._tolerated, is_last)
             ends, fresh = self._split(running)
             self.walks += 1
-            missed = one_by_one(self.track, self._pace, ends, fresh, line, self._now_ns)
+            missed = one_by_one(self.track, self.pace, ends, fresh, line, self._now_ns)
             if not missed:
                 self._holders = tight
                 self._decide(running, held)
@@ -330,7 +330,7 @@ class Site:
             tight: For whose sake others would wait.
         """
         sequences = min(len(self.running) + len(self.held) + len(fresh), self.places)
-        step_ns = self._pace.steps_ns[sequences]
+        step_ns = self.pace.steps_ns[sequences]
         known = self._loose.get(sequences)
         if known is None:
             known = self._loose[sequences] = []
@@ -359,7 +359,7 @@ class Site:
     def _at_once(self, jobs: Sequence[Job], *, first_only: bool = False) -> list[Job]:
         self.walks += 1
         ends, fresh = self._split(jobs)
-        return all_at_once(self.track, self._pace, ends, fresh, self._now_ns, first_only=first_only)
+        return all_at_once(self.track, self.pace, ends, fresh, self._now_ns, first_only=first_only)
 
     def _split(self, jobs: Sequence[Job]) -> tuple[list[Entry], Sequence[Job]]:
         """Of jobs in line: what runs, in the order of the ends, and what would start."""

@@ -159,7 +159,7 @@ class Job:
 
     def settle(self, pace: Pace, replica_id: str) -> None:
         """Measure it as it would be on a replica, if that matters."""
-        if self.cached:
+        if self.cached or (self.measured is not None and self.measured[0].speed != pace.speed):
             self.measure(pace, replica_id)
 
     def set_rest(self, rest_ns: float) -> None:

@@ -12,12 +12,14 @@ class Pace:
     Args:
         cost: What is known of its engine.
         sequences_max: The most that run on one replica.
+        speed: Of the devices that these are the times of.
     """
 
-    __slots__ = ("context_ns", "cost", "kept_share", "steps_ns")
+    __slots__ = ("context_ns", "cost", "kept_share", "speed", "steps_ns")
 
-    def __init__(self, cost: StepCost, sequences_max: int) -> None:
+    def __init__(self, cost: StepCost, sequences_max: int, speed: float = 1.0) -> None:
         self.cost = cost
+        self.speed = speed
         self.context_ns = cost.context_ns
         #: Share of what a paused job has read that need not be read again.
         self.kept_share = 0.0

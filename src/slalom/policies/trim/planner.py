@@ -4,7 +4,7 @@ Owns what one scheduler's planner knows: the token clock of each replica, what h
 about waiting requests, and who was let in and has to wait for others. Called by the core.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ from slalom.policies.trim.draft import (
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.floors import Floors
 from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.lookout import Memory, fastest, likeliest, looked_at
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.presence import Presence
 from slalom.policies.trim.rests import Rests
@@ -77,6 +78,7 @@ class Trimmer:
                 margin_start=_MARGIN_START,
             ),
         )
+        self._memory = Memory(self._predictor)
         self._rules = Rules(
             defer_max=options.defer_max,
             displace_max=options.displace_max,
@@ -104,7 +106,7 @@ class Trimmer:
         self._rests = Rests(models, self._predictor, self._pace)
         #: model -> by what lengths those that wait were measured.
         self._measured_by: dict[str, int] = {}
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[tuple[str, float], Pace] = {}
         self._tracks: dict[str, Track] = {}
         #: model -> request -> job, of those that waited in the last plan.
         self._jobs: dict[str, dict[str, Job]] = {model.id: {} for model in models}
@@ -146,7 +148,7 @@ class Trimmer:
                 self._presence.arrived(seen.request, model, now_ns)
             self._sequels.asked(seen.request)
             return
-        pace = self._pace(model.spec)
+        pace = self._pace(model.spec, attempt.speed)
         track = self._tracks.get(attempt.replica_id)
         if track is None:
             track = self._tracks[attempt.replica_id] = Track(now_ns)
@@ -155,7 +157,7 @@ class Trimmer:
             left, job.odds = self._outlook(model, seen.request, attempt.resumed_tokens)
             job.rest_ns = 0.0 if self._is_chained(seen.request) else -1.0
             job.set_left(attempt.resumed_tokens, left)
-            job.cached = self._cached(model, seen.request, attempt.resumed_tokens)
+            job.cached = self._memory.cached(model, seen.request, attempt.resumed_tokens)
             job.measure(pace, attempt.replica_id)
             job.weight = self._weight(seen.request)
             track.start(attempt, job, pace, now_ns)
@@ -170,11 +172,11 @@ class Trimmer:
                 self._sequels.answered(seen.request)
                 self._floors.ended(seen.request.task, good=_was_good(attempt, now_ns))
 
-    def _pace(self, spec: ModelSpec) -> Pace:
-        cost = self._predictor.cost(spec.id)
-        pace = self._paces.get(spec.id)
+    def _pace(self, spec: ModelSpec, speed: float = 1.0) -> Pace:
+        cost = self._predictor.cost(spec.id, speed=speed)
+        pace = self._paces.get((spec.id, speed))
         if pace is None or pace.cost is not cost:
-            pace = self._paces[spec.id] = Pace(cost, spec.places)
+            pace = self._paces[spec.id, speed] = Pace(cost, spec.places, speed)
         return pace
 
     # -- planning -------------------------------------------------------------------------
@@ -182,22 +184,42 @@ class Trimmer:
     def plan(self, model: PlanView, now_ns: int) -> Plan:
         """What to do now."""
         name = model.spec.id
-        pace = self._pace(model.spec)
+        shown = looked_at(model)
+        pace = self._pace(model.spec, fastest(shown))
         pace.kept_share = self._predictor.heads(name).share
-        replicas = model.ready()
-        sites = [self._site(replica, model, pace, now_ns) for replica in replicas]
         self._presence.is_there(name)
+        waiting = self._waiting(model, pace, now_ns)
+        promised = self._promised[name]
+        tried: list[Site] = []
+        if not promised and len(waiting) == 1 and len(shown) > 1:
+            replica = likeliest(model, waiting[0], shown)
+            tried = [self._site(replica, model, now_ns)]
+            draft = self._draft(model, pace, tried, replica.ready_ns, now_ns)
+            if draft.fill_calmly(waiting):
+                return self._planned(name, draft)
+        replicas = looked_at(model, waiting, promised)
+        known = {site.replica_id: site for site in tried}
+        sites = [
+            known.get(replica.id) or self._site(replica, model, now_ns) for replica in replicas
+        ]
         self._rests.busy(name, sum(len(site.running) for site in sites), len(sites))
         up_ns = min(replica.ready_ns for replica in replicas)
-        manners = self._manners if name in self._alone else self._sharing
-        draft = Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns)
-        waiting = self._waiting(model, pace, now_ns)
-        draft.fill(waiting, self._promised[name])
+        draft = self._draft(model, pace, sites, up_ns, now_ns)
+        draft.fill(waiting, promised)
         for job in draft.given_up:
             self._floors.ended(job.request.task, good=False)
+        return self._planned(name, draft)
+
+    def _planned(self, name: str, draft: Draft) -> Plan:
         plan = draft.plan()
         self._promised[name] = draft.promised
         return plan
+
+    def _draft(
+        self, model: PlanView, pace: Pace, sites: Sequence[Site], up_ns: int, now_ns: int
+    ) -> Draft:
+        manners = self._manners if model.spec.id in self._alone else self._sharing
+        return Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns)
 
     def foresee(self, model: PlanView, now_ns: int) -> Plan:
         """Refuse what would be late even if the model were brought up now, if late ones are.
@@ -241,19 +263,19 @@ class Trimmer:
 
     def estimate(self, request: Request, model: PlanView, now_ns: int) -> Expectation | None:
         """What is to be expected if a request came now: the plan with it, which is then dropped."""
-        pace = self._pace(model.spec)
+        pace = self._pace(model.spec, fastest(looked_at(model)))
         job = Job(request, 0, 1.0, -1)
         left, job.odds = self._outlook(model, request, 0)
         job.rest_ns = 0.0 if self._is_chained(request) else -1.0
         job.set_left(0, left)
-        job.cached = self._cached(model, request, 0)
+        job.cached = self._memory.cached(model, request, 0)
         self._follow(job, pace, now_ns)
         job.measure(pace)
         job.cost_ns = job.reading_ns + left * unit_of(pace, 1) + job.rest_work_ns
         waiting = {one.request.id: one for one in self._waiting(model, pace, now_ns)}
         best: Expectation | None = None
-        for replica in model.ready():
-            site = self._site(replica, model, pace, now_ns)
+        for replica in looked_at(model, (job,), self._promised[model.spec.id]):
+            site = self._site(replica, model, now_ns)
             promised = self._promised[model.spec.id].items()
             site.begin()
             site.keep([waiting[one] for one, at in promised if at == replica.id and one in waiting])
@@ -275,7 +297,6 @@ class Trimmer:
         name, version = model.spec.id, self._predictor.lengths_version
         known = self._jobs[name] if self._measured_by.get(name, 0) == version else {}
         self._measured_by[name] = version
-        heads: object = None
         found: dict[str, Job] = {}
         late = 0
         for view in model.waiting(self._options.horizon):
@@ -286,14 +307,16 @@ class Trimmer:
                 job = Job.waiting(view, left)
                 job.odds = steepness
                 job.rest_ns = 0.0 if self._is_chained(request) else -1.0
-                job.cached = self._cached(model, request, produced)
+                job.cached = self._memory.cached(model, request, produced)
                 job.measure(pace)
             elif request.prefix or produced:
-                heads = heads or self._heads_of(model)
+                heads = self._memory.version(model, request)
                 if job.cached_by != heads:
-                    job.cached = self._cached(model, request, produced)
+                    job.cached = self._memory.cached(model, request, produced)
                     job.cached_by = heads
                 job.measure(pace)
+            else:
+                job.settle(pace, "")
             if self._options.floor or request.link is not None or request.weight != 1.0:
                 job.weight = self._weight(request)
             if request.link is not None:
@@ -327,27 +350,6 @@ class Trimmer:
         self._rests.apply(job, is_late)
         job.measure(pace)
 
-    def _cached(self, model: PlanView, request: Request, produced: int) -> Mapping[str, float]:
-        """Tokens of its prompt that replicas should have; none where none has any."""
-        if not (request.prefix_tokens or produced):
-            return {}
-        heads = self._predictor.heads(model.spec.id)
-        self._heads_of(model)
-        found = {}
-        for replica in model.ready():
-            expected = heads.known(request, produced, replica.id).expected
-            if expected > 0.0:
-                found[replica.id] = expected
-        return found
-
-    def _heads_of(self, model: PlanView) -> object:
-        """What replicas should have read, by a name that changes with it."""
-        heads = self._predictor.heads(model.spec.id)
-        ready = model.ready()
-        for replica in ready:
-            heads.renew(replica.id, replica.ready_ns)
-        return (heads.version, *(replica.id for replica in ready))
-
     def _outlook(self, model: PlanView, request: Request, produced: int) -> tuple[float, float]:
         """Tokens that are to come, and how steep chances are that depend on them."""
         predictor = self._predictor
@@ -356,7 +358,8 @@ class Trimmer:
         margin = predictor.pace_margin(model.spec.id) * max(most / left, 1.0)
         return left, odds(margin, 0.0)
 
-    def _site(self, replica: RunningView, model: PlanView, pace: Pace, now_ns: int) -> Site:
+    def _site(self, replica: RunningView, model: PlanView, now_ns: int) -> Site:
+        pace = self._pace(model.spec, replica.speed)
         track = self._tracks.get(replica.id)
         if track is None:
             track = Track(now_ns)

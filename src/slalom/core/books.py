@@ -5,6 +5,7 @@ Called by transitions and by the reconcile passes.
 """
 
 from slalom.core.actions import UnloadCause
+from slalom.core.device import UNKNOWN
 from slalom.core.entities import Attempt, Replica
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import State
@@ -64,6 +65,7 @@ def enter(state: State, replica: Replica) -> None:
     device = replica.device
     device.replicas[replica.id] = replica
     device.in_state[replica.state][replica.id] = replica
+    device.due_ns = UNKNOWN
     replica.since_ns = state.now_ns
     state.timed[device.spec.id] = device
 
@@ -77,6 +79,7 @@ def forget(state: State, replica: Replica) -> None:
     replica.model.counts[replica.state] -= 1
     del device.replicas[replica.id]
     del device.in_state[replica.state][replica.id]
+    device.due_ns = UNKNOWN
 
 
 def leave_host(state: State, replica: Replica) -> None:
@@ -97,6 +100,7 @@ def move(state: State, replica: Replica, into: ReplicaState) -> None:
     replica.state = into
     replica.since_ns = state.now_ns
     device.in_state[into][replica.id] = replica
+    device.due_ns = UNKNOWN
     state.timed[device.spec.id] = device
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _RECENT_MAX = 32
 #: Room of a device without a window.
 _UNBOUNDED = 1 << 30
+#: When a device falls due that nobody has looked at since it changed, or where nothing will.
+UNKNOWN, NEVER = -1, 1 << 62
 #: States that a replica should leave by itself within a bounded time.
 _TIMED_STATES = (
     ReplicaState.LOADING,
@@ -38,6 +40,7 @@ class Device:
         "ahead_ns",
         "booked_bytes",
         "busy",
+        "due_ns",
         "foreign_bytes",
         "foreign_ns",
         "growing",
@@ -46,6 +49,7 @@ class Device:
         "host",
         "idle",
         "in_state",
+        "is_overdue",
         "kept",
         "look_ns",
         "pinned",
@@ -94,6 +98,10 @@ class Device:
         self.held: dict[str, Model] = {}
         #: When the passage of time alone may let an unmet need proceed, or -1.
         self.look_ns = -1
+        #: When one of its replicas has taken too long for its state; and whether one has, which is
+        #: looked at in each call: it waits for host memory to sleep in.
+        self.due_ns = UNKNOWN
+        self.is_overdue = False
         #: The ledger that pays for what sleeps here, if there is one.
         self.host: Device | None = None
         #: Devices whose sleepers this ledger pays for, and those sleepers.
@@ -138,6 +146,10 @@ class Device:
     def is_timed(self) -> bool:
         """Whether anything on it falls due by the passage of time alone."""
         return self.look_ns >= 0 or any(self.in_state[state] for state in _TIMED_STATES)
+
+    def is_ripe(self, now_ns: int) -> bool:
+        """Whether anything on it may be due now."""
+        return self.due_ns <= now_ns or self.is_overdue or 0 <= self.look_ns <= now_ns
 
     def has_room(self) -> bool:
         """Whether another attempt may start."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from slalom.core.actions import DrainComplete, Outcome, Reason, SetTimer, UnloadCause, UnloadReplica
 from slalom.core.chaining import close_due_chains
-from slalom.core.device import Device
+from slalom.core.device import NEVER, UNKNOWN, Device
 from slalom.core.ending import abort, end
 from slalom.core.entities import Replica, RequestRecord
 from slalom.core.events import FailureKind
@@ -29,8 +29,11 @@ def fire_due(step: Step) -> None:
     end_lapsed(step)
     close_due_chains(step)
     _fail_silent_attempts(step)
-    for device in sorted(step.state.timed.values(), key=lambda device: device.rank):
+    now_ns = step.state.now_ns
+    ripe = [device for device in step.state.timed.values() if device.is_ripe(now_ns)]
+    for device in sorted(ripe, key=lambda device: device.rank):
         _check_replicas(step, device)
+        device.due_ns = UNKNOWN
         if 0 <= device.look_ns <= step.state.now_ns:
             device.look_ns = -1
             step.state.dirty[device.spec.id] = device
@@ -167,11 +170,24 @@ def _due_times(step: Step) -> Iterator[int]:
     if state.chains:
         yield state.chains.due_ns(params.chain_idle_ns)
     for device in state.timed.values():
-        yield from _due_on(device, state.now_ns, params)
+        if device.due_ns == UNKNOWN:
+            note_due(device, state.now_ns, params)
+        if device.due_ns < NEVER:
+            yield device.due_ns
+        if device.look_ns > state.now_ns:
+            yield device.look_ns
+
+
+def note_due(device: Device, now_ns: int, params: SchedulerParams) -> None:
+    """Find out when a replica of a device is to be looked at next: until one changes its state."""
+    device.due_ns = min(_due_on(device, now_ns, params), default=NEVER)
+    drains = next(iter(device.in_state[ReplicaState.DRAINING].values()), None)
+    overdue_ns = now_ns - params.swap_drain_timeout_ns
+    device.is_overdue = drains is not None and drains.since_ns <= overdue_ns
 
 
 def _due_on(device: Device, now_ns: int, params: SchedulerParams) -> Iterator[int]:
-    """The same of one device."""
+    """The due times of one device's replicas."""
     for into, timeout_ns, _ in _coming(params):
         for replica in device.in_state[into].values():
             yield replica.since_ns + timeout_ns
@@ -187,5 +203,3 @@ def _due_on(device: Device, now_ns: int, params: SchedulerParams) -> Iterator[in
         if due_ns > now_ns:
             yield due_ns
             break
-    if device.look_ns > now_ns:
-        yield device.look_ns

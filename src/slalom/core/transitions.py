@@ -13,6 +13,7 @@ from slalom.core.arriving import on_request_arrived
 from slalom.core.asking import on_model_asked
 from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
 from slalom.core.chaining import CHAIN_TRANSITIONS
+from slalom.core.device import UNKNOWN
 from slalom.core.ending import end, enqueue, tell, touch, want_replica
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
@@ -168,6 +169,7 @@ def on_load_progress(step: Step, event: LoadProgress) -> None:
     if replica is not None and event.fraction > replica.load_fraction:
         replica.load_fraction = min(event.fraction, 1.0)
         replica.advanced_ns = step.state.now_ns
+        replica.device.due_ns = UNKNOWN
 
 
 def on_replica_ready(step: Step, event: ReplicaReady) -> None:
@@ -194,6 +196,7 @@ def on_replica_ready(step: Step, event: ReplicaReady) -> None:
         state.counters["loads_done"] += 1
     replica.ready_ns = state.now_ns
     replica.load_fraction = 1.0
+    replica.device.due_ns = UNKNOWN
     open_for_work(state, replica)
     _measure(state, replica, event.measured_bytes, state.now_ns)
     state.dirty[replica.device.spec.id] = replica.device

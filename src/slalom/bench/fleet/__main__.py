@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slalom.bench.fleet import cost, large, paper
+from slalom.bench.fleet import cost, large, paper, summary
 from slalom.bench.fleet.day import Day
 from slalom.bench.fleet.running import DayRunner, Runner, default_kept
 from slalom.errors import ConfigError
@@ -17,7 +17,7 @@ from slalom.errors import ConfigError
 _SEEDS = 10
 _BOUND_SEEDS = 3
 #: So many times 150 requests a minute.
-_RATES = (2 / 3, 1.0)
+_RATES = (2 / 3, 1.0, 4 / 3)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,20 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
     runner = Runner(chosen.processes, None if chosen.forget else chosen.keep)
     rates = chosen.rate or _RATES
-    lines = [
-        _OPENING,
-        "",
-        *paper.section(runner, chosen.folder, chosen.seeds, rates, chosen.bound_seeds),
-    ]
+    found = paper.loads(runner, chosen.folder, chosen.seeds, rates, chosen.bound_seeds)
+    lines = [_OPENING, "", *summary.section(found)]
     if not chosen.no_day:
         kept = None if chosen.forget else chosen.keep
         lines += ["", *large.section(DayRunner(chosen.processes, kept), Day())]
     if not chosen.no_cost:
         lines += ["", *cost.section(chosen.decisions)]
+    lines += ["", *paper.section(found)]
     page = "\n".join(lines) + "\n"
     if chosen.write is None:
         sys.stdout.write(page)
     else:
+        summary.draw(found, chosen.write.parent)
         chosen.write.write_text(page, encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from slalom.bench.fleet.choices import Choice
+from slalom.bench.fleet.hindsight import best_in_hindsight
 from slalom.config.scenario_load import LoadedScenario, load_scenario
 from slalom.core.actions import LoadReplica, SizeDecided
 from slalom.core.events import ReplicaGone
@@ -53,8 +54,14 @@ def play(cell: Cell) -> Result:
     """Play a cell."""
     loaded = _loaded(cell)
     if cell.choice is None:
-        found = bound(scenario_of(loaded, policies(), cell.seed, rate_scale=cell.rate))
-        return {"upper": found.upper_share, "schedule": found.schedule_share}
+        whole = scenario_of(loaded, policies(), cell.seed, rate_scale=cell.rate)
+        found = bound(whole)
+        warm_up_ns = seconds_to_ns(loaded.file.warm_up_seconds / cell.rate)
+        return {
+            "upper": found.upper_share,
+            "schedule": found.schedule_share,
+            "hindsight": best_in_hindsight(whole, warm_up_ns),
+        }
     scenario = scenario_of(loaded, cell.choice.policies(), cell.seed, rate_scale=cell.rate)
     warm_up_ns = seconds_to_ns(loaded.file.warm_up_seconds / cell.rate)
     meter, upkeep = Meter(scenario, warm_up_ns), Upkeep()

@@ -25,7 +25,12 @@ _COST = StepCost(step_ns=8 * MS, sequence_ns=50 * US, prompt_ns=20 * US)
 _NEVER_S = 86_400.0
 #: What one core is to carry.
 _PER_S = 5_000
-_SIZES = ((250, 50), (1_000, 50), (4_000, 50))
+_SIZES = ((250, 50), (1_000, 50), (4_000, 50), (16_000, 50))
+#: The rule that costs least: an index knows the replica with most free places.
+_EMPTIEST = Choice("the emptiest replica")
+#: For the sum on paper: seconds that a request runs, requests at a time on a replica, and how much
+#: of that is made use of.
+_SERVICE_S, _PLACES, _USED = 10, 4, 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +46,21 @@ def section(decisions: int) -> Iterator[str]:
     """The part, line by line."""
     yield _OPENING
     rows = []
-    for choice in (ROUND_ROBIN, RAY, CATO, OURS):
+    for choice in (_EMPTIEST, ROUND_ROBIN, RAY, CATO, OURS):
         found = [measure(choice, *size, decisions) for size in _SIZES]
-        rows.append([choice.name, *(_cell(one) for one in found)])
+        fits = [one.replicas for one in found if one.request_us <= 1e6 / _PER_S]
+        largest = f"{max(fits):,} replicas" if fits else f"{1e6 / found[0].request_us:,.0f}/s"
+        rows.append([choice.name, *(_cell(one) for one in found), largest])
     heads = [f"{replicas:,} replicas of {models} models" for replicas, models in _SIZES]
-    yield from table(["scheduler", *heads], rows)
+    yield from table(["scheduler", *heads, f"one core at {_PER_S:,}/s"], rows)
+    needed = _PER_S * _SERVICE_S / _PLACES / _USED
     yield (
-        f"\nAt {_PER_S:,} requests a second one core has {1e6 / _PER_S:.0f} µs for each: a cell "
-        "below that fits one core of the machine that wrote this page."
+        f"\nAt {_PER_S:,} requests a second one core has {1e6 / _PER_S:.0f} µs for each: the last "
+        "column says the largest of these fleets that it can schedule at that rate, or, where it "
+        "can none, how many requests a second it carries whatever the fleet. On paper, requests of "
+        f"{_SERVICE_S} s, {_PLACES} at a time on a replica, {100 * _USED:.0f} % made use of: "
+        f"{_PER_S:,} a second need {needed:,.0f} replicas; a core that carries a share of the rate "
+        "carries that share of the fleet, because a decision costs the same in a large one."
     )
 
 

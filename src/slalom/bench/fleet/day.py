@@ -54,8 +54,8 @@ class Day:
     """One day, squeezed: who asks, and where it is served."""
 
     #: Its length, and requests a second on average; 1.7 times as many at the peak.
-    seconds: int = 1_440
-    rate_per_s: float = 110.0
+    seconds: int = 1_200
+    rate_per_s: float = 75.0
     users: int = 20_000
     models: int = 50
     gpus: int = 1_000

@@ -39,11 +39,11 @@ def rows(day: Day) -> Sequence[DayCell]:
     planned = replace(OURS, name="static, Slalom's plan", scaling="fixed")
     return (
         DayCell(replace(ROUND_ROBIN, name="static, in turn"), day, fixed=True),
-        DayCell(planned, day, fixed=True),
         DayCell(RAY, day, fixed=False),
         DayCell(QUICK_RAY, day, fixed=False),
-        DayCell(OURS, day, fixed=False),
         DayCell(FORECAST, day, fixed=False),
+        DayCell(OURS, day, fixed=False),
+        DayCell(planned, day, fixed=True),
     )
 
 

@@ -1,11 +1,13 @@
 """Part 1: CATO's set-up, two machines and four tasks, and the paper's four figures.
 
-Owns the loads of the part and its tables. Runs come from `running`.
+Owns the loads of the part and the table of each. Runs come from `running`; what all loads say
+together is `summary`'s.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TypeAlias, get_args
 
 from slalom.bench.fleet.cells import Arrivals, Cell, Result
 from slalom.bench.fleet.choices import RAY, choices
@@ -27,48 +29,75 @@ FIGURES: Sequence[tuple[str, str, bool]] = (
     ("P95 TTFT of generation, s", "ttft_p95_s.generation", True),
 )
 _HEADS = ("scheduler", "good %", *(name for name, _, _ in FIGURES), "answered %", "replica s")
+#: Requests a minute that the scenario files ask for.
+_PER_MINUTE = 150
 
 #: Results of one load: by row, one for each seed.
-Board = Mapping[str, Sequence[Result]]
+Board: TypeAlias = Mapping[str, Sequence[Result]]
 
 
-def section(
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One load, with the results of all who were given it."""
+
+    setting: str
+    arrivals: Arrivals
+    per_minute: int
+    board: Board
+    #: What full knowledge reaches, for some of the seeds, the first ones.
+    limits: Sequence[Result]
+
+    @property
+    def title(self) -> str:
+        """How a reader knows it."""
+        return f"{SETTINGS[self.setting][0]}, {self.arrivals}, {self.per_minute} a minute"
+
+
+def loads(
     runner: Runner, folder: Path, seeds: int, rates: Sequence[float], bound_seeds: int
-) -> Iterator[str]:
-    """The part, line by line.
+) -> list[Load]:
+    """Play everything, or find it where it is kept.
 
     Args:
         runner: Plays.
         folder: With the scenario files.
         seeds: Repetitions of each load.
         rates: So many times as fast as the files say.
-        bound_seeds: Repetitions of which the bound is found, at the first rate.
+        bound_seeds: Repetitions of which the bound is found.
     """
-    yield _OPENING
+    found = []
     for name, (about, static) in SETTINGS.items():
         chosen = choices(static)
+        path = str(folder / f"{name}.yaml")
         for rate in rates:
             for arrivals in ARRIVALS:
                 cells = {
-                    (row.name, seed): Cell(str(folder / f"{name}.yaml"), arrivals, rate, seed, row)
+                    (row.name, seed): Cell(path, arrivals, rate, seed, row)
                     for seed in range(seeds)
                     for row in chosen
                 }
-                limits = [
-                    Cell(str(folder / f"{name}.yaml"), arrivals, rate, seed, None)
-                    for seed in range(bound_seeds if rate == rates[0] else 0)
-                ]
-                title = f"{about}, {arrivals}, {round(150 * rate)} a minute"
-                found = runner.play([*cells.values(), *limits], title)
+                limits = [Cell(path, arrivals, rate, seed, None) for seed in range(bound_seeds)]
+                per_minute = round(_PER_MINUTE * rate)
+                title = f"{about}, {arrivals}, {per_minute} a minute"
+                results = runner.play([*cells.values(), *limits], title)
                 board = {
-                    row.name: [_with_ratio(found[cells[row.name, seed]]) for seed in range(seeds)]
+                    row.name: [_with_ratio(results[cells[row.name, seed]]) for seed in range(seeds)]
                     for row in chosen
                 }
-                yield f"\n### {title}\n"
-                yield from table(_HEADS, [_row(who, rows) for who, rows in board.items()])
-                yield from _against_ray(board)
-                if limits:
-                    yield _bound_line([found[cell] for cell in limits])
+                bar = [results[cell] for cell in limits]
+                found.append(Load(name, arrivals, per_minute, board, bar))
+    return found
+
+
+def section(found: Sequence[Load]) -> Iterator[str]:
+    """The tables of all loads, line by line."""
+    yield "## CATO's set-up, load by load"
+    for load in found:
+        yield f"\n### {load.title}\n"
+        yield from table(_HEADS, [_row(who, rows) for who, rows in load.board.items()])
+        yield from _against_ray(load.board)
+        if load.limits:
+            yield _bound_line(load.limits)
 
 
 def _with_ratio(found: Result) -> Result:
@@ -100,31 +129,22 @@ def _against_ray(board: Board) -> Iterator[str]:
     lines = []
     for who, rows in board.items():
         if who != RAY.name:
-            lines.append([who, *(_change(before, rows, key) for _, key, _ in FIGURES)])
+            changes = (change(before, rows, key) for _, key, _ in FIGURES)
+            lines.append([who, *("-" if one is None else f"{one:+.1f}" for one in changes)])
     yield from table(["scheduler", *(name for name, _, _ in FIGURES)], lines)
 
 
-def _change(before: Sequence[Result], after: Sequence[Result], key: str) -> str:
+def change(before: Sequence[Result], after: Sequence[Result], key: str) -> float | None:
+    """By how much the mean of a figure differs, per cent; None where there was nothing."""
     was = sum(row[key] for row in before)
-    return f"{100 * (sum(row[key] for row in after) / was - 1):+.1f}" if was else "-"
+    return 100 * (sum(row[key] for row in after) / was - 1) if was else None
 
 
 def _bound_line(found: Sequence[Result]) -> str:
-    schedule = estimate([100 * row["schedule"] for row in found])
     upper = estimate([100 * row["upper"] for row in found])
+    best = estimate([100 * row["hindsight"] for row in found])
     return (
-        f"\nWith full knowledge: a schedule has {schedule.mean:.1f} % good, and none more than "
-        f"{upper.mean:.1f} % ({len(found)} seeds)."
+        f"\nWith every answer's length told and the machines handed out as turns out best, "
+        f"{best.mean:.1f} % are good; no schedule at all has more than {upper.mean:.1f} % "
+        f"({len(found)} seeds)."
     )
-
-
-_OPENING = """\
-## CATO's set-up
-
-Two machines of four GPUs, a replica on each; completion, generation, summarisation and translation
-at once, 100 or 150 requests in a minute after some seconds of warm-up; uniform, Poisson and
-bursty arrivals (thirty at a time). Models of 33 and 34 billion parameters, so that this load fills
-the machines; targets as in `scenarios/fleet-*.yaml`. *Round robin* has a fixed number of replicas
-that fills the machines from the start; the others begin with one of each model. P95s are of whole
-answers, so that *answered* belongs to them: whoever answers fewer has an easier time. A *replica
-second* counts from the beginning of its load."""

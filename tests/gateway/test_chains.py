@@ -308,19 +308,20 @@ async def test_sdks_say_it_with_headers_or_in_the_body() -> None:
 
 
 async def test_a_request_is_worth_what_its_task_and_its_key_say() -> None:
-    tasks = {**DEFAULT_TASKS, "chat": replace(DEFAULT_TASKS["chat"], weight=4.0)}
-    keys = (replace(KEYS[0], weight=0.5), KEYS[1])
-    seen: list[float] = []
+    tasks = {**DEFAULT_TASKS, "chat": replace(DEFAULT_TASKS["chat"], weight=4.0, floor=0.8)}
+    keys = (replace(KEYS[0], weight=0.5, floor=0.9), KEYS[1])
+    seen: list[tuple[float, float]] = []
     async with served(keys=keys, tasks=tasks) as world:
 
         def see(entry: Any) -> None:
-            seen.extend(event.request.weight for event in entry.events if hasattr(event, "request"))
+            asked = [event.request for event in entry.events if hasattr(event, "request")]
+            seen.extend((one.weight, one.floor) for one in asked)
 
         world.runtime.on_step.append(see)
         for key, task in ((ALICE, "chat"), (BOB, "chat"), (BOB, "generation")):
             status, _, _ = await call(world, {**key, "x-slalom-task": task})
             assert status == 200
-    assert seen == [2.0, 4.0, 1.0]
+    assert seen == [(2.0, 0.9), (4.0, 0.8), (1.0, 0.0)]
 
 
 async def test_metrics_count_chains() -> None:

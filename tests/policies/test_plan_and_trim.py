@@ -361,6 +361,21 @@ def test_a_task_below_its_floor_weighs_more() -> None:
     assert names(plan(planner, queue, after_ms=1)) == ["dear"]
 
 
+def test_a_floor_that_requests_bring_counts_for_their_key_alone() -> None:
+    queue = [
+        asked("cheap", tokens=90, e2e_ms=1_090),
+        replace(asked("dear", tokens=98, e2e_ms=1_090), key="gold", floor=0.9),
+    ]
+    for key, first in (("gold", "dear"), ("tin", "cheap")):
+        planner = trimmer()
+        for index in range(20):
+            late = replace(asked(f"late{index}", tokens=2, e2e_ms=1), key=key, floor=0.9)
+            (run,) = started(planner, late)
+            over = Observation(Moment.OVER, run.request, run, finished=True)
+            planner.observe(over, View(spec=SPEC), AT_NS + 22 * MS)
+        assert names(plan(planner, queue, after_ms=1)) == [first]
+
+
 def test_a_plan_looks_at_no_more_than_its_horizon_and_effort() -> None:
     queue = [asked(f"r{i:03d}", e2e_ms=90_000) for i in range(50)]
     assert len(names(plan(trimmer(horizon=7), queue))) == 7

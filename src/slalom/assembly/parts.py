@@ -167,18 +167,7 @@ def gateway_params(config: Config) -> GatewayParams:
             for model in config.models
         ),
         aliases=tuple(ServedAlias(a.id, a.alternatives(), a.tasks) for a in config.aliases),
-        keys=tuple(
-            KeyEntry(
-                name=key.name,
-                sha256=key_sha256(key),
-                admin=key.admin,
-                task=key.task,
-                ceiling=key.ceiling,
-                weight=key.weight,
-                single_line=key.single_line,
-            )
-            for key in config.keys
-        ),
+        keys=_keys(config),
         tasks=task_table(config),
         rules=_task_rules(config),
         chains=chain_specs(config.chains, server.default_task, names),
@@ -204,6 +193,22 @@ def gateway_params(config: Config) -> GatewayParams:
         records_max=server.records_max,
         feedback_max=server.feedback_max,
         supersede=server.supersede,
+    )
+
+
+def _keys(config: Config) -> tuple[KeyEntry, ...]:
+    return tuple(
+        KeyEntry(
+            name=key.name,
+            sha256=key_sha256(key),
+            admin=key.admin,
+            task=key.task,
+            ceiling=key.ceiling,
+            weight=key.weight,
+            floor=key.floor,
+            single_line=key.single_line,
+        )
+        for key in config.keys
     )
 
 

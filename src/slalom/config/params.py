@@ -127,6 +127,7 @@ def _task(base: TaskSpec, section: TaskSection) -> TaskSpec:
         ),
         when_late=section.when_late or base.when_late,
         weight=base.weight if section.weight is None else section.weight,
+        floor=base.floor if section.floor is None else section.floor,
     )
 
 

@@ -145,6 +145,13 @@ class KeySection(Section):
         le=1000,
         description="What its requests are worth, times the weight of their tasks.",
     )
+    floor: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of its requests of each task that should be on time, under "
+        "plan-and-trim: while fewer are, they count for more; the larger of this and the task's.",
+    )
     single_line: Literal["off", "auto", "on"] = Field(
         "off",
         description="Whether its completions end with their first line where the request does not "
@@ -239,6 +246,13 @@ class TaskSection(Section):
         le=1000,
         description="What one of its requests on time is worth beside others, under plan-and-trim, "
         "where not all can be; 1 for most tasks.",
+    )
+    floor: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of each key's requests of it that should be on time, under "
+        "plan-and-trim: while fewer are, they count for more; 0 for none.",
     )
     when_late: Literal["policy", "refuse", "empty"] | None = Field(
         None,

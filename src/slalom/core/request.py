@@ -131,6 +131,9 @@ class Request:
     link: Link | None = None
     #: What it is worth that it is on time, beside others, where not all can be.
     weight: float = 1.0
+    #: Share of its key's requests of its task that should be on time: while fewer are, they count
+    #: for more; 0 for none but the policy's own.
+    floor: float = 0.0
     #: Models of which one is chosen when it arrives; `model` is the first, and then the chosen one.
     alternatives: Alternatives | None = None
 

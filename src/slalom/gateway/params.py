@@ -88,6 +88,8 @@ class KeyEntry:
     ceiling: str | None = None
     #: What its requests are worth, times the weight of their tasks.
     weight: float = 1.0
+    #: Share of its requests of each task that should be on time; 0 for that of the task.
+    floor: float = 0.0
     #: Whether its completions end with their first line, where the request does not say.
     single_line: SingleLine = "off"
 

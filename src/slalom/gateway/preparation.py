@@ -260,6 +260,7 @@ def _request(
         keep_ns=wishes.keep_ns,
         allow_swap=wishes.allow_swap,
         weight=task.weight * (arrival.key.weight if arrival.key is not None else 1.0),
+        floor=max(task.floor, arrival.key.floor if arrival.key is not None else 0.0),
     )
 
 

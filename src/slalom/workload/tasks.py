@@ -34,6 +34,8 @@ class TaskSpec:
     when_late: Literal["policy", "refuse", "empty"] = "policy"
     #: What one of its requests on time is worth beside those of other tasks, where not all can be.
     weight: float = 1.0
+    #: Share of each key's requests of it that should be on time; 0 for none.
+    floor: float = 0.0
 
     @property
     def urgency_ms(self) -> float:

@@ -1,19 +1,22 @@
 """Weights of tasks, raised while a task is on time less often than it should be.
 
 Owns the dual weights: each miss of a task below its floor makes its jobs weigh more in every
-comparison, each one on time lets that go again. Called by `planner`.
+comparison, each one on time lets that go again. A request may bring a floor of its own, of its task
+or of its key: it then counts with those of its key alone. Called by `planner`.
 """
 
 from math import exp
 
+from slalom.core.request import Request
+
 #: How much one outcome moves a weight's logarithm.
 _STEP = 0.05
 _WEIGHT_MAX = 8.0
-_TASKS_MAX = 256
+_NAMES_MAX = 256
 
 
 class Floors:
-    """Weights by task.
+    """Weights by task, and by task and key where a request brings a floor.
 
     Args:
         floor: Share of each task's requests that should be on time; 0 for none.
@@ -23,18 +26,28 @@ class Floors:
 
     def __init__(self, floor: float) -> None:
         self._floor = floor
-        self._logs: dict[str, float] = {}
+        self._logs: dict[tuple[str, str], float] = {}
 
-    def ended(self, task: str, *, good: bool) -> None:
-        """A request of a task was on time, or was not."""
-        if not self._floor:
+    def ended(self, request: Request, *, good: bool) -> None:
+        """A request was on time, or was not."""
+        floor = max(self._floor, request.floor)
+        if not floor:
             return
-        if task not in self._logs and len(self._logs) >= _TASKS_MAX:
+        name = _name(request)
+        if name not in self._logs and len(self._logs) >= _NAMES_MAX:
             del self._logs[next(iter(self._logs))]
-        moved = self._logs.get(task, 0.0) + _STEP * (self._floor - good)
-        self._logs[task] = max(moved, 0.0)
+        moved = self._logs.get(name, 0.0) + _STEP * (floor - good)
+        self._logs[name] = max(moved, 0.0)
 
-    def weight(self, task: str) -> float:
-        """How much a request of a task counts."""
-        found = self._logs.get(task)
+    def weighs(self, request: Request) -> bool:
+        """Whether a request may count for more or less than others."""
+        return bool(self._floor or request.floor or request.weight != 1.0)
+
+    def weight(self, request: Request) -> float:
+        """How much a request counts for its task, beside what it is worth itself."""
+        found = self._logs.get(_name(request))
         return min(exp(found), _WEIGHT_MAX) if found else 1.0
+
+
+def _name(request: Request) -> tuple[str, str]:
+    return (request.task, request.key if request.floor else "")

@@ -170,7 +170,7 @@ class Trimmer:
             track.over(attempt, pace, now_ns)
             if seen.finished:
                 self._sequels.answered(seen.request)
-                self._floors.ended(seen.request.task, good=_was_good(attempt, now_ns))
+                self._floors.ended(seen.request, good=_was_good(attempt, now_ns))
 
     def _pace(self, spec: ModelSpec, speed: float = 1.0) -> Pace:
         cost = self._predictor.cost(spec.id, speed=speed)
@@ -207,7 +207,7 @@ class Trimmer:
         draft = self._draft(model, pace, sites, up_ns, now_ns)
         draft.fill(waiting, promised)
         for job in draft.given_up:
-            self._floors.ended(job.request.task, good=False)
+            self._floors.ended(job.request, good=False)
         return self._planned(name, draft)
 
     def _planned(self, name: str, draft: Draft) -> Plan:
@@ -246,7 +246,7 @@ class Trimmer:
                 lost.remove(wants)
                 looks.append(until_ns)
         for job in lost:
-            self._floors.ended(job.request.task, good=False)
+            self._floors.ended(job.request, good=False)
         refusals = [absent(job, ready_ns - now_ns) for job in lost]
         look_ns = min(looks, default=NEVER)
         return Plan(
@@ -317,7 +317,7 @@ class Trimmer:
                 job.measure(pace)
             else:
                 job.settle(pace, "")
-            if self._options.floor or request.link is not None or request.weight != 1.0:
+            if request.link is not None or self._floors.weighs(request):
                 job.weight = self._weight(request)
             if request.link is not None:
                 self._follow(job, pace, now_ns)
@@ -338,7 +338,7 @@ class Trimmer:
         calls = 1
         if request.link is not None and self._is_chained(request):
             calls = max(request.link.steps, request.link.step)
-        return self._floors.weight(request.task) * request.weight * calls
+        return self._floors.weight(request) * request.weight * calls
 
     def _follow(self, job: Job, pace: Pace, now_ns: int) -> None:
         """Find out by when a waiting call of a chain must have its answer."""

@@ -350,3 +350,15 @@ def test_what_an_engine_had_read_is_told_in_tokens_as_the_request_counts_them(
     script.cached.clear()
     story.tell(AttemptFinished("r1", 1, 5, prompt, cached))
     assert script.cached == [told], "an estimate of 10 tokens was made"
+
+
+def test_tokens_of_one_call_are_told_once_and_not_if_the_answer_is_over_by_then() -> None:
+    script = Script()
+    story = planned(script)
+    arrive(story, "r1", "r2")
+    script.told.clear()
+    story.tell(FirstToken("r1", 1), Progress("r1", 1, 4), FirstToken("r2", 1))
+    assert script.told == ["told r1", "told r2"]
+    script.told.clear()
+    story.tell(Progress("r1", 1, 8), AttemptFinished("r1", 1, 9), Progress("r2", 1, 2))
+    assert script.told == ["over r1 whole", "told r2"]

@@ -6,7 +6,7 @@ import pytest
 
 from slalom.bench.gateway import SCENARIOS, Scenario, run
 from slalom.bench.gateway_paths import Cores, Way, programs
-from slalom.bench.gateway_report import Measured, Results, page
+from slalom.bench.gateway_report import DEFAULT, DIRECT, LITELLM_WAY, OPEN, Measured, Results, page
 
 
 def test_the_stub_keeps_its_pace_and_the_client_subtracts_it(tmp_path: Path) -> None:
@@ -26,11 +26,11 @@ def test_the_stub_keeps_its_pace_and_the_client_subtracts_it(tmp_path: Path) -> 
 def test_one_round_makes_a_page() -> None:
     scenario = Scenario("short-50", 5, 8, "pace:0:0", 0.3, "unpaced")
     results = run([scenario], 1, scale=1.0, with_litellm=False)
-    assert {way for _, way in results.runs} == {"direct", "slalom"}
+    assert {way for _, way in results.runs} == {DIRECT, DEFAULT, OPEN}
     assert all(run.errors == 0 for runs in results.runs.values() for run in runs)
-    assert results.median("short-50", "slalom", "relay_cpu") > 0
+    assert results.median("short-50", DEFAULT, "relay_cpu") > 0
     text = page(results, "the command")
-    assert "| short-50 | slalom |" in text
+    assert "| short-50 | slalom (default) |" in text
     assert "LiteLLM was not installed" in text
 
 
@@ -40,12 +40,14 @@ def test_the_page_subtracts_the_direct_way() -> None:
 
     results = Results(cores_pinned=True, repeats=2)
     for scenario in SCENARIOS:
-        for way, first_ms, rate in (("direct", 1, 9000), ("slalom", 1.5, 4000), ("litellm", 9, 50)):
+        ways = ((DIRECT, 1, 9000), (DEFAULT, 1.75, 3000), (OPEN, 1.5, 4000), (LITELLM_WAY, 9, 50))
+        for way, first_ms, rate in ways:
             for _ in range(2):
                 results.add(scenario.name, way, measured(first_ms, rate))
     text = page(results, "the command")
-    assert "| paced-50: added TTFT p50 | 0.50 (0.50 – 0.50) ms | ≤ 0.8 ms |" in text
-    assert "| short-50: times LiteLLM's | 80 (80 – 80) | ≥ 30 |" in text
+    added = "0.75 (0.75 – 0.75) ms | 0.50 (0.50 – 0.50) ms"
+    assert f"| paced-50: added TTFT p50 | {added} | ≤ 0.8 ms |" in text
+    assert "| short-50: times LiteLLM's | 60 (60 – 60) | 80 (80 – 80) | ≥ 30 |" in text
 
 
 def test_the_direct_way_has_no_relay_to_measure() -> None:

@@ -196,7 +196,7 @@ def test_prompts_are_sent_one_after_the_other() -> None:
     planner = trimmer(READS)
     found = plan(planner, queue, spec=READS)
     assert len(names(found)) == 1
-    assert found.look_ns == AT_NS + (200 - 5) * MS, "when the first one is nearly read"
+    assert found.look_ns == AT_NS + (200 - 25) * MS, "when the first one is nearly read"
     assert len(names(plan(trimmer(READS, read_ahead_ms=0), queue, spec=READS))) == 2
 
 

@@ -97,9 +97,18 @@ class Programs:
         address = json.loads(_first_line(process))["address"]
         return int(str(address).rsplit(":", 1)[1])
 
-    def slalom(self, upstream_port: int, places: int) -> Way:
-        """Slalom as `slalom serve` runs it: scheduler, journal, metrics, log."""
-        name = f"slalom-{upstream_port}"
+    def slalom(
+        self, upstream_port: int, places: int, shown: str, scheduler: Mapping[str, Any]
+    ) -> Way:
+        """Slalom as `slalom serve` runs it: scheduler, journal, metrics, log.
+
+        Args:
+            upstream_port: Where the engine listens.
+            places: Requests that it takes at a time.
+            shown: What the way is called.
+            scheduler: That section of its configuration; empty for the defaults.
+        """
+        name = f"{shown.replace(' ', '-')}-{upstream_port}"
         engine = {
             "kind": "remote",
             "base_url": f"http://127.0.0.1:{upstream_port}",
@@ -109,13 +118,14 @@ class Programs:
             "models": [{"id": "stub", "engine": engine}],
             "journal": {"dir": str(self._folder / f"{name}-journal")},
             "batches": {"dir": "none"},
+            **({"scheduler": dict(scheduler)} if scheduler else {}),
         }
         path = self._write(f"{name}.yaml", config)
         port = _free_port()
         argv = [sys.executable, "-m", "slalom", "serve", "--config", str(path), "--port", str(port)]
         process = self._start(name, argv, self._cores.relay)
         self._until_answers(process, f"http://127.0.0.1:{port}/ready", name)
-        return Way("slalom", port, process.pid)
+        return Way(shown, port, process.pid)
 
     def litellm(self, upstream_port: int) -> Way:
         """The LiteLLM proxy, one worker."""

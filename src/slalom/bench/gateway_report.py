@@ -17,17 +17,14 @@ import psutil
 from slalom import __version__
 from slalom.units import MS, SECOND
 
-#: What issue and design ask for, with the figure's name in the table.
-_AIMS = (
-    ("paced-50", "added TTFT p50", "first_p50_ms", 0.8),
-    ("paced-50", "added TTFT p99", "first_p99_ms", 3.0),
-    ("paced-200", "added TTFT p50", "first_p50_ms", 1.5),
-    ("paced-200", "added TTFT p99", "first_p99_ms", 10.0),
-)
+#: The ways: straight, Slalom as it is configured by default, Slalom that plans nothing, LiteLLM.
+DIRECT, DEFAULT, OPEN, LITELLM_WAY = "direct", "slalom (default)", "slalom (open)", "litellm"
 _INTRODUCTION = (
     "What a request pays for going through Slalom instead of straight to the engine, with "
     "scheduler, journal, metrics and log in the path; and the same through the LiteLLM proxy. "
-    "Made by:"
+    "`slalom (default)` is what `slalom serve` runs if nothing else is configured: "
+    "`plan-and-trim`, which foresees what runs and what waits. `slalom (open)` admits in the order "
+    "of deadlines and foresees nothing (`scheduler: {admission: {kind: open}}`). Made by:"
 )
 _LOADS = (
     "paced-N: N streams at a time, 20 ms to the first token, then 100 tokens/s, 100 tokens each "
@@ -41,9 +38,6 @@ _TIMES = (
     "that its timers do not show. Streams/s and tokens/s of the paced loads are set by their pace "
     "unless a way cannot keep up."
 )
-_SHORT_PER_S = 3_000
-_TIMES_LITELLM = 30
-_BULK_PER_S = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +110,43 @@ class Results:
         return [figure(a, b) for a, b in zip(first, second, strict=False)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """A figure that issue and design ask for."""
+
+    load: str
+    text: str
+    #: How it is made of a run of a way and one of another way.
+    figure: Callable[[Measured, Measured], float]
+    bound: str
+    other: str = DIRECT
+    digits: int = 0
+    unit: str = ""
+
+
+def _p50(way: Measured, direct: Measured) -> float:
+    return way.first_p50_ms - direct.first_p50_ms
+
+
+def _p99(way: Measured, direct: Measured) -> float:
+    return way.first_p99_ms - direct.first_p99_ms
+
+
+def _times(way: Measured, other: Measured) -> float:
+    return way.streams_per_s / max(other.streams_per_s, 1e-9)
+
+
+_AIMS = (
+    _Aim("paced-50", "added TTFT p50", _p50, "≤ 0.8", digits=2, unit=" ms"),
+    _Aim("paced-50", "added TTFT p99", _p99, "≤ 3", digits=2, unit=" ms"),
+    _Aim("paced-200", "added TTFT p50", _p50, "≤ 1.5", digits=2, unit=" ms"),
+    _Aim("paced-200", "added TTFT p99", _p99, "≤ 10", digits=2, unit=" ms"),
+    _Aim("short-50", "requests/s on one core", lambda a, _: a.streams_per_s, "≥ 3,000"),
+    _Aim("short-50", "times LiteLLM's", _times, "≥ 30", LITELLM_WAY),
+    _Aim("bulk-8", "relayed tokens/s", lambda a, _: a.tokens_per_s, "≥ 400,000"),
+)
+
+
 def page(results: Results, command: str, *, note: str = "") -> str:
     """The page, in Markdown.
 
@@ -166,8 +197,8 @@ def _machine(results: Results) -> list[str]:
             f"Machine: {_cpu_model()}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB, "
             f"{platform.system()} {platform.release()}; Python {platform.python_version()}, "
             f"Slalom {__version__}, {versions}. {pinned} Load average at the end: {load:.1f}. "
-            f"Medians of {results.repeats} rounds, in each of which every way takes its turn; "
-            "(least – greatest) in parentheses."
+            f"Medians of {results.repeats} rounds, in each of which every way takes its turn "
+            "(LiteLLM in the first one); (least – greatest) in parentheses."
         ),
     ]
 
@@ -184,7 +215,7 @@ def _table(results: Results) -> list[str]:
             _spread([run.first_p99_ms for run in runs], 2),
             _spread([run.streams_per_s for run in runs], 0),
             _spread([run.tokens_per_s for run in runs], 0),
-            f"{median(run.relay_cpu for run in runs):.2f}" if way != "direct" else "",
+            f"{median(run.relay_cpu for run in runs):.2f}" if way != DIRECT else "",
         ]
         errors = sum(run.errors for run in runs)
         note = f" ({errors} errors)" if errors else ""
@@ -193,28 +224,13 @@ def _table(results: Results) -> list[str]:
 
 
 def _aims(results: Results) -> list[str]:
-    lines = ["| figure | reached | aim |", "|---|--:|--:|"]
-    for scenario, text, name, aim in _AIMS:
-        added = results.pairs(
-            scenario,
-            ("slalom", "direct"),
-            lambda a, b, name=name: getattr(a, name) - getattr(b, name),  # type: ignore[misc]
-        )
-        if added:
-            lines.append(f"| {scenario}: {text} | {_spread(added, 2)} ms | ≤ {aim:g} ms |")
-    rate = results.pairs("short-50", ("slalom", "direct"), lambda a, _: a.streams_per_s)
-    if rate:
-        lines.append(
-            f"| short-50: requests/s on one core | {_spread(rate, 0)} | ≥ {_SHORT_PER_S:,} |"
-        )
-    times = results.pairs(
-        "short-50", ("slalom", "litellm"), lambda a, b: a.streams_per_s / max(b.streams_per_s, 1e-9)
-    )
-    if times:
-        lines.append(f"| short-50: times LiteLLM's | {_spread(times, 0)} | ≥ {_TIMES_LITELLM} |")
-    bulk = results.pairs("bulk-8", ("slalom", "direct"), lambda a, _: a.tokens_per_s)
-    if bulk:
-        lines.append(f"| bulk-8: relayed tokens/s | {_spread(bulk, 0)} | ≥ {_BULK_PER_S:,} |")
+    lines = [f"| figure | {DEFAULT} | {OPEN} | aim |", "|---|--:|--:|--:|"]
+    for aim in _AIMS:
+        cells = [results.pairs(aim.load, (way, aim.other), aim.figure) for way in (DEFAULT, OPEN)]
+        if any(cells):
+            shown = [_spread(cell, aim.digits) + aim.unit if cell else "" for cell in cells]
+            row = (f"{aim.load}: {aim.text}", *shown, aim.bound + aim.unit)
+            lines.append(f"| {' | '.join(row)} |")
     return lines
 
 
@@ -228,7 +244,7 @@ def _notes(results: Results) -> list[str]:
         f"The load client used at most {busiest:.0%} of a core"
         + (": it may have been the bottleneck." if busiest > 0.8 else ": not the bottleneck."),
     ]
-    if not any(way == "litellm" for _, way in results.runs):
+    if not any(way == LITELLM_WAY for _, way in results.runs):
         lines += ["", "LiteLLM was not installed for this run (`make bench-setup`)."]
     else:
         lines += ["", f"LiteLLM {_bench_version()}, one worker, default settings."]

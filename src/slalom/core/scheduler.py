@@ -27,7 +27,7 @@ from slalom.core.snapshot import ModelSnapshot, Snapshot
 from slalom.core.state import State
 from slalom.core.step import Step
 from slalom.core.timing import arm, complete_drain, fire_due
-from slalom.core.transitions import TRANSITIONS
+from slalom.core.transitions import TRANSITIONS, tell_progress
 from slalom.core.weighing import Weighed
 from slalom.errors import ConfigError, InvariantError
 from slalom.units import format_bytes
@@ -103,6 +103,8 @@ class Scheduler:
         step = Step(state, self.params, self._deciding, self._keeper, [])
         for event in events:
             TRANSITIONS[type(event)](step, event)
+        if state.untold:
+            tell_progress(state)
         fire_due(step)
         if state.drain_deadline_ns >= 0 and not state.requests:
             state.dirty.update(state.devices)

@@ -347,10 +347,10 @@ class State:
         self.waiting: OrderedDict[str, RequestRecord] = OrderedDict()
         #: Attempts that hold a place, longest silent first.
         self.attempts: OrderedDict[tuple[str, int], Attempt] = OrderedDict()
+        self.untold: dict[tuple[str, int], Attempt] = {}  # told tokens of, planners not yet
         #: Models with fewer replicas than was decided; they grow where memory comes free.
         self.short: dict[str, Model] = {}
-        #: Whether a scaling policy wants to know of arrivals.
-        self.is_sized = False
+        self.is_sized = False  # whether a scaling policy wants to know of arrivals
         #: When it is asked next, or -1, and when it was last.
         self.resize_ns = 0
         self.resized_ns = 0

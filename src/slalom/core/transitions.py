@@ -83,7 +83,7 @@ def on_first_token(step: Step, event: FirstToken) -> None:
         attempt.output_tokens = max(attempt.output_tokens, 1)
     if record.first_token_ns < 0:
         record.first_token_ns = step.state.now_ns
-    tell(step.state, Moment.TOLD, record, attempt)
+    step.state.untold[attempt.fence] = attempt
     if attempt.replica.model.look_when_read:
         touch(step.state, attempt.replica.model)
 
@@ -93,7 +93,7 @@ def on_progress(step: Step, event: Progress) -> None:
     attempt = _heard(step, event.request_id, event.attempt)
     if attempt is not None:
         attempt.output_tokens = max(attempt.output_tokens, event.output_tokens)
-        tell(step.state, Moment.TOLD, attempt.record, attempt)
+        step.state.untold[attempt.fence] = attempt
 
 
 def on_attempt_finished(step: Step, event: AttemptFinished) -> None:
@@ -149,6 +149,7 @@ def _release(
 ) -> RequestRecord | None:
     """Free an attempt's place; its request if that still lives and this was its attempt."""
     vacate(step.state, attempt)
+    step.state.untold.pop(attempt.fence, None)
     note_use(step, attempt, tool_calls=tool_calls)
     tell(step.state, Moment.OVER, attempt.record, attempt, finished=finished)
     model = attempt.replica.model
@@ -314,6 +315,13 @@ def on_drain_requested(step: Step, event: DrainRequested) -> None:
     if state.drain_deadline_ns >= 0:
         deadline = min(deadline, state.drain_deadline_ns)
     state.drain_deadline_ns = deadline
+
+
+def tell_progress(state: State) -> None:
+    """Let planners learn of tokens, once for each attempt, and of none that is over by now."""
+    for attempt in state.untold.values():
+        tell(state, Moment.TOLD, attempt.record, attempt)
+    state.untold.clear()
 
 
 #: Event type -> what it does. The union `Event` and this table name the same types (tested).

@@ -203,3 +203,18 @@ def test_what_came_of_the_first_guesses_is_not_held_against_what_was_learned_sin
     # The first of them took almost three times as long as expected.
     assert world.predictor.pace_margin("m") <= 1.3
     assert world.predictor.learned()[0].healthy
+
+
+def test_answers_that_come_at_once_teach_how_long_steps_take() -> None:
+    world = World(Place(_COST))
+    law = StepCost(step_ns=2.0 * MS)
+    for count in range(60):
+        world.count += 1
+        tokens = 5 + count % 20
+        attempt = Try(request_of(f"r{world.count}", tokens=tokens), started_ns=world.now_ns)
+        world.tell(Moment.STARTED, attempt)
+        world.now_ns += round(tokens * law.of(1, 0, 0))
+        world.tell(Moment.OVER, attempt.told(tokens, world.now_ns), finished=True)
+        world.now_ns += 10 * MS
+    found = world.predictor.cost("m")
+    assert 20 * found.of(1, 0, 0) == pytest.approx(20 * law.of(1, 0, 0), rel=0.2)

@@ -6,6 +6,7 @@ of tokens. Called by `lengths`.
 """
 
 from bisect import bisect_left
+from itertools import accumulate
 from math import log2
 
 #: Bins of a histogram, and how many make a doubling.
@@ -120,14 +121,17 @@ class Histogram:
         return count * (high - value) / (high - low), (high + value) * 0.5
 
     def _refresh(self) -> None:
-        count = total = 0.0
-        for at in range(_BINS - 1, -1, -1):
-            count += self._counts[at]
-            total += self._sums[at]
-            self._tail_counts[at] = count
-            self._tail_sums[at] = total
+        self._tail_counts = _tails(self._counts)
+        self._tail_sums = _tails(self._sums)
         self._order = [-count for count in self._tail_counts]
         self._is_fresh = True
+
+
+def _tails(values: list[float]) -> list[float]:
+    """The sum of the values from each place on, added up from behind."""
+    tails = list(accumulate(reversed(values), initial=0.0))
+    tails.reverse()
+    return tails
 
 
 def _bin(value: float) -> int:

@@ -27,7 +27,13 @@ _TOLD_GAIN_MIN = 0.15
 #: A ratio is counted in these, so that its bins are as fine as those of lengths.
 _RATIO_UNITS = 256.0
 
+#: Questions whose answers are kept until something changes.
+_ASKED_MAX = 64
+
 _Group = tuple[str | int, ...]
+#: All that an answer depends on: task, model, tokens of prompt, limit, told length and answer so
+#: far, and the share.
+_Question = tuple[str, str, int, int, int, int, float]
 
 
 class Source(IntEnum):
@@ -45,6 +51,11 @@ class Source(IntEnum):
     RATIO = 4
 
 
+_SOURCES = tuple(Source)
+#: Those that learn from answers.
+_LEARNED = _SOURCES[1:]
+
+
 class _Task:
     """The sources of one task and model: errors and choice."""
 
@@ -52,8 +63,8 @@ class _Task:
 
     def __init__(self) -> None:
         #: Mean absolute errors of late, tokens; guesses so far.
-        self.errors = [0.0] * len(Source)
-        self.guesses = [0] * len(Source)
+        self.errors = [0.0] * len(_SOURCES)
+        self.guesses = [0] * len(_SOURCES)
         #: The sources to ask, best first.
         self.order: tuple[Source, ...] = (Source.TOLD,)
         #: What answers are of what their requests came with.
@@ -66,10 +77,14 @@ class _Task:
 
     def choose(self) -> None:
         """Put the sources that are trusted in order."""
-        trusted = [source for source in Source if self.guesses[source] >= _GUESSES_MIN]
-        told = self.errors[Source.TOLD]
-        best = [s for s in trusted if s and told >= self.errors[s] * (1.0 - _TOLD_GAIN_MIN)]
-        best.sort(key=lambda source: self.errors[source])
+        errors, guesses = self.errors, self.guesses
+        told = errors[Source.TOLD]
+        best = [
+            source
+            for source in _LEARNED
+            if guesses[source] >= _GUESSES_MIN and told >= errors[source] * (1.0 - _TOLD_GAIN_MIN)
+        ]
+        best.sort(key=errors.__getitem__)
         self.order = (*best, Source.TOLD)
 
 
@@ -88,6 +103,9 @@ class Lengths:
         self._stretches: OrderedDict[str, Stretch] = OrderedDict()
         #: Grows whenever the answers that still grow have changed what is expected of others.
         self.version = 0
+        #: What was asked since anything changed, and the answers: a request is asked about several
+        #: times while it comes and starts.
+        self._asked: dict[_Question, tuple[Source, float]] = {}
 
     def __repr__(self) -> str:
         return f"Lengths(tasks={len(self._tasks)}, groups={len(self._groups)})"
@@ -98,18 +116,20 @@ class Lengths:
             return
         task = self._task(request)
         self._outgrow(request, task, tokens, whole=True)
-        for source in Source:
-            guess = self._guess(source, request, 0, -1.0)
-            if source is Source.TOLD:  # as it came: one that was corrected is no better for it
-                guess = _rest(request, 0, float(request.predicted_tokens or request.max_tokens))
+        # As it came: one that was corrected is no better for it.
+        told = _rest(request, 0, float(request.predicted_tokens or request.max_tokens))
+        task.judge(Source.TOLD, abs(told - tokens))
+        keys = [(source, _key(source, request)) for source in _LEARNED]
+        for source, key in keys:
+            guess = _by_others(self._groups.get(key), source, request, 0, -1.0)
             if guess is not None:
                 task.judge(source, abs(guess - tokens))
         task.choose()
-        for source in (Source.TASK, Source.LIMIT, Source.PROMPT):
-            self._group(_key(source, request)).add(float(tokens))
-        if request.prompt_tokens:
-            ratio = tokens / request.prompt_tokens
-            self._group(_key(Source.RATIO, request)).add(ratio * _RATIO_UNITS)
+        for source, key in keys:
+            if source is not Source.RATIO:
+                self._group(key).add(float(tokens))
+            elif request.prompt_tokens:
+                self._group(key).add(tokens / request.prompt_tokens * _RATIO_UNITS)
 
     def grown(self, request: Request, tokens: int) -> None:
         """Note that an answer has got so many tokens and has not ended, or was broken off there."""
@@ -146,6 +166,23 @@ class Lengths:
 
     def _ask(self, request: Request, produced_tokens: int, share: float) -> tuple[Source, float]:
         """The best source that has an answer, and that."""
+        key = (
+            request.task,
+            request.model,
+            request.prompt_tokens,
+            request.max_tokens,
+            request.predicted_tokens,
+            produced_tokens,
+            share,
+        )
+        found = self._asked.get(key)
+        if found is None:
+            if len(self._asked) >= _ASKED_MAX:
+                self._asked.clear()
+            found = self._asked[key] = self._find(request, produced_tokens, share)
+        return found
+
+    def _find(self, request: Request, produced_tokens: int, share: float) -> tuple[Source, float]:
         task = self._tasks.get((request.task, request.model))
         for source in task.order if task else ():
             guess = self._guess(source, request, produced_tokens, share)
@@ -171,6 +208,7 @@ class Lengths:
 
     def _outgrow(self, request: Request, task: _Task, tokens: int, *, whole: bool) -> None:
         """Compare an answer with what its request came with."""
+        self._asked.clear()
         if not request.predicted_tokens:
             return
         model = self._stretches.get(request.model)
@@ -198,21 +236,7 @@ class Lengths:
             task = self._tasks.get((request.task, request.model))
             return self._by_told(request, produced_tokens, task)
         histogram = self._groups.get(_key(source, request))
-        if histogram is None or histogram.total < _ANSWERS_MIN:
-            return None
-        unit = 1.0
-        if source is Source.RATIO:
-            if not request.prompt_tokens:
-                return None
-            unit = request.prompt_tokens / _RATIO_UNITS
-        if not produced_tokens and share < 0.0:
-            return _rest(request, 0, histogram.mean() * unit)
-        produced = produced_tokens / unit
-        above, mean = histogram.beyond(produced)
-        if not above:
-            return _rest(request, produced_tokens, 0.0)
-        whole = mean if share < 0.0 else histogram.quantile(share, produced)
-        return _rest(request, produced_tokens, whole * unit)
+        return _by_others(histogram, source, request, produced_tokens, share)
 
     def _task(self, request: Request) -> _Task:
         key = (request.task, request.model)
@@ -234,6 +258,31 @@ class Lengths:
         else:
             self._groups.move_to_end(key)
         return histogram
+
+
+def _by_others(
+    histogram: Histogram | None,
+    source: Source,
+    request: Request,
+    produced_tokens: int,
+    share: float,
+) -> float | None:
+    """Tokens still to come by what others had, a quantile if `share` is not negative."""
+    if histogram is None or histogram.total < _ANSWERS_MIN:
+        return None
+    unit = 1.0
+    if source is Source.RATIO:
+        if not request.prompt_tokens:
+            return None
+        unit = request.prompt_tokens / _RATIO_UNITS
+    if not produced_tokens and share < 0.0:
+        return _rest(request, 0, histogram.mean() * unit)
+    produced = produced_tokens / unit
+    above, mean = histogram.beyond(produced)
+    if not above:
+        return _rest(request, produced_tokens, 0.0)
+    whole = mean if share < 0.0 else histogram.quantile(share, produced)
+    return _rest(request, produced_tokens, whole * unit)
 
 
 def _key(source: Source, request: Request) -> _Group:

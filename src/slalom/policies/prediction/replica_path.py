@@ -35,7 +35,7 @@ class Span:
     #: Whether it ends with the attempt's first token; else it lies behind it.
     is_first: bool
     took_ns: int
-    #: Counted; before a first token, the one that made it.
+    #: Counted; before a first token, the one that made it, or all if the whole answer came with it.
     steps: int
     #: As the law counts them by the time that passed.
     thought_steps: float

@@ -39,8 +39,8 @@ from slalom.policies.prediction.replica_path import (
 )
 from slalom.units import MS
 
-#: What a span is about.
-_PLAIN, _WITH_PROMPT, _FIRST = range(3)
+#: What a span is about; the last is an answer that came as a whole.
+_PLAIN, _WITH_PROMPT, _FIRST, _WHOLE = range(4)
 #: Weight of the newer spans of a kind after which an old one counts 1/e: half a minute.
 _MEMORY = 60.0
 #: No kind of step counts more than this.
@@ -236,9 +236,14 @@ class StepTimes:
 
     def _learn(self, span: Span, now_ns: int) -> float:
         """Take a span in; what it should have taken."""
-        row, known_ns = self._row(span), 0.0
-        if span.is_first:
+        row, known_ns, what = self._row(span), 0.0, _PLAIN
+        if span.is_first and span.steps > 1:
+            row, what = (*row[:7], 1.0, 0.0), _WHOLE
+        elif span.is_first:
             row, known_ns = self._first_row(row, span)
+            what = _FIRST
+        elif span.prompt_tokens > 0.0:
+            what = _WITH_PROMPT
         expected_ns = max(known_ns + _dot(row, self._terms), STEP_MIN_NS)
         if span.weight <= 0.0:
             return expected_ns
@@ -248,7 +253,6 @@ class StepTimes:
         if not self.learns:
             return expected_ns
         scale = min(max(expected_ns, took_ns / _FACTOR_MAX), took_ns * _FACTOR_MAX)
-        what = _FIRST if span.is_first else _WITH_PROMPT if span.prompt_tokens > 0.0 else _PLAIN
         key = (int(span.sequences + 0.5).bit_length(), what)
         kind = self._kinds.get(key)
         if kind is None:

@@ -12,6 +12,7 @@ from slalom.core.planning import Expectation, Plan, Refuse, Start
 from slalom.core.request import Request
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.leeway import find_leeway
 from slalom.policies.trim.lookout import by_load
 from slalom.policies.trim.pace import Pace
 from slalom.units import MS, SECOND
@@ -24,6 +25,8 @@ _SOON_NS = 20 * MS
 _UNTOLD_NS = 8 * SECOND
 #: A moment's burst is over after this: no share of a shorter objective is worth a refusal.
 _PATIENCE_MIN_NS = 100 * MS
+#: Where all are sure to be on time, so many times as much may be sent ahead to be read.
+CALM_AHEAD = 5
 #: One of so many places may be taken by those that are late.
 _LATE_SHARE = 4
 
@@ -62,20 +65,6 @@ def due_ns(request: Request) -> int:
     return request.sla.first_deadline_ns(request.arrived_ns, default_ns=0)
 
 
-def absent(job: Job, wait_ns: int) -> Refuse:
-    """The refusal of one that would be late because its model is not loaded.
-
-    Args:
-        job: Which.
-        wait_ns: Until the model is ready at the earliest.
-    """
-    detail = (
-        f"its model is not loaded and would be ready in {wait_ns / SECOND:.2f} s at the earliest, "
-        "which is too late; keep the model loaded, or allow for the time that a load takes"
-    )
-    return Refuse(job.request.id, retry_after_ns=max(wait_ns, SECOND), detail=detail)
-
-
 class Draft:
     """One plan while it is made."""
 
@@ -105,12 +94,16 @@ class Draft:
         self._room = room
         self._up_ns = up_ns
         self._now_ns = now_ns
+        for site in sites:
+            site.track.leeway = None
         self._before = {site.replica_id: list(site.running) for site in sites}
         self._demotions: list[str] = []
         self._refusals: list[Refuse] = []
         self._left_out = 0
         #: Late ones that wait on, or may do so unseen behind others.
         self._unserved = False
+        #: Whether all are sure to be on time.
+        self._is_calm = False
         self._look_ns = LOOK_NS
         #: Who was let in and waits, and where.
         self.promised: dict[str, str] = {}
@@ -171,8 +164,8 @@ class Draft:
             if job.is_late or job.demoted or self._now_ns > job.latest_ns:
                 return False
             job.cost_ns = job.reading_ns + job.left * unit_ns + job.rest_work_ns
-        site.track.is_calm = site.insert_calmly(jobs)
-        return site.track.is_calm
+        site.track.is_calm = self._is_calm = site.insert_calmly(jobs)
+        return self._is_calm
 
     def _give_up(self, job: Job) -> bool:
         """Note that one is late; whether it is to be refused whatever is free."""
@@ -297,18 +290,25 @@ class Draft:
         elif self._left_out or self._unserved:
             look_ns = self._now_ns + self._look_ns
         for site in self._sites:
-            stays = {job.request.id for job in site.running}
-            before = self._before[site.replica_id]
-            pauses += [job.request.id for job in before if job.request.id not in stays]
+            before, running = self._before[site.replica_id], site.running
+            # What runs stands in front: unless all of it does, somebody is to pause.
+            if before and (len(running) < len(before) or running[len(before) - 1].attempt is None):
+                stays = {job.request.id for job in running}
+                pauses += [job.request.id for job in before if job.request.id not in stays]
             waits = self._start(site, site.places - len(before), starts)
             if waits:
                 look_ns = min(look_ns, waits) if look_ns >= 0 else waits
+        if look_ns < 0 and not self.promised:
+            for site in self._sites:
+                site.track.leeway = find_leeway(site, self._now_ns)
         waits = look_ns >= 0
         return Plan(starts, self._refusals, self._demotions, pauses, look_ns, look_when_read=waits)
 
     def _start(self, site: Site, free: int, starts: list[Start]) -> int:
         """Start what runs from now on, if it is its turn to be read; when to look again, or 0."""
         now_ns, ahead_ns = self._now_ns, self._manners.read_ahead_ns
+        if self._is_calm:
+            ahead_ns *= CALM_AHEAD
         if site.running and site.running[-1].attempt is None:
             site.settle()
         read_ns = max(site.track.read_until_ns, float(now_ns))

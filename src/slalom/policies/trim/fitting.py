@@ -29,8 +29,6 @@ _HARMLESS = 0.05
 _SHARP, _UNDISTURBED = 50.0, 1.02
 #: A newcomer with a smaller chance than this is no gain.
 _CHANCE_MIN = 0.05
-#: Where everybody has at least this chance, nothing needs to be weighed.
-_SURE = 0.99
 
 
 _turn = attrgetter("turn")
@@ -98,7 +96,7 @@ class Site:
         #: first: of all that was let in, until that changes.
         self._loose: dict[int, list[_Loose]] = {}
         self._costly: list[tuple[bool, float, str, Job]] | None = None
-        #: Whether the times in the jobs are those of what was decided.
+        #: Whether the times in the jobs are those of what was decided: nothing is weighed then.
         self._told = False
         #: Forecasts made so far.
         self.walks = 0
@@ -152,13 +150,12 @@ class Site:
         if self._at_once(jobs, first_only=True):
             return False
         now_ns, factor = float(self._now_ns), self._factor
-        worth = 0.0
         for job in jobs:
-            chance = job.judge(now_ns, factor)
-            if chance < _SURE and not job.is_late:
+            if not job.is_sure(now_ns, factor):
                 return False
-            worth += chance * job.weight
-        self._decide(jobs, value=worth)
+        for job in fresh:
+            job.judge(now_ns, factor)
+        self._decide(jobs)
         self._told = True
         return True
 
@@ -264,8 +261,8 @@ class Site:
         Returns:
             Chances of all that was let in, summed up.
         """
-        if self._told and self._value is not None:
-            return self._value
+        if self._told:
+            return self._value or 0.0
         ends, fresh = self._split(self.running)
         if self.held:
             line = Line(self.held, self._holders, self.places, self._tolerated)

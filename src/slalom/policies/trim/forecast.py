@@ -28,7 +28,16 @@ def entries(active: Iterable[Job], tolerated: AbstractSet[Job] = frozenset()) ->
         active: Jobs that run.
         tolerated: Those of them that nobody minds to be late.
     """
-    return sorted(_entry(job, job.end_clock, rank, tolerated) for rank, job in enumerate(active))
+    found: list[Entry] = []
+    if tolerated:
+        for rank, job in enumerate(active):
+            found.append(_entry(job, job.end_clock, rank, tolerated))
+        return sorted(found)
+    for rank, job in enumerate(active):  # as `_entry`, for each plan and all that runs
+        due_ns = min(job.end_due_ns, job.first_ns + job.tpot_ns)
+        found.append((job.end_clock, rank, job.freed, due_ns, job))
+    found.sort()
+    return found
 
 
 def _entry(job: Job, end: float, rank: int, tolerated: AbstractSet[Job] = frozenset()) -> Entry:

@@ -5,12 +5,13 @@ forecasts write into it when it would begin and end. Called by `planner` and `tr
 """
 
 from collections.abc import Mapping
+from math import exp
 from types import MappingProxyType
 
 from slalom.core.planning import ActiveView, WaitingView
 from slalom.core.request import Request
 from slalom.policies.trim.pace import Pace
-from slalom.policies.trim.trust import chance
+from slalom.policies.trim.trust import SURE_LOGIT, chance
 
 NEVER = float("inf")
 _NOWHERE: Mapping[str, float] = MappingProxyType({})
@@ -62,7 +63,16 @@ class Job:
         "weight",
     )
 
-    def __init__(self, request: Request, produced: int, left: float, client_first_ns: int) -> None:
+    def __init__(
+        self,
+        request: Request,
+        produced: int,
+        left: float,
+        client_first_ns: int,
+        *,
+        step_ns: float = 0.0,
+        rest_ns: float = -1.0,
+    ) -> None:
         self.request = request
         #: How sharp its chances are.
         self.odds = 1.0
@@ -76,7 +86,7 @@ class Job:
         self.near = ""
         #: What follows it in a chain with a deadline, and the devices' time of that; negative for a
         #: request with objectives of its own.
-        self.rest_ns = -1.0
+        self.rest_ns = rest_ns
         self.rest_work_ns = 0.0
         self.pauses = 0
         self.weight = 1.0
@@ -91,7 +101,7 @@ class Job:
         self.measured: tuple[Pace, float] | None = None
         self.latest_ns = NEVER
         #: A step of it alone, as last measured.
-        self.step_ns = 0.0
+        self.step_ns = step_ns
         #: By this the line is sorted in which prompts are read; what runs stands in front.
         self.turn = NEVER
         #: Tokens of its prompt, held as long as it runs, beside those that it has written.
@@ -109,19 +119,31 @@ class Job:
         self.set_left(produced, left)
 
     @classmethod
-    def waiting(cls, view: WaitingView, left: float) -> "Job":
-        """A request in the queue."""
-        job = cls(view.request, view.produced_tokens, left, view.first_token_ns)
+    def waiting(
+        cls, view: WaitingView, left: float, *, step_ns: float = 0.0, rest_ns: float = -1.0
+    ) -> "Job":
+        """A request in the queue.
+
+        Args:
+            view: Which.
+            left: Tokens that it has still to write.
+            step_ns: A step of it alone.
+            rest_ns: What follows it in a chain with a deadline; negative for none.
+        """
+        produced, first_ns = view.produced_tokens, view.first_token_ns
+        job = cls(view.request, produced, left, first_ns, step_ns=step_ns, rest_ns=rest_ns)
         job.demoted = view.demoted
         job.pauses = view.pauses
         job.admitted, job.near = view.admitted, view.near
         return job
 
     @classmethod
-    def running(cls, attempt: ActiveView, left: float) -> "Job":
-        """A request that has just been started."""
+    def running(
+        cls, attempt: ActiveView, left: float, *, step_ns: float = 0.0, rest_ns: float = -1.0
+    ) -> "Job":
+        """A request that has just been started; as `waiting`."""
         produced, first_ns = attempt.resumed_tokens, attempt.client_first_ns
-        job = cls(attempt.request, produced, left, first_ns)
+        job = cls(attempt.request, produced, left, first_ns, step_ns=step_ns, rest_ns=rest_ns)
         job.attempt = attempt
         job.turn = -NEVER
         job.pauses = attempt.pauses
@@ -233,8 +255,7 @@ class Job:
             self.chance = 0.0
             return 0.0
         from_ns = now_ns + later_ns
-        due_ns, span_due_ns = self.end_due_ns, self.first_ns + self.tpot_ns
-        due_ns = min(due_ns, span_due_ns)
+        due_ns = min(self.end_due_ns, self.first_ns + self.tpot_ns)
         found = 1.0
         if due_ns != NEVER:
             found = chance(due_ns - from_ns, (self.end_ns - now_ns) * factor, self.odds)
@@ -244,6 +265,24 @@ class Job:
             found = min(found, first)
         self.chance = found
         return found
+
+    def is_sure(self, now_ns: float, factor: float) -> bool:
+        """Whether it is next to certain to be on time, if its times are as last forecast; or late.
+
+        Args:
+            now_ns: Now.
+            factor: Everything takes so many times as long as forecast.
+        """
+        if self.is_late:
+            return True
+        worst = factor * exp(SURE_LOGIT / self.odds)
+        due_ns = min(self.end_due_ns, self.first_ns + self.tpot_ns)
+        if due_ns != NEVER and (self.end_ns - now_ns) * worst > due_ns - now_ns:
+            return False
+        if self.first_due_ns == NEVER or self.client_first_ns >= 0:
+            return True
+        there_ns = self.first_due_ns - now_ns
+        return there_ns > 0.0 and (self.first_ns - now_ns) * worst <= there_ns
 
     def __repr__(self) -> str:
         return f"Job({self.request.id}, left={self.left:.0f}, late={self.is_late})"

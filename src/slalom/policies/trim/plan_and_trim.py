@@ -43,7 +43,8 @@ class PlanAndTrim:
     #: Loose requests that may wait, or be paused, at a time for tighter ones; 0 for none.
     defer_max: int = 4
     #: A prompt is sent to an engine that has no more than this to read before it, ms: what is
-    #: cheaper or more urgent can still overtake it; 0 for no such limit.
+    #: cheaper or more urgent can still overtake it. Five times as much where all are sure to be on
+    #: time; 0 for no such limit.
     read_ahead_ms: int = 5
     #: Costlier requests that may give way to one newcomer; 0 for none.
     displace_max: int = 8

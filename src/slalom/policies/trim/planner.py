@@ -25,19 +25,12 @@ from slalom.policies.prediction.predictor import (
     PredictorOptions,
     alone_on_devices,
 )
-from slalom.policies.trim.draft import (
-    LOOK_NS,
-    Draft,
-    Manners,
-    absent,
-    due_ns,
-    expectation,
-    is_lost,
-    unit_of,
-)
+from slalom.policies.trim.absence import find_hasty, find_lost, refuse_all
+from slalom.policies.trim.at_once import start_at_once
+from slalom.policies.trim.draft import CALM_AHEAD, Draft, Manners, expectation, is_lost, unit_of
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.floors import Floors
-from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.lookout import Memory, fastest, likeliest, looked_at
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.presence import Presence
@@ -149,14 +142,12 @@ class Trimmer:
             self._sequels.asked(seen.request)
             return
         pace = self._pace(model.spec, attempt.speed)
-        track = self._tracks.get(attempt.replica_id)
-        if track is None:
-            track = self._tracks[attempt.replica_id] = Track(now_ns)
+        track = self._track(attempt.replica_id, now_ns)
         if seen.moment is Moment.STARTED:
-            job = Job.running(attempt, 1.0)
-            left, job.odds = self._outlook(model, seen.request, attempt.resumed_tokens)
-            job.rest_ns = 0.0 if self._is_chained(seen.request) else -1.0
-            job.set_left(attempt.resumed_tokens, left)
+            left, steepness = self._outlook(model, seen.request, attempt.resumed_tokens)
+            rest_ns = 0.0 if self._is_chained(seen.request) else -1.0
+            job = Job.running(attempt, left, step_ns=pace.steps_ns[1], rest_ns=rest_ns)
+            job.odds = steepness
             job.cached = self._memory.cached(model, seen.request, attempt.resumed_tokens)
             job.measure(pace, attempt.replica_id)
             job.weight = self._weight(seen.request)
@@ -171,6 +162,12 @@ class Trimmer:
             if seen.finished:
                 self._sequels.answered(seen.request)
                 self._floors.ended(seen.request, good=_was_good(attempt, now_ns))
+
+    def _track(self, replica_id: str, now_ns: int) -> Track:
+        track = self._tracks.get(replica_id)
+        if track is None:
+            track = self._tracks[replica_id] = Track(now_ns)
+        return track
 
     def _pace(self, spec: ModelSpec, speed: float = 1.0) -> Pace:
         cost = self._predictor.cost(spec.id, speed=speed)
@@ -191,8 +188,12 @@ class Trimmer:
         waiting = self._waiting(model, pace, now_ns)
         promised = self._promised[name]
         tried: list[Site] = []
+        if not promised and (len(waiting) == 1 or len(shown) == 1):
+            replica = likeliest(model, waiting[0], shown) if len(shown) > 1 else shown[0]
+            plan = self._at_once(model, waiting, replica, now_ns)
+            if plan is not None:
+                return plan
         if not promised and len(waiting) == 1 and len(shown) > 1:
-            replica = likeliest(model, waiting[0], shown)
             tried = [self._site(replica, model, now_ns)]
             draft = self._draft(model, pace, tried, replica.ready_ns, now_ns)
             if draft.fill_calmly(waiting):
@@ -209,6 +210,17 @@ class Trimmer:
         for job in draft.given_up:
             self._floors.ended(job.request, good=False)
         return self._planned(name, draft)
+
+    def _at_once(
+        self, model: PlanView, waiting: list[Job], replica: RunningView, now_ns: int
+    ) -> Plan | None:
+        """Start all that waits where there is leeway for it; None if a plan has to be made."""
+        track, pace = self._tracks.get(replica.id), self._pace(model.spec, replica.speed)
+        limits = (model.room, CALM_AHEAD * self._manners.read_ahead_ns)
+        plan = start_at_once(waiting, replica, track, pace, limits, now_ns)
+        if plan is not None and track is not None and model.ready_count() == 1:
+            self._rests.busy(model.spec.id, len(track.jobs), 1)
+        return plan
 
     def _planned(self, name: str, draft: Draft) -> Plan:
         plan = draft.plan()
@@ -229,30 +241,15 @@ class Trimmer:
         """
         manners = self._manners
         waiting = self._waiting(model, self._pace(model.spec), now_ns)
-        strict = manners.late == "refuse"
-        hasty = [job for job in waiting if strict or job.request.drop_when_late]
+        hasty = find_hasty(waiting, manners)
         if not hasty:
             return _NOTHING
         ready_ns = model.ready_at_ns(now_ns)
-        hasty = [job for job in hasty if not job.admitted]
-        lost = [job for job in hasty if job.latest_ns < ready_ns and job.client_first_ns < 0]
-        looks = [job.latest_ns - ready_ns + now_ns for job in hasty if job.latest_ns >= ready_ns]
-        if len(lost) == len(waiting):
-            wants = max(lost, key=lambda job: (job.request.arrived_ns, job.request.id))
-            until_ns = due_ns(wants.request) + manners.late_patience_ns
-            if not self._presence.is_kept_out(model.spec.id):
-                lost.remove(wants)
-            elif now_ns <= until_ns:
-                lost.remove(wants)
-                looks.append(until_ns)
+        kept_out = self._presence.is_kept_out(model.spec.id)
+        lost, look_ns = find_lost(hasty, waiting, manners, ready_ns, now_ns, kept_out=kept_out)
         for job in lost:
             self._floors.ended(job.request, good=False)
-        refusals = [absent(job, ready_ns - now_ns) for job in lost]
-        look_ns = min(looks, default=NEVER)
-        return Plan(
-            refusals=refusals,
-            look_ns=-1 if look_ns == NEVER else max(round(look_ns), now_ns + LOOK_NS),
-        )
+        return refuse_all(lost, ready_ns - now_ns, look_ns)
 
     def pays(self, model: PlanView, victims: Sequence[PlanView], now_ns: int) -> bool:
         """Whether a model that is waited for is worth more than those that would give way."""
@@ -304,9 +301,9 @@ class Trimmer:
             job = known.get(request.id)
             if job is None or job.produced != produced:
                 left, steepness = self._outlook(model, request, produced)
-                job = Job.waiting(view, left)
+                rest_ns = 0.0 if self._is_chained(request) else -1.0
+                job = Job.waiting(view, left, step_ns=pace.steps_ns[1], rest_ns=rest_ns)
                 job.odds = steepness
-                job.rest_ns = 0.0 if self._is_chained(request) else -1.0
                 job.cached = self._memory.cached(model, request, produced)
                 job.measure(pace)
             elif request.prefix or produced:
@@ -360,9 +357,7 @@ class Trimmer:
 
     def _site(self, replica: RunningView, model: PlanView, now_ns: int) -> Site:
         pace = self._pace(model.spec, replica.speed)
-        track = self._tracks.get(replica.id)
-        if track is None:
-            track = Track(now_ns)
+        track = self._track(replica.id, now_ns)
         track.advance(pace, now_ns)
         for job in track.overdue():
             written = job.produced + job.left + track.clock - job.end_clock
@@ -375,13 +370,13 @@ class Trimmer:
             if job.is_late:  # the last plan may have excused it
                 job.set_left(job.produced, job.left)
             active.append(job)
-        unit_ns, clock = unit_of(pace, len(active)), track.clock
+        unit_ns, step_ns, clock = unit_of(pace, len(active)), pace.steps_ns[1], track.clock
         for job in active:
             left = max(job.end_clock - clock, 1.0)
             if job.rest_ns >= 0.0:
                 self._rests.apply(job, lambda one, left=left: is_lost(one, pace, left, now_ns))  # type: ignore[misc]
             job.cost_ns = left * unit_ns + job.rest_work_ns
-            if is_lost(job, pace, left, now_ns):
+            if now_ns + left * step_ns > job.end_due_ns:  # as `is_lost`
                 job.excuse()
         places = min(replica.free_places, max(model.room, 0)) + len(active)
         site = Site(replica.id, track, pace, places, self._rules, now_ns)

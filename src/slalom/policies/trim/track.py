@@ -7,6 +7,7 @@ jobs on it; reports correct both. Called by `planner`.
 
 from slalom.core.planning import ActiveView
 from slalom.policies.trim.jobs import Job
+from slalom.policies.trim.leeway import Leeway
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.trust import ReadingShare
 
@@ -19,6 +20,7 @@ class Track:
         "context",
         "is_calm",
         "jobs",
+        "leeway",
         "now_ns",
         "read_ns",
         "read_until_ns",
@@ -38,6 +40,8 @@ class Track:
         self.reading = ReadingShare(now_ns)
         #: Whether nobody was near its limits when the last plan was made.
         self.is_calm = True
+        #: What may start without a plan, as the last one found; None for nothing.
+        self.leeway: Leeway | None = None
         #: What the prompts that are not read yet take.
         self.unread_ns = 0.0
 
@@ -80,6 +84,10 @@ class Track:
         job.set_left(attempt.resumed_tokens + attempt.output_tokens, left)
         job.end_clock = self.clock + left
         job.odds = steepness
+        if self.leeway is not None:
+            read_ns = max(self.read_until_ns, float(now_ns))
+            if not self.leeway.keeps(job, left, read_ns, now_ns):
+                self.leeway = None
 
     def overdue(self) -> list[Job]:
         """Those that have written more by now than they were thought to, as far as is known."""

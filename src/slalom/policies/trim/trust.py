@@ -10,6 +10,8 @@ from math import exp, log
 #: Standard score of a logistic law at 90 %.
 _LOGIT_90 = 2.197
 _SPREAD_MIN, _SPREAD_MAX = 0.002, 0.6
+#: Logarithm of the odds of a chance at which nothing needs to be weighed: 99 %.
+SURE_LOGIT = log(99.0)
 #: What newcomers' prompts take is uncertain by this much of it.
 _SHARE_SPREAD = 0.3
 #: Memory of the share of time that goes to newcomers' prompts.
@@ -54,10 +56,15 @@ class ReadingShare:
         self._fade(now_ns)
         self._read_ns += reading_ns
 
-    def factor(self, now_ns: int) -> float:
-        """By how much everything takes longer because of newcomers."""
+    def factor(self, now_ns: int, more_ns: float = 0.0) -> float:
+        """By how much everything takes longer because of newcomers.
+
+        Args:
+            now_ns: Now.
+            more_ns: What further ones are allowed to take.
+        """
         self._fade(now_ns)
-        return 1.0 / (1.0 - min(self._read_ns / _MEMORY_NS, _SHARE_MAX))
+        return 1.0 / (1.0 - min((self._read_ns + more_ns) / _MEMORY_NS, _SHARE_MAX))
 
     def _fade(self, now_ns: int) -> None:
         self._read_ns *= exp((self._ns - now_ns) / _MEMORY_NS)

@@ -18,8 +18,9 @@ from slalom.units import MS
 if TYPE_CHECKING:
     from slalom.policies.trim.fitting import Site
 
-#: Newcomers beside which all must be on time: so many, or this share of what runs.
-_MORE, _MORE_SHARE = 8, 0.5
+#: Newcomers beside which all must be on time: so many, or this share of what runs; and if that
+#: is too much, so few: they take the places of those that end.
+_MORE, _MORE_SHARE, _FEW = 8, 0.5, 4
 #: What reading their prompts may take from those that run, in all: as much as so many of the
 #: longest that came just now, at least the second and at most the third, ns.
 _READINGS, _READING_MIN_NS, _READING_MAX_NS = 16, 2.0 * MS, 50.0 * MS
@@ -118,8 +119,15 @@ def find_leeway(site: "Site", now_ns: int) -> Leeway | None:
         site: Where nobody waits.
         now_ns: Now.
     """
+    count = len(site.running)
+    more = max(_MORE, int(_MORE_SHARE * count))
+    return _beside(site, count + more, now_ns) or _beside(site, count + _FEW, now_ns)
+
+
+def _beside(site: "Site", count: int, now_ns: int) -> Leeway | None:
+    """The same for so many that run."""
     jobs, track = site.running, site.track
-    count = min(len(jobs) + max(_MORE, int(_MORE_SHARE * len(jobs))), site.places)
+    count = min(count, site.places)
     if count <= len(jobs):
         return None
     readings = [job.reading_ns for job in jobs if job.attempt is None]

@@ -74,7 +74,6 @@ def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[R
 
     What sleeps already may be among them only if sleeping is not enough.
     """
-    offered: dict[str, Replica] = {}
 
     def offer() -> Iterator[Replica]:
         urgent, overdue = is_urgent(step, model), is_overdue(step, model)
@@ -82,7 +81,6 @@ def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[R
             if replica.model is model or (asleep and replica.state is ReplicaState.ASLEEP):
                 continue
             replica.sleeps = asleep and may_sleep(step, replica)
-            offered[replica.id] = replica
             yield replica
 
     need = _need(step, model, shortfall)
@@ -91,7 +89,7 @@ def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[R
     victims = selection.victims
     if not victims and step.keeper.holds and need.overdue:
         victims = first_that_suffice(offer(), shortfall)
-    chosen = [offered[victim.id] for victim in victims]
+    chosen = [model.device.replicas[victim.id] for victim in victims]
     if sum(replica.freed_bytes for replica in chosen) < shortfall:
         return []
     if chosen:

@@ -101,7 +101,7 @@ DEFAULT_KINDS: Mapping[Slot, str] = MappingProxyType(
 
 #: What serves, and what a scenario plays, where no policy is configured.
 SERVING_KINDS: Mapping[Slot, str] = MappingProxyType(
-    {**DEFAULT_KINDS, "admission": "plan-and-trim", "scaling": "fill"}
+    {**DEFAULT_KINDS, "admission": "plan-and-trim", "residency": "penalty", "scaling": "fill"}
 )
 
 

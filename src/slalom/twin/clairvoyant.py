@@ -19,6 +19,8 @@ from slalom.units import SECOND
 
 #: Allowance of a request without objectives.
 _PATIENT_NS = 60 * SECOND
+#: Requests over which a rate is taken.
+_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class Known:
     #: Means: how late an answer may begin, and how long one runs that has the engine to itself.
     slack_ns: float = float(_PATIENT_NS)
     running_ns: float = 0.0
+
+    @property
+    def arrivals(self) -> int:
+        """Requests in all."""
+        return len(self.times_ns)
 
     def chance_within(self, span_ns: float, now_ns: int) -> float:
         """1 if there is a request within the span, 0 if there is none."""
@@ -48,6 +55,12 @@ class Known:
     def return_within(self, span_ns: float, now_ns: int) -> float:
         """As `chance_within`."""
         return self.chance_within(span_ns, now_ns)
+
+    def rate_before(self, since_ns: int, now_ns: int) -> float:
+        """As it will be, over the next few requests."""
+        place = bisect_right(self.times_ns, now_ns)
+        ahead = self.times_ns[place : place + _AHEAD]
+        return len(ahead) / max(ahead[-1] - now_ns, 1) if ahead else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,10 @@ class ClairvoyantKeeper(PenaltyKeeper):
         super().__init__(options, known)
         self._known = known
         self._hold_most_ns = hold_ns
+
+    def has_company(self, need: Need, penalty: float, expected: float, now_ns: int) -> bool:
+        """Left to `hold_ns`, which knows who will come."""
+        return True
 
     def hold_ns(self, need: Need, penalty: float, now_ns: int) -> int:
         """Until the next request for the same model, if waiting for it costs less than a swap."""

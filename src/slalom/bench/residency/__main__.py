@@ -62,7 +62,8 @@ def _scenario(runner: Runner, path: Path, chosen: argparse.Namespace) -> Iterato
     table = choices() if path.stem == HEADLINE or chosen.policy else _ELSEWHERE
     wanted = [one for one in table if not chosen.policy or one.name in chosen.policy]
     rows = [LRU, *(one for one in wanted if one is not LRU)]
-    played = _play(runner, path, rows, chosen.seeds)
+    seeds = chosen.seeds if path.stem == HEADLINE else min(chosen.elsewhere, chosen.seeds)
+    played = _play(runner, path, rows, seeds)
     yield from board(path.stem, load_scenario(path).file.about, played)
     if not chosen.policy or any(one.foresees for one in rows):
         yield from savings(played)
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="few rounds of the cost: a smoke test")
     add("--no-cost", action="store_true", help="leave the cost of a choice out")
     add("--seeds", type=int, default=_SEEDS, help=f"repetitions; {_SEEDS} by default")
+    add("--elsewhere", type=int, default=_SEEDS, help="the same, beside the headline's scenario")
     add("--processes", type=int, default=os.cpu_count() or 1, help="runs at a time")
     add("--folder", type=Path, default=Path("scenarios"), help="scenario files")
     add("--keep", type=Path, default=default_kept(), help="file of results, for quick reruns")

@@ -46,6 +46,11 @@ class Demand(Protocol):
         """How long one runs."""
         ...
 
+    @property
+    def arrivals(self) -> int:
+        """Requests ever."""
+        ...
+
     def chance_within(self, span_ns: float, now_ns: int) -> float:
         """Probability of a request within a span."""
         ...
@@ -56,6 +61,10 @@ class Demand(Protocol):
 
     def return_within(self, span_ns: float, now_ns: int) -> float:
         """Probability of a request within a long span, by how it was asked for ever since."""
+        ...
+
+    def rate_before(self, since_ns: int, now_ns: int) -> float:
+        """Requests for each nanosecond, as it was before a need arose."""
         ...
 
 
@@ -78,9 +87,10 @@ class Penalty:
     The loss of a victim: of the requests that are expected while it is away - until the newcomer
     is up, has done its work, and the victim is back - each counts one if it would miss its
     objective by that, and each second of delay counts too. Whoever is not expected so soon, but
-    later, pays for coming back. A need is held back until what its own requests have lost by
-    waiting has reached that sum, and never longer than `scheduler.swap_hold_ms`. The formulas are
-    ours.
+    later, pays for coming back. A need is held back where company is expected that is worth it,
+    until what its own requests have lost by waiting has reached that sum, and never longer than
+    `scheduler.swap_hold_ms`; whoever expects none, or disturbs no more than wait, goes at once. The
+    formulas are ours.
     """
 
     #: Seconds of delay that weigh as much as one missed objective.
@@ -137,18 +147,22 @@ class PenaltyKeeper:
         if need.spec is not None and not need.takes_ns:
             need = replace(need, takes_ns=_guessed(need.spec, offered))
         away_ns = self._away_ns(need, now_ns)
-        scores = {one.id: self._loss(one, away_ns, now_ns) for one in offered}
-        costs = {name: candidate.score for name, candidate in scores.items()}
+        losses = {one.id: self._loss(one, away_ns, now_ns) for one in offered}
+        costs = {name: score.score for name, (score, _) in losses.items()}
         victims = cheapest(offered, costs, need.shortfall_bytes)
         if not victims:
             return NOBODY
-        if self._finish_first(victims, need, now_ns):
-            return Selection(look_ns=now_ns + _LOOK_MOST_NS)
+        busy_ns = self._busy_ns(victims, need, now_ns)
+        if busy_ns > 0:
+            return Selection(look_ns=now_ns + min(busy_ns, _LOOK_MOST_NS))
         penalty = sum(costs[one.id] for one in victims)
-        held_ns = self.hold_ns(need, penalty, now_ns)
-        if held_ns > 0:
-            return Selection(look_ns=now_ns + held_ns)
-        ranked = sorted(scores.values(), key=lambda one: (one.score, one.replica_id))
+        expected = sum(losses[one.id][1] for one in victims)
+        if self.has_company(need, penalty, expected, now_ns):
+            held_ns = self.hold_ns(need, penalty, now_ns)
+            if held_ns > 0:
+                return Selection(look_ns=now_ns + held_ns)
+        scores = [score for score, _ in losses.values()]
+        ranked = sorted(scores, key=lambda one: (one.score, one.replica_id))
         return Selection(victims, tuple(ranked))
 
     def drop(
@@ -227,12 +241,14 @@ class PenaltyKeeper:
         chance = max(demand.return_within(self._rest_ns, now_ns), float(one.waiting_count > 0))
         return chance * one.spec.bytes_needed / GIB
 
-    def _finish_first(self, victims: Sequence[ReplicaView], need: Need, now_ns: int) -> bool:
-        """Whether busy victims are left to end their work instead of being closed to newcomers."""
+    def _busy_ns(self, victims: Sequence[ReplicaView], need: Need, now_ns: int) -> int:
+        """How long busy victims are left to end their work before they are closed to newcomers."""
         if not self.holds or need.overdue or need.spec is None:
-            return False
+            return 0
         runs = [self._forecast.of(one.model_id).running_ns for one in victims if one.running_count]
-        return bool(runs) and now_ns - need.since_ns < need.takes_ns + _RUNS * max(runs)
+        if not runs:
+            return 0
+        return need.since_ns + max(need.takes_ns, round(_RUNS * max(runs))) - now_ns
 
     def _away_ns(self, need: Need, now_ns: int) -> float:
         """How long the newcomer takes to come up and do its work, that which comes meanwhile too.
@@ -249,8 +265,11 @@ class PenaltyKeeper:
             stays_ns = min(busy_ns, _STAY_MOST * takes_ns)
         return takes_ns + demand.running_ns + stays_ns
 
-    def _loss(self, one: ReplicaView, away_ns: float, now_ns: int) -> Candidate:
-        """What the requests for a victim lose."""
+    def _loss(self, one: ReplicaView, away_ns: float, now_ns: int) -> tuple[Candidate, float]:
+        """What the requests for a victim lose, and how many surely come while it is away.
+
+        The first request ever says that there is somebody, not that more will come.
+        """
         demand = self._forecast.of(one.model_id)
         back_ns = _known(one.wake_ns if one.sleeps else one.load_ns)
         absent_ns = away_ns + back_ns
@@ -260,7 +279,28 @@ class PenaltyKeeper:
         delay_ns = soon * 0.5 * absent_ns + later * back_ns
         busy = float(one.running_count) * _missed(demand, demand.running_ns)
         parts = (("missed", missing), ("delay", delay_ns / self.delay_ns), ("busy", busy))
-        return Candidate(one.id, sum(value for _, value in parts), parts)
+        sure = soon * (1.0 - 1.0 / max(demand.arrivals, 1))
+        return Candidate(one.id, sum(value for _, value in parts), parts), sure
+
+    def has_company(self, need: Need, penalty: float, expected: float, now_ns: int) -> bool:
+        """Whether so many are to come that a need should wait to share its swap with them.
+
+        At Poisson arrivals of rate r a swap that costs as much as C of waiting is best shared by n
+        requests, where n (n + 1) / 2 first reaches r C. Who was never asked for before expects
+        nobody, and who disturbs no more than those who wait need not wait for more.
+
+        Args:
+            need: What wants memory.
+            penalty: What its victims lose.
+            expected: Requests for them that come while they are away, as far as that is known.
+            now_ns: Now.
+        """
+        if need.spec is None:
+            return False
+        waiting = max(need.waiting_count, 1)
+        rate = self._forecast.of(need.spec.id).rate_before(need.since_ns, now_ns)
+        enough = waiting * (waiting + 1) / 2 >= rate * penalty * self.delay_ns
+        return expected > waiting and not enough
 
     def hold_ns(self, need: Need, penalty: float, now_ns: int) -> int:
         """How much longer a need waits, ns: until it has lost by that what its victims would."""

@@ -115,12 +115,12 @@ class Exclusive:
         now_ns: int,
     ) -> Sequence[ReplicaView] | None:
         """Every candidate, if they suffice."""
-        everybody, missing = [], shortfall_bytes
-        for one in candidates:
-            everybody.append(one)
-            if missing > 0:
-                missing -= one.freed_bytes
-        return everybody if missing <= 0 else None
+        everybody, missing = list(candidates), shortfall_bytes
+        for one in everybody:
+            missing -= one.freed_bytes
+            if missing <= 0:
+                return everybody
+        return None
 
 
 def tier(one: ReplicaView) -> int:

@@ -20,6 +20,9 @@ _GAP_CLASSES = 24
 _GAP_DECAY = 0.97
 #: A prediction from gaps needs about so many of them.
 _GAPS_MIN = 3.0
+#: So many of the last arrivals tell how often a model is asked for before a need arose; so many are
+#: remembered, those that wait among them.
+_LATEST, _LATEST_MAX = 4, 64
 #: Weight of a newer answer in the running means.
 _NEWER = 0.1
 #: Allowance of a request without objectives.
@@ -69,6 +72,7 @@ class Usage:
     __slots__ = (
         "_gap_total",
         "_gaps",
+        "_latest",
         "_memory_ns",
         "_rate",
         "_rate_ns",
@@ -90,6 +94,7 @@ class Usage:
         self.first_ns = self.last_ns = -1
         #: Arrivals, each worth 1 at its time and less and less after it.
         self._rate, self._rate_ns = 0.0, 0
+        self._latest: deque[int] = deque(maxlen=_LATEST_MAX)
         self._gaps = [0.0] * _GAP_CLASSES
         self._gap_total = 0.0
         #: How urgent its requests are: 1 for those due within 200 ms, less for later ones.
@@ -109,6 +114,7 @@ class Usage:
         self._rate = self._decayed(now_ns) + 1.0
         self._rate_ns = self.last_ns = now_ns
         self.arrivals += 1
+        self._latest.append(now_ns)
         slack_ns = request.sla.first_deadline_ns(0, default_ns=_PATIENT_NS)
         share = 1.0 if self.arrivals == 1 else _NEWER
         self.slack_ns += share * (slack_ns - self.slack_ns)
@@ -141,6 +147,14 @@ class Usage:
             return 0.0
         seen_ns = min(max(now_ns - self.first_ns, SECOND), self._memory_ns * 4)
         return self._decayed(now_ns) / (self._memory_ns * -_expm1(-seen_ns / self._memory_ns))
+
+    def rate_before(self, since_ns: int, now_ns: int) -> float:
+        """Arrivals for each nanosecond from the last few on that came before then; 0 without any.
+
+        Those that came since say that there is a need, not that more will share it.
+        """
+        before = [at_ns for at_ns in self._latest if at_ns < since_ns][-_LATEST:]
+        return len(before) / max(now_ns - before[0], 1) if before else 0.0
 
     def chance_within(self, span_ns: float, now_ns: int) -> float:
         """Probability of another request within a span, given how long none has come.

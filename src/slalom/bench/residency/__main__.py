@@ -7,7 +7,7 @@ Owns which rows are played where, and the page's opening. Run it with
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from slalom.bench.residency import cost
@@ -35,6 +35,8 @@ SCENARIOS = (
 _SEEDS = 10
 #: Repetitions of an ablation: it is paired, and there are many of them.
 _FEW = 3
+#: Rows that are repeated as often as possible; the others as often as `--few` says.
+_OFTEN = (LRU, CACE, OURS, *CLAIRVOYANT)
 #: Beside the headline's scenario only these are compared.
 _ELSEWHERE = (LRU, CACE, OURS, *CLAIRVOYANT)
 _CYCLES = 2_000
@@ -62,25 +64,36 @@ def _scenario(runner: Runner, path: Path, chosen: argparse.Namespace) -> Iterato
     table = choices() if path.stem == HEADLINE or chosen.policy else _ELSEWHERE
     wanted = [one for one in table if not chosen.policy or one.name in chosen.policy]
     rows = [LRU, *(one for one in wanted if one is not LRU)]
-    seeds = chosen.seeds if path.stem == HEADLINE else min(chosen.elsewhere, chosen.seeds)
-    played = _play(runner, path, rows, seeds)
+    most = min(chosen.seeds, chosen.seeds if path.stem == HEADLINE else chosen.elsewhere)
+    often = (*_OFTEN, *(wanted if chosen.policy else ()))
+    played = _play(
+        runner, path, {row: most if row in often else min(most, chosen.few) for row in rows}
+    )
     yield from board(path.stem, load_scenario(path).file.about, played)
     if not chosen.policy or any(one.foresees for one in rows):
         yield from savings(played)
     if path.stem == HEADLINE and not chosen.policy:
         parts = [CACE, *cace_without().values(), *penalty_without().values()]
         yield "\nWithout each part:\n"
-        ablated = _play(runner, path, [LRU, *parts], min(chosen.seeds, _FEW))
+        few = min(most, chosen.few, _FEW)
+        ablated = _play(runner, path, dict.fromkeys([LRU, *parts], few))
         yield from list(board("", "", ablated))[2:]
 
 
 def _play(
-    runner: Runner, path: Path, rows: Sequence[Choice], seeds: int
+    runner: Runner, path: Path, rows: Mapping[Choice, int]
 ) -> dict[str, list[dict[str, float]]]:
-    cells = {(row.name, seed): Cell(str(path), seed, row) for seed in range(seeds) for row in rows}
+    """Results of rows, each repeated as often as said; the first repetitions of all come first."""
+    cells = {
+        (row.name, seed): Cell(str(path), seed, row)
+        for seed in range(max(rows.values()))
+        for row, count in rows.items()
+        if seed < count
+    }
     results = runner.play(cells.values(), path.stem)
     return {
-        row.name: [dict(results[cells[row.name, seed]]) for seed in range(seeds)] for row in rows
+        row.name: [dict(results[cells[row.name, seed]]) for seed in range(count)]
+        for row, count in rows.items()
     }
 
 
@@ -95,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-cost", action="store_true", help="leave the cost of a choice out")
     add("--seeds", type=int, default=_SEEDS, help=f"repetitions; {_SEEDS} by default")
     add("--elsewhere", type=int, default=_SEEDS, help="the same, beside the headline's scenario")
+    add("--few", type=int, default=_SEEDS, help="of rows that others stand for, at most")
     add("--processes", type=int, default=os.cpu_count() or 1, help="runs at a time")
     add("--folder", type=Path, default=Path("scenarios"), help="scenario files")
     add("--keep", type=Path, default=default_kept(), help="file of results, for quick reruns")

@@ -26,6 +26,8 @@ import slalom
 ROOT = Path(__file__).parents[2]
 #: The interpreter that has Ray, where `make ray-setup` puts it or where the variable says.
 PYTHON = Path(os.environ.get("SLALOM_RAY_PYTHON") or ROOT / ".venv-ray" / "bin" / "python")
+KEY = "fault-test-key"
+HEADERS = {"authorization": f"Bearer {KEY}"}
 HOLD_S = 20.0
 MODELS = ("one", "two")
 REPLICAS = 2
@@ -77,16 +79,17 @@ class Fleet:
             aiohttp.ClientError: None does.
         """
         problem: Exception = aiohttp.ClientError("there is no ingress")
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with aiohttp.ClientSession(headers=HEADERS, timeout=timeout) as session:
             for url in self.urls:
                 try:
                     async with session.get(f"{url}/admin/snapshot") as reply:
-                        if reply.status == 200:
-                            found: dict[str, Any] = await reply.json()
-                            return found
+                        reply.raise_for_status()
+                        found: dict[str, Any] = await reply.json()
+                        return found
                 except (aiohttp.ClientError, TimeoutError) as lost:
                     problem = lost
-        raise aiohttp.ClientError(str(problem))
+        raise problem
 
     async def unrestored(self) -> str:
         """Who is not back, or which engines are too many; empty if all is well."""
@@ -186,6 +189,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     ]
     return {
         "server": {"drain_seconds": 2},
+        "keys": [{"name": "tests", "key": KEY, "admin": True}],
         "ray": {
             "ingress_replicas": 2,
             "hold_seconds": HOLD_S,

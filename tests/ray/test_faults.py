@@ -17,7 +17,7 @@ import pytest
 from slalom.testing.patience import until
 from slalom.testing.told_clients import CONNECTION_LOST, Traffic
 from tests.ray.faults_page import Row, note
-from tests.ray.fleet import HOLD_S, MODELS, PYTHON, TOKEN_S, TOKENS, Fleet, fleet
+from tests.ray.fleet import HEADERS, HOLD_S, MODELS, PYTHON, TOKEN_S, TOKENS, Fleet, fleet
 
 pytestmark = [
     pytest.mark.ray,
@@ -78,7 +78,7 @@ def test_every_request_ends_once_and_the_books_are_right_after(killed: str, tmp_
 
 async def _play(up: Fleet, killed: str) -> None:
     await _settles(up)
-    traffic = Traffic(_name(killed), up.urls, MODELS, _PER_S, TOKENS)
+    traffic = Traffic(_name(killed), up.urls, MODELS, _PER_S, TOKENS, HEADERS)
     playing = asyncio.create_task(traffic.run(_SECONDS))
 
     async def under_way() -> bool:

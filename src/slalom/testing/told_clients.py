@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -75,12 +75,20 @@ class Traffic:
         models: In turn.
         per_s: Requests per second.
         tokens: Of each answer.
+        headers: Of every request: authorisation.
     """
 
     def __init__(
-        self, name: str, urls: Sequence[str], models: Sequence[str], per_s: float, tokens: int
+        self,
+        name: str,
+        urls: Sequence[str],
+        models: Sequence[str],
+        per_s: float,
+        tokens: int,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._name, self._per_s, self._tokens = name, per_s, tokens
+        self._headers = headers
         self._turns = itertools.cycle([(url, model) for model in models for url in urls])
         self.outcomes: list[Outcome] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,7 +96,7 @@ class Traffic:
     async def run(self, seconds: float) -> None:
         """Send for a time; what was sent goes on after it."""
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(connector=connector) as session:
+        async with aiohttp.ClientSession(connector=connector, headers=self._headers) as session:
             for number in range(round(seconds * self._per_s)):
                 url, model = next(self._turns)
                 self._tasks.append(

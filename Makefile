@@ -155,12 +155,13 @@ bench-sla-live: setup bench-setup ## One engine directly, by LiteLLM and by Slal
 	$(BIN)/python -m slalom.bench.sla_live --write docs/benchmarks/sla-live.md $(ARGS)
 
 .PHONY: bench-ray
-bench-ray: setup ## The same load by Ray Serve, Slalom on Ray and Slalom (25 minutes, idle machine; ray-setup first)
+bench-ray: setup ray-setup ## The same load by Ray Serve, Slalom on Ray and Slalom (25 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.ray_live --write docs/benchmarks/ray.md $(ARGS)
 
 .PHONY: bench-ray-faults
-bench-ray-faults: setup ## Parts of a Ray cluster die under traffic: who notices, for how long (ray-setup first)
-	SLALOM_RAY_FAULTS_PAGE=docs/benchmarks/ray-faults.md $(BIN)/pytest -q tests/ray/test_faults.py $(ARGS)
+bench-ray-faults: setup ray-setup ## Parts of a Ray cluster die under traffic: who notices, for how long (6 minutes)
+	SLALOM_RAY_FAULTS_PAGE=docs/benchmarks/ray-faults.md \
+		$(BIN)/pytest -q -m ray tests/ray/test_faults.py $(ARGS)
 
 .PHONY: bench-chains
 bench-chains: setup ## Chains of three calls beside people, told and not told (10 minutes, idle machine)

@@ -5,6 +5,8 @@ Nothing here needs Ray: a run with it is `make bench-ray ARGS=--quick`.
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections import Counter
@@ -27,7 +29,7 @@ from slalom.bench.ray_live.load import (
     shares,
     tasks_for,
 )
-from slalom.bench.ray_live.machine import Serving
+from slalom.bench.ray_live.machine import Serving, give_way
 from slalom.bench.ray_live.page import Facts, page
 from slalom.bench.ray_live.serve_program import Replica
 from slalom.bench.ray_live.setting import (
@@ -197,6 +199,20 @@ async def test_what_serves_is_told_apart_from_engines() -> None:
     await until(computed, "the engine has spent its time")
     assert spent.cpu_s() < 0.1
     await engine.communicate(b"\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_engines_give_way_among_sessions_too() -> None:
+    engine = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        give_way(engine.pid)
+        assert os.getpriority(os.PRIO_PROCESS, engine.pid) == 10
+        group = Path(f"/proc/{engine.pid}/autogroup")
+        assert not group.exists() or group.read_text().endswith("nice 10\n")
+    finally:
+        engine.communicate(b"\n")
 
 
 def _record(number: int, first_ms: float, end_ms: float, fate: Fate = Fate.DONE) -> RequestRecord:

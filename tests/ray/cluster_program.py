@@ -21,7 +21,7 @@ def main() -> None:
     common = {
         "object_store_memory": _OBJECT_STORE_BYTES,
         "include_dashboard": False,
-        "_system_config": {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500},
+        "_system_config": {"health_check_initial_delay_ms": 2000, "health_check_period_ms": 1000},
     }
     head, *others = nodes
     cluster = Cluster(initialize_head=True, head_node_args={**common, **head})

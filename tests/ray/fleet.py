@@ -40,7 +40,8 @@ _NODES = [{"num_cpus": 0}, *({"num_cpus": 2, "resources": {"core": 1}} for _ in 
 _ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
-    "RAY_DEDUP_LOGS": "0",
+    # A busy machine takes its time.
+    "RAY_raylet_start_wait_time_s": "120",
 }
 
 

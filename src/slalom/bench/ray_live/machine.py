@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psutil
 
@@ -33,10 +34,22 @@ async def _keep_lowering() -> None:
         for pid in engines():
             with contextlib.suppress(psutil.Error, OSError):
                 if psutil.Process(pid).nice() < _NICE:
-                    # Of every thread: on Linux each has a priority of its own.
-                    for thread in psutil.Process(pid).threads():
-                        os.setpriority(os.PRIO_PROCESS, thread.id, _NICE)
+                    give_way(pid)
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def give_way(pid: int) -> None:
+    """Lower the priority of a process that has a session of its own, as every engine has.
+
+    Raises:
+        OSError: It is gone.
+    """
+    # Of every thread: on Linux each has a priority of its own.
+    for thread in psutil.Process(pid).threads():
+        os.setpriority(os.PRIO_PROCESS, thread.id, _NICE)
+    # Where Linux shares processors out by session, that is all that counts between sessions.
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"/proc/{pid}/autogroup").write_text(f"{_NICE}", encoding="ascii")
 
 
 class Serving:

@@ -6,9 +6,11 @@ address and the raylets' process ids, and ends the cluster when its standard inp
 
 import json
 import os
+import select
 import sys
 
 _OBJECT_STORE_BYTES = 80_000_000
+_REAP_EVERY_S = 0.1
 
 
 def main() -> None:
@@ -31,7 +33,12 @@ def main() -> None:
     raylets = [node.all_processes["raylet"][0].process.pid for node in added]
     told.write(json.dumps({"address": cluster.address, "raylets": raylets}) + "\n")
     told.flush()
-    sys.stdin.read()
+    while not select.select([sys.stdin], [], [], _REAP_EVERY_S)[0]:
+        # A raylet that was killed must not stay as a zombie: Ray's workers would take it for alive
+        # and live on without it, which they do nowhere else.
+        for processes in (node.all_processes for node in added):
+            for one in (found for kind in processes.values() for found in kind):
+                one.process.poll()
     cluster.shutdown()
 
 

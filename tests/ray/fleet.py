@@ -40,8 +40,6 @@ _NODES = [{"num_cpus": 0}, *({"num_cpus": 2, "resources": {"core": 1}} for _ in 
 _ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
-    # A busy machine takes its time.
-    "RAY_raylet_start_wait_time_s": "120",
 }
 
 
@@ -69,9 +67,20 @@ class Fleet:
         return engines_of(self.log)
 
     def raylet_of(self, pid: int) -> int:
-        """The raylet on whose node a process runs."""
+        """The raylet on whose node a process runs; 0 where that is gone."""
         ancestors = [one.pid for one in psutil.Process(pid).parents()]
-        return next(one for one in self.raylets if one in ancestors)
+        return next((one for one in self.raylets if one in ancestors), 0)
+
+    def about(self) -> str:
+        """Which engines live, whose they are and since when: for whoever reads a failure."""
+        now_s, rows = time.time(), []
+        for one in self.engines():
+            with contextlib.suppress(psutil.Error):
+                age_s = now_s - one.create_time()
+                rows.append(
+                    f"engine {one.pid} of {one.ppid()} on {self.raylet_of(one.pid)}, {age_s:.0f} s"
+                )
+        return "; ".join(rows)
 
     async def snapshot(self) -> dict[str, Any]:
         """The scheduler's state, by whichever ingress answers.
@@ -173,7 +182,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     """Of the server: two models of two echo engines each, all from the start."""
     engine = {
         "kind": "command",
-        "cmd": f"{PYTHON} -m slalom.testing.echo_server --port ${{PORT}} "
+        "cmd": f"{PYTHON} -m slalom.testing.echo_server --host ${{HOST}} --port ${{PORT}} "
         f"--log {folder / 'engines.log'} --token-s {TOKEN_S}",
         "places": 4,
     }
@@ -199,6 +208,8 @@ def configuration(folder: Path) -> dict[str, Any]:
         },
         "devices": [{"id": "host", "budget": "1GiB"}],
         "models": models,
+        # So loose that nobody is refused: whether engines come back is what is looked at.
+        "tasks": {"generation": {"ttft_ms": 60_000, "tpot_ms": 10_000}},
         "scheduler": {"scaling": {"kind": "fixed", "replicas": REPLICAS, "every_s": 1}},
         "journal": {"dir": str(folder / "journal")},
         "batches": {"dir": "none"},

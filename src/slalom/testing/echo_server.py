@@ -110,13 +110,14 @@ def _chunk(data: bytes) -> bytes:
 
 async def _main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--token-s", type=float, default=0.05)
     parser.add_argument("--ballast-mib", type=int, default=32)
     given = parser.parse_args()
     echo = Echo(given.log, given.token_s, given.ballast_mib)
-    server = await asyncio.start_server(echo.serve, "127.0.0.1", given.port)
+    server = await asyncio.start_server(echo.serve, given.host, given.port)
     async with server:
         await server.serve_forever()
 

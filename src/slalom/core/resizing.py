@@ -30,10 +30,12 @@ def resize_due(step: Step) -> None:
         state.resize_ns = max(state.resized_ns + every_ns, state.now_ns)
     if not 0 <= state.resize_ns <= state.now_ns:
         return
-    restless = bool(state.requests)
+    restless, said = bool(state.requests), len(step.actions)
     for model, answer in _answers(step):
         restless = _resize(step, model, answer) or restless
-    state.resized_ns = state.now_ns
+    if restless or len(step.actions) > said:
+        # A look of which nothing came is in no journal: a replay would look later than that.
+        state.resized_ns = state.now_ns
     state.resize_ns = state.now_ns + every_ns if restless else -1
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from slalom.bench.residency.__main__ import main
 from slalom.bench.residency.cells import Cell, Result, figures, play
 from slalom.bench.residency.choices import CLAIRVOYANT, LRU, OURS, choices, online
 from slalom.bench.residency.cost import measure
-from slalom.bench.residency.pages import saved
+from slalom.bench.residency.pages import saved, worst
 from slalom.metrics.records import RequestRecord
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -47,6 +48,29 @@ def test_figures_of_nothing_are_zero() -> None:
 def test_savings_are_of_the_seeds_that_both_have() -> None:
     rows = {"lru": [{"x": 10.0}, {"x": 99.0}], "penalty": [{"x": 4.0}]}
     assert saved(rows, "penalty", "x") == pytest.approx(0.6)
+
+
+def test_the_worst_seed_is_the_one_on_which_least_is_gained() -> None:
+    rows = {
+        "lru": [{"attainment": 0.5}, {"attainment": 0.6}, {"attainment": 0.1}],
+        "penalty": [{"attainment": 0.7}, {"attainment": 0.59}],
+    }
+    assert worst(rows, "penalty") == pytest.approx(-1.0)
+
+
+def test_scenarios_beside_the_headline_are_repeated_as_often_as_is_said(
+    short: str, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    folder = tmp_path / "scenarios"
+    folder.mkdir()
+    text = Path(short).read_text(encoding="utf-8").replace("seconds: 240", "seconds: 130")
+    (folder / "short.yaml").write_text(text, encoding="utf-8")
+    asked = "--scenario short --no-cost --forget --processes 1 --seeds 3 --elsewhere 1 --write"
+    main([*asked.split(), str(page), "--folder", str(folder)])
+    rows = page.read_text(encoding="utf-8")
+    assert "| lru | 1 |" in rows
+    assert "| penalty | 1 |" in rows
 
 
 @pytest.mark.parametrize("kind", online())

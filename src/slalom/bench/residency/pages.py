@@ -59,8 +59,8 @@ def savings(rows: Board) -> Iterator[str]:
             )
             share = f" ({100 * same / best:.0f})" if best > 0 else ""
             cells.append(f"{-100 * mine:+.1f}{share}")
-        lines.append([who, *cells])
-    yield from table(["policy", *_SAVED], lines)
+        lines.append([who, *cells, f"{worst(rows, who):+.1f}"])
+    yield from table(["policy", *_SAVED, "attained, worst seed, points"], lines)
 
 
 def _cut(rows: Board, who: str) -> Board:
@@ -73,6 +73,12 @@ def saved(rows: Board, who: str, key: str) -> float:
     pairs = list(zip(rows["lru"], rows[who], strict=False))
     before = fmean(first[key] for first, _ in pairs)
     return 1 - fmean(second[key] for _, second in pairs) / before if before else 0.0
+
+
+def worst(rows: Board, who: str) -> float:
+    """What a row attains beyond `lru`, percentage points, on the seed where that is least."""
+    pairs = zip(rows["lru"], rows[who], strict=False)
+    return min(100 * (mine["attainment"] - base["attainment"]) for base, mine in pairs)
 
 
 def _figure(key: str, found: Sequence[Result]) -> str:

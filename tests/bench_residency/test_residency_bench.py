@@ -69,6 +69,7 @@ def test_scenarios_beside_the_headline_are_repeated_as_often_as_is_said(
     asked = "--scenario short --no-cost --forget --processes 1 --seeds 3 --elsewhere 1 --write"
     main([*asked.split(), str(page), "--folder", str(folder)])
     rows = page.read_text(encoding="utf-8")
+    assert 'make bench-residency ARGS="--seeds 3 --elsewhere 1"' in rows
     assert "| lru | 1 |" in rows
     assert "| penalty | 1 |" in rows
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for, and print or write it."""
     chosen = _parser().parse_args(arguments)
     runner = Runner(chosen.processes, None if chosen.forget else chosen.keep)
-    sections = [_OPENING]
+    sections = [_OPENING.format(arguments=_repetitions(chosen))]
     for name in chosen.scenario or SCENARIOS:
         path = chosen.folder / f"{name}.yaml"
         sections.append("\n".join(_scenario(runner, path, chosen)))
@@ -97,6 +97,13 @@ def _play(
     }
 
 
+def _repetitions(chosen: argparse.Namespace) -> str:
+    """The arguments of repetitions that are not as usual, as one would give them again."""
+    asked = {name: getattr(chosen, name) for name in ("seeds", "few", "elsewhere")}
+    said = " ".join(f"--{name} {count}" for name, count in asked.items() if count != _SEEDS)
+    return f' ARGS="{said}"' if said else ""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m slalom.bench.residency", description=(__doc__ or "").splitlines()[0]
@@ -128,7 +135,7 @@ reconstruction with weights of ours. Made by:
 
 <!-- skip: takes long -->
 ```console
-make bench-residency
+make bench-residency{arguments}
 ```"""
 
 

@@ -45,11 +45,6 @@ def _good(found: Sequence[Load]) -> Iterator[str]:
     ]
     if all(load.limits for load in found):
         rows.append([_HINDSIGHT, *(f"{_known(group):.1f}" for group in groups.values())])
-        uppers = [
-            fmean(one["upper"] for load in group for one in load.limits)
-            for group in groups.values()
-        ]
-        rows.append(["no schedule has more than", *(f"{100 * one:.1f}" for one in uppers)])
     yield from table(["scheduler", *heads], rows)
     yield f"\n![Good answers by load]({FIGURE})"
 

@@ -145,7 +145,7 @@ def _bound_line(found: Sequence[Result]) -> str:
     best = estimate([100 * row["hindsight"] for row in found])
     return (
         f"\nWith every answer's length told and the machines handed out as turns out best, "
-        f"{best.mean:.1f} % are good. Of all requests, those of the warm-up too, when replicas have "
-        f"to come up first, no schedule at all has more than {upper.mean:.1f} % good "
+        f"{best.mean:.1f} % are good. Of all requests, those of the warm-up too, when replicas "
+        f"have to come up first, no schedule at all has more than {upper.mean:.1f} % good "
         f"({len(found)} seeds)."
     )

@@ -133,11 +133,11 @@ def section(cycles: int) -> str:
         costs = measure(kind, cycles)
         shares = [quantile_us(costs, share) for share in (0.5, 0.99)]
         rows.append([f"`{kind}`", *(f"{value:,.0f}" for value in shares)])
-    return "\n".join(_lines(rows))
+    return "\n".join(_lines(rows, cycles))
 
 
-def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield _ABOUT.format(machine=machine())
+def _lines(rows: Sequence[Sequence[str]], cycles: int) -> Iterator[str]:
+    yield _ABOUT.format(machine=machine(), cycles=cycles)
     yield from table(["policy", "median µs", "p99 µs"], rows)
 
 
@@ -146,5 +146,5 @@ _ABOUT = """\
 
 One choice among 900 idle replicas of 1,000 models, candidates and record included; the aim is 1 ms.
 `penalty` and the policies with scores weigh the 64 that were used least recently, and more where
-those do not suffice. Measured on: {machine}, with other work beside it.
+those do not suffice. Of {cycles} choices each, on: {machine}, with other work beside it.
 """

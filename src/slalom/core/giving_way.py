@@ -77,7 +77,13 @@ def _choose(step: Step, model: Model, shortfall: int, *, asleep: bool) -> list[R
 
     def offer() -> Iterator[Replica]:
         urgent, overdue = is_urgent(step, model), is_overdue(step, model)
-        for replica in candidates_on(step, model.device, urgent=urgent, overdue=overdue):
+        candidates = candidates_on(step, model.device, urgent=urgent, overdue=overdue)
+        if not (model.replicas or model.device.puts_to_sleep):
+            return candidates  # None of them is its own, and none sleeps: nothing to look at.
+        return look_at(candidates)
+
+    def look_at(candidates: Iterator[Replica]) -> Iterator[Replica]:
+        for replica in candidates:
             if replica.model is model or (asleep and replica.state is ReplicaState.ASLEEP):
                 continue
             replica.sleeps = asleep and may_sleep(step, replica)

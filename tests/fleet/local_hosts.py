@@ -50,8 +50,8 @@ class LocalHost:
     async def note_asleep(self, *, asleep: bool) -> None:
         await self._call(lambda: self.host.note_asleep(asleep=asleep))
 
-    async def wait_closed(self) -> str:
-        return await self._call(self.host.wait_closed)
+    async def wait_closed(self, most_s: float) -> str | None:
+        return await self._call(lambda: self.host.wait_closed(most_s))
 
     async def stop(self, grace_s: float) -> None:
         await self._call(lambda: self.host.stop(grace_s))

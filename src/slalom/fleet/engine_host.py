@@ -63,6 +63,7 @@ class EngineHost:
         self._engine: HttpEngine | None = None
         self._fraction = 0.0
         self._asleep = False
+        self._is_launching = False
         self._heard_s = time.monotonic()
         self._stop_asked = asyncio.Event()
         self._thread.start(self._watch_lease())
@@ -72,13 +73,16 @@ class EngineHost:
 
     def launch(self) -> Launched:
         """Bring the engine up; returns when it serves or has failed."""
-        self._hear()
+        self._is_launching = True
         try:
             return Launched(self._thread.call(self._launch()))
         except EngineError as error:
             return Launched.failed(error)
         except SlalomError as error:  # the model is not on this machine
             return Launched(None, str(error), FailureKind.MODEL_UNUSABLE, retryable=False)
+        finally:
+            self._hear()
+            self._is_launching = False
 
     def progress(self) -> float:
         """How far the launch is, 0.0 to 1.0."""
@@ -108,10 +112,18 @@ class EngineHost:
         self._hear()
         self._asleep = asleep
 
-    def wait_closed(self) -> str:
-        """Return when the engine has ended, with what it said last."""
+    def wait_closed(self, most_s: float) -> str | None:
+        """Wait until the engine has ended, and say what it said last; None if it still runs then.
+
+        Bounded, since whoever waits may be gone long before the engine is.
+        """
         engine = self._engine
-        return "" if engine is None else self._thread.call(engine.wait_closed())
+        if engine is None:
+            return ""
+        try:
+            return self._thread.call(engine.wait_closed(), most_s)
+        except TimeoutError:
+            return None
 
     def stop(self, grace_s: float) -> None:
         """End the engine, also one that comes up; returns when its memory is free."""
@@ -179,6 +191,9 @@ class EngineHost:
         self._heard_s = time.monotonic()
 
     def _lease_left_s(self) -> float:
+        """Seconds until it lapses; a launch has a bound of its own."""
+        if self._is_launching:
+            return self._order.lease_s
         return max(self._heard_s + self._order.lease_s - time.monotonic(), 0.0)
 
     async def _watch_lease(self) -> None:

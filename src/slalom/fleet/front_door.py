@@ -89,7 +89,12 @@ class FrontDoor:
         scope["headers"] = without_ours(scope["headers"])
         scope["client"] = (told.client, 0) if told.client else None
         scope[ARRIVED_NS] = arrived_ns
-        await self._end_earlier(told.token)
+        try:
+            await self._end_earlier(told.token)
+        except TimeoutError:
+            failure = failure_of("duplicate_request_id")
+            await send_failure(send, failure, error_body(failure))
+            return
         visit = self._inside[told.token] = _Visit(scope, asyncio.current_task())
         try:
             await self._gateway(scope, receive, send)

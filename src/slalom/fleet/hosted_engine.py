@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 #: How often a host is asked how far a launch is, s.
 _PROGRESS_EVERY_S = 0.25
+#: A host is asked anew whether its engine has ended so often, s.
+_WATCH_S = 15.0
 #: Longest wait for a host's answer beyond what it was told to take, s.
 _ANSWER_S = 10.0
 
@@ -64,7 +66,7 @@ class HostLine(Protocol):
         """As `EngineHost`."""
         ...
 
-    async def wait_closed(self) -> str:
+    async def wait_closed(self, most_s: float) -> str | None:
         """As `EngineHost`."""
         ...
 
@@ -161,10 +163,12 @@ class HostedEngine:
 
     async def wait_closed(self) -> str:
         """Return when it has ended, or its host with it."""
-        try:
-            said = await self._host.wait_closed()
-        except HostLostError as problem:
-            said = str(problem)
+        said: str | None = None
+        while said is None:
+            try:
+                said = await self._host.wait_closed(_WATCH_S)
+            except HostLostError as problem:
+                said = str(problem)
         self._http.upstream.close()
         return said
 

@@ -28,6 +28,8 @@ _LEARNED_FILES = "*.learned.json"
 #: Files of learned step times that are kept, and their size; both are far more than there is.
 _FILES_MAX = 1024
 _FILE_BYTES_MAX = 64 << 10
+#: Between two times that chains are kept lies so many times what that takes.
+_SHARE = 100.0
 #: Learned step times are written to their files, and kept, so often, s.
 _LEARNED_EVERY_S = 60.0
 
@@ -113,9 +115,14 @@ class Keepsakes:
         """Keep what has changed, now and then, for as long as it runs."""
         learned_s = time.monotonic()
         shift_ns = _unix_shift_ns(parts)  # once, so that what has not changed reads as before
+        pause_s = every_s
         while True:
-            await asyncio.sleep(every_s)
-            await self._put(_CHAINS, _chains_blob(parts, shift_ns))
+            await asyncio.sleep(pause_s)
+            began_s = time.monotonic()
+            blob = _chains_blob(parts, shift_ns)
+            # Thousands of chains take milliseconds, in which nothing else goes on.
+            pause_s = max(every_s, _SHARE * (time.monotonic() - began_s))
+            await self._put(_CHAINS, blob)
             if time.monotonic() - learned_s >= _LEARNED_EVERY_S:
                 learned_s = time.monotonic()
                 await asyncio.to_thread(save_learned, parts)

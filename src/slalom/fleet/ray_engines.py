@@ -74,9 +74,9 @@ class EngineActor:
         """As `EngineHost`."""
         self._host.note_asleep(asleep=asleep)
 
-    def wait_closed(self) -> str:
+    def wait_closed(self, most_s: float) -> str | None:
         """As `EngineHost`."""
-        return self._host.wait_closed()
+        return self._host.wait_closed(most_s)
 
     def stop(self, grace_s: float) -> None:
         """As `EngineHost`."""
@@ -131,9 +131,10 @@ class RayHost:
         """As `EngineHost`."""
         await self._ask("note_asleep", asleep)
 
-    async def wait_closed(self) -> str:
+    async def wait_closed(self, most_s: float) -> str | None:
         """As `EngineHost`."""
-        return str(await self._ask("wait_closed"))
+        said: str | None = await self._ask("wait_closed", most_s)
+        return said
 
     async def stop(self, grace_s: float) -> None:
         """As `EngineHost`."""

@@ -16,6 +16,8 @@ class Mutant:
     path: str
     old: str
     new: str
+    #: Which random worlds it is hunted in.
+    world: str = "scenario_for"
 
 
 MUTANTS = (
@@ -246,5 +248,26 @@ MUTANTS = (
         "core/lapsing.py",
         "        yield wishes.ask.until_ns, None",
         "        yield wishes.ask.until_ns + (1 << 60), None",
+    ),
+    Mutant(
+        "a reload stops what was not changed",
+        "core/reloading.py",
+        "    for replica in list(model.replicas.values()):\n        if replica.is_outdated or",
+        "    for replica in list(step.state.all_replicas()):\n        if replica.is_outdated or",
+        world="reloading_world",
+    ),
+    Mutant(
+        "what was removed goes on for ever",
+        "core/reloading.py",
+        "        over = model.retires_ns <= step.state.now_ns",
+        "        over = False",
+        world="reloading_world",
+    ),
+    Mutant(
+        "an old engine takes new requests",
+        "core/reloading.py",
+        "    _send_off(step, model, UnloadCause.REPLACED, state.now_ns + max(drain_ns, 1))\n",
+        "",
+        world="reloading_world",
     ),
 )

@@ -25,11 +25,14 @@ _SEEDS = 200
 _HUNT = f"""
 import sys
 import slalom
-from slalom.testing.swarm import run_seed
+from slalom.testing.swarm import survive
+from slalom.testing.swarm import scenario_for
+from slalom.testing.swarm_reloads import reloading_world
+world = {{"scenario_for": scenario_for, "reloading_world": reloading_world}}[sys.argv[1]]
 print(slalom.__file__)
 for seed in range({_SEEDS}):
     try:
-        run_seed(seed, inside=False)
+        survive(world(seed), inside=False)
     except Exception as error:
         print(f"seed {{seed}}: {{type(error).__name__}}: {{error}}"[:400])
         sys.exit({_CAUGHT})
@@ -48,9 +51,9 @@ def _copy_with(mutant: Mutant, into: Path) -> None:
     path.write_text(text.replace(mutant.old, mutant.new))
 
 
-def _hunt(package: Path) -> subprocess.CompletedProcess[str]:
+def _hunt(package: Path, world: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", _HUNT],
+        [sys.executable, "-c", _HUNT, world],
         env={**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=package,
         check=False,
@@ -63,7 +66,7 @@ def _hunt(package: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_mutant_is_caught_from_outside(mutant: Mutant, tmp_path: Path) -> None:
     _copy_with(mutant, tmp_path)
-    hunt = _hunt(tmp_path)
+    hunt = _hunt(tmp_path, mutant.world)
     assert str(tmp_path) in hunt.stdout, f"the copy was not what ran: {hunt.stderr}"
     assert hunt.returncode == _CAUGHT, hunt.stdout + hunt.stderr
 

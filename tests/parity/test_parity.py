@@ -15,13 +15,13 @@ from itertools import groupby
 import pytest
 
 from slalom.core.actions import LoadReplica
-from slalom.core.events import Ask, ModelAsked
+from slalom.core.events import Ask, ConfigChanged, ModelAsked
 from slalom.core.journal import Entry, replay
 from slalom.core.params import SchedulerParams
 from slalom.core.planning import Planning
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla, Swap
-from slalom.engines.protocol import Call, Engine
+from slalom.engines.protocol import Call, Engine, Launcher
 from slalom.policies.registry import POLICIES, policies
 from slalom.runtime.driver import Runtime, RuntimeParams
 from slalom.runtime.sink import Assignment, Terms, Waiting
@@ -37,6 +37,7 @@ from slalom.twin.scenario import (
     Asked,
     HostDelays,
     LoadLaw,
+    Reload,
     Scenario,
     SleepLaw,
     TwinModel,
@@ -173,7 +174,15 @@ async def _live(clock: VirtualClock, scenario: Scenario) -> list[Entry]:
         await asyncio.sleep((asked.at_ns - clock.now_ns()) / SECOND)
         runtime.post(asked.event)
 
+    async def change(reload: Reload) -> None:
+        await asyncio.sleep((reload.at_ns - clock.now_ns()) / SECOND)
+        launchers: dict[str | tuple[str, str], Launcher] = {
+            model.spec.id: _launcher(model) for model in reload.models
+        }
+        runtime.reload(reload.event, launchers, {})
+
     operator = [operate(asked) for asked in scenario.asks]
+    operator += [change(reload) for reload in scenario.reloads]
     await asyncio.gather(*(ask(arrival) for arrival in scenario.arrivals), *operator)
     await asyncio.sleep(60)
     told = list(entries)
@@ -228,6 +237,51 @@ def test_with_people_who_say_what_they_want(seed: int) -> None:
     assert counters["asks_load"] > 0
     assert counters["asks_unload"] > 0
     assert replay(build_scheduler(scenario), live) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kinds", [{}, {"admission": "open", "residency": "penalty"}])
+def test_with_models_that_come_change_and_go(seed: int, kinds: dict[str, str]) -> None:
+    scenario = _with_reloads(_scenario(seed, policies(**kinds)), seed)
+    twin = run(scenario)
+    live = run_virtual(lambda clock: _live(clock, scenario))
+    _compare(live, twin.entries)
+    counters = dict(twin.snapshot.counters)
+    assert counters["models_replaced"] == 1
+    assert counters["models_removed"] == counters["models_added"] == 1
+    ends = Counter((end.model, end.outcome.value) for end in twin.ends)
+    assert ends["d", "done"] > 2
+    assert ends["a", "done"] > 10
+    assert replay(build_scheduler(scenario), live) is None
+
+
+def _with_reloads(scenario: Scenario, seed: int) -> Scenario:
+    """The same, with `a` on another engine after two seconds, and `d` in the place of `c`."""
+    rng = stream(seed, "reloads")
+    a, _, c = scenario.models
+    quick = replace(_LAW, token_ns=5_000_003)
+    other = replace(a, spec=replace(a.spec, bytes_needed=40 * MIB, places=3), step=quick)
+    fresh = replace(c, spec=replace(c.spec, id="d", bytes_needed=30 * MIB, places=2))
+    drain_ns = rng.choice((300_000_007, 2 * SECOND))
+    reloads = (
+        Reload(
+            2 * SECOND + rng.randrange(SECOND),
+            ConfigChanged(replaced=(other.spec,), drain_ns=drain_ns),
+            (other,),
+        ),
+        Reload(
+            3 * SECOND + rng.randrange(SECOND),
+            ConfigChanged(added=(fresh.spec,), removed=("c",), drain_ns=drain_ns),
+            (fresh,),
+        ),
+    )
+    arrivals = tuple(
+        replace(one, request=replace(one.request, model="d"))
+        if one.request.arrived_ns > reloads[1].at_ns and one.request.model == "b"
+        else one
+        for one in scenario.arrivals
+    )
+    return replace(scenario, arrivals=arrivals, reloads=reloads)
 
 
 @pytest.mark.parametrize("seed", range(4))

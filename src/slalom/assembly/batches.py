@@ -39,20 +39,25 @@ def desk_for(config: Config) -> Desk | None:
     )
 
 
-def runner_for(
-    desk: Desk,
-    gateway: Gateway,
-    models: Iterable[ModelSpec],
-    devices: Iterable[DeviceSpec],
-    section: BatchesSection,
-) -> Runner:
-    """Works on the desk's batches in the places that the gateway's clients leave idle."""
-    idle = IdlePlaces(
-        {model.id: ModelPlace(model.device, model.places, model.bytes_needed) for model in models},
+def idle_places(
+    models: Iterable[ModelSpec], devices: Iterable[DeviceSpec], section: BatchesSection
+) -> IdlePlaces:
+    """The places that the gateway's clients leave idle."""
+    return IdlePlaces(
+        places_of(models),
         {device.id: device.window for device in devices},
         section.spare_places,
         section.beside_share,
     )
+
+
+def places_of(models: Iterable[ModelSpec]) -> dict[str, ModelPlace]:
+    """Where models are served."""
+    return {one.id: ModelPlace(one.device, one.places, one.bytes_needed) for one in models}
+
+
+def runner_for(desk: Desk, gateway: Gateway, idle: IdlePlaces) -> Runner:
+    """Works on the desk's batches in those places."""
     runner = Runner(desk, InsideCalls(gateway, idle))
     gateway.show(BatchCollector(runner.line_counts))
     return runner

@@ -86,10 +86,18 @@ class ModelCosts:
             _log.warning("%s", problem)
             return {}
 
+    def take_over(self, other: "ModelCosts") -> None:
+        """Know these models too, or as they are now."""
+        self.models |= other.models
+
     def keep(self, model_id: str, figures: Sequence[Measurement]) -> None:
         """Remember figures of a model; a failure is only logged. Takes a disk's time."""
-        made = self.models.get(model_id)
-        if made is None or self.store is None or not figures:
+        if (made := self.models.get(model_id)) is not None:
+            self.keep_of(made, figures)
+
+    def keep_of(self, made: Measured, figures: Sequence[Measurement]) -> None:
+        """The same of a model as it was then."""
+        if self.store is None or not figures:
             return
         try:
             self.store.keep(made.subject, figures)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slalom.assembly.batches import desk_for, runner_for
+from slalom.assembly.batches import desk_for, idle_places, runner_for
 from slalom.assembly.launchers import launcher_for
 from slalom.assembly.ledgers import ledger_watch
 from slalom.assembly.model_costs import ModelCosts
@@ -29,6 +29,7 @@ from slalom.core.scheduler import Scheduler
 from slalom.engines.protocol import Capabilities, Launcher
 from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
+from slalom.gateway.batches.idle import IdlePlaces
 from slalom.gateway.batches.routes import protocol
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedAlias, ServedModel, TaskRule
 from slalom.journal.codec import header_for
@@ -69,6 +70,8 @@ class Parts:
     ledgers: LedgerWatch | None = None
     #: Works on batches; None where there are to be none.
     batches: Runner | None = None
+    #: The places that batches may use.
+    idle: IdlePlaces | None = None
 
 
 def assemble(config: Config, make_launcher: MakeLauncher = on_this_machine) -> Parts:
@@ -89,15 +92,9 @@ def assemble(config: Config, make_launcher: MakeLauncher = on_this_machine) -> P
     check_exposure(server.host, has_keys=bool(config.keys), insecure=server.insecure)
     launchers: dict[str | tuple[str, str], Launcher] = {}
     capabilities = {}
-    devices = {device.id: device for device in config.devices}
     for model in config.models:
-        tokens_max = model.max_tokens_default or server.default_max_tokens
-        first, *others = model.homes
-        launchers[model.id], capabilities[model.id] = make_launcher(
-            model, devices[first], tokens_max
-        )
-        for device in others:
-            launchers[model.id, device], _ = make_launcher(model, devices[device], tokens_max)
+        made, capabilities[model.id] = launchers_of(config, model, make_launcher)
+        launchers |= made
     chosen = policies(config.scheduler)
     model_costs = ModelCosts(config)
     specs = model_costs.tell(model_specs(config))
@@ -122,14 +119,34 @@ def assemble(config: Config, make_launcher: MakeLauncher = on_this_machine) -> P
         runtime.on_step.append(recorder)
     desk = desk_for(config)
     gateway = Gateway(runtime, params, () if desk is None else (protocol(desk),))
-    batches = None
+    batches = idle = None
     if desk is not None:
-        batches = runner_for(desk, gateway, specs, device_specs(config), config.batches)
+        idle = idle_places(specs, device_specs(config), config.batches)
+        batches = runner_for(desk, gateway, idle)
     here = make_launcher is on_this_machine
     ledgers = ledger_watch(config, scheduler, runtime, specs, here=here)
     gateway.show_ledgers(ledgers)
     runtime.explain_memory_by(ledgers.explain)
-    return Parts(config, scheduler, runtime, gateway, costs, recorder, ledgers, batches)
+    return Parts(config, scheduler, runtime, gateway, costs, recorder, ledgers, batches, idle)
+
+
+def launchers_of(
+    config: Config, model: ModelSection, make_launcher: MakeLauncher = on_this_machine
+) -> tuple[dict[str | tuple[str, str], Launcher], Capabilities]:
+    """What brings a model up on each of its devices, and what its engine can do.
+
+    Raises:
+        ConfigError: An option cannot be used, or a secret is not where it should be.
+        ModelError: The model's file is missing or damaged.
+    """
+    tokens_max = model.max_tokens_default or config.server.default_max_tokens
+    devices = {device.id: device for device in config.devices}
+    first, *others = model.homes
+    launcher, can = make_launcher(model, devices[first], tokens_max)
+    made: dict[str | tuple[str, str], Launcher] = {model.id: launcher}
+    for device in others:
+        made[model.id, device], _ = make_launcher(model, devices[device], tokens_max)
+    return made, can
 
 
 def _journal(config: Config, scheduler: Scheduler) -> JournalWriter | None:

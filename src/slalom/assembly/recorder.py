@@ -11,7 +11,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 
-from slalom.assembly.model_costs import ModelCosts, sleep_tier
+from slalom.assembly.model_costs import Measured, ModelCosts, sleep_tier
 from slalom.core.actions import (
     Action,
     Dispatch,
@@ -49,7 +49,7 @@ _BEGUN = frozenset({Dispatch, LoadReplica, SleepReplica, WakeReplica})
 class _Life:
     """One life of a replica, as far as it is measured."""
 
-    model: str
+    made: Measured
     replica_id: str
     epoch: int
     #: Start of its load, or of its last wake.
@@ -121,7 +121,7 @@ class Recorder:
                 made = self.costs.models.get(action.model)
                 if made is not None:
                     tier = asyncio.ensure_future(asyncio.to_thread(tier_of, made.files))
-                    life = _Life(action.model, action.replica_id, action.epoch, now_ns, tier)
+                    life = _Life(made, action.replica_id, action.epoch, now_ns, tier)
                     self._lives[action.replica_id, action.epoch] = life
             case SleepReplica():
                 if life_found := self._lives.get((action.replica_id, action.epoch)):
@@ -201,7 +201,7 @@ class Recorder:
             self._later(self._write(life, [figure]))
 
     async def _write(self, life: _Life, figures: Sequence[Measurement]) -> None:
-        await asyncio.to_thread(self.costs.keep, life.model, figures)
+        await asyncio.to_thread(self.costs.keep_of, life.made, figures)
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name="remember a measurement")

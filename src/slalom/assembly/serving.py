@@ -8,12 +8,14 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from slalom.assembly.parts import Parts, assemble
+from slalom.assembly.reloading import Reloading
 from slalom.config.schema import Config
 from slalom.config.sections import LogSection
 from slalom.gateway.server import GatewayServer, loop_factory
@@ -25,16 +27,20 @@ _AFTER_DRAIN_S = 5.0
 #: What traffic has taught is written down so often, s.
 _KEEP_EVERY_S = 300.0
 
+#: Reads the configuration anew.
+Reread = Callable[[], Config]
 #: Told where the server listens, once it does.
 OnReady = Callable[[str, Parts], None]
 
 
-def serve(config: Config, *, on_ready: OnReady | None = None) -> int:
+def serve(config: Config, *, on_ready: OnReady | None = None, reread: Reread | None = None) -> int:
     """Serve until a signal comes; blocks.
 
     Args:
         config: The configuration.
         on_ready: Called with the base URL when connections are taken.
+        reread: Reads the configuration anew, on SIGHUP and for `/admin/reload`; without it neither
+            does anything.
 
     Returns:
         The exit code: 0 if everything that was accepted was finished, else 1.
@@ -53,12 +59,18 @@ def serve(config: Config, *, on_ready: OnReady | None = None) -> int:
 
     configure_logging(config.log)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(run_server(config, on_ready=ready))
+        return runner.run(run_server(config, on_ready=ready, reread=reread))
 
 
-async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
+async def run_server(
+    config: Config, *, on_ready: OnReady | None = None, reread: Reread | None = None
+) -> int:
     """As `serve`, inside a running event loop."""
     parts = assemble(config)
+    reloading = None
+    if reread is not None:
+        reloading = Reloading(parts, reread)
+        parts.gateway.reload_by(reloading)
     server = GatewayServer(
         parts.gateway,
         host=config.server.host,
@@ -66,7 +78,7 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
         insecure=config.server.insecure,
     )
     ending = asyncio.Event()
-    signals = _Signals(ending)
+    signals = _Signals(ending, reloading)
     besides = [asyncio.ensure_future(work(parts)) for work in (keep_learned, watch_ledgers)]
     try:
         await server.start()
@@ -79,7 +91,8 @@ async def run_server(config: Config, *, on_ready: OnReady | None = None) -> int:
         if not await _ended(ending, parts.runtime.failed):
             _log.critical("the scheduler failed (a bug); ending, so that a fresh process can serve")
             return 1
-        return await _end(parts, server, signals)
+        in_force = config if reloading is None else reloading.config
+        return await _end(parts, server, signals, in_force.server.drain_seconds)
     finally:
         signals.remove()
         await server.stop(0.0)
@@ -125,9 +138,8 @@ async def watch_ledgers(parts: Parts) -> None:
         await parts.ledgers.run()
 
 
-async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:
+async def _end(parts: Parts, server: GatewayServer, signals: "_Signals", seconds: float) -> int:
     """Drain, unless a second signal says at once."""
-    seconds = parts.config.server.drain_seconds
     inflight = parts.gateway.inflight
     _log.info("draining: %d requests have up to %g s to finish", inflight, seconds)
     parts.gateway.start_draining()
@@ -150,30 +162,55 @@ async def _end(parts: Parts, server: GatewayServer, signals: "_Signals") -> int:
 
 
 class _Signals:
-    """The first signal sets `ending`, the second `hurry`."""
+    """The first signal sets `ending`, the second `hurry`; a hang-up reloads the configuration.
+
+    A hang-up because the terminal was closed ends the server, as it would without us.
+    """
 
     _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self, ending: asyncio.Event) -> None:
+    def __init__(self, ending: asyncio.Event, reloading: Reloading | None) -> None:
         self._ending = ending
         self.hurry = asyncio.Event()
+        self._reloading = reloading
+        self._has_terminal = _has_terminal()
+        self._reloads: set[asyncio.Task[None]] = set()
 
     def install(self) -> None:
         """Take the signals over."""
         loop = asyncio.get_running_loop()
         for number in self._NUMBERS:
             loop.add_signal_handler(number, self._take)
+        if self._reloading is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up, self._reloading)
 
     def remove(self) -> None:
         """Give the signals back."""
         loop = asyncio.get_running_loop()
-        for number in self._NUMBERS:
+        for number in (*self._NUMBERS, signal.SIGHUP):
             loop.remove_signal_handler(number)
+
+    def _hang_up(self, reloading: Reloading) -> None:
+        if self._has_terminal and not _has_terminal():
+            self._take()
+        elif not self._ending.is_set():
+            task = asyncio.get_running_loop().create_task(reloading.on_signal(), name="reload")
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
 
     def _take(self) -> None:
         if self._ending.is_set():
             self.hurry.set()
         self._ending.set()
+
+
+def _has_terminal() -> bool:
+    """Whether this process was begun from a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 class _JsonFormatter(logging.Formatter):

@@ -53,6 +53,13 @@ class CostStore:
         """The models, with what is known of them."""
         return tuple(replace(spec, step_cost=self.known(spec.id)) for spec in specs)
 
+    def take_over(self, other: "CostStore") -> None:
+        """Know these models too, or as they are now."""
+        self._models |= other._models  # noqa: SLF001 - its own class
+        self._keys |= other._keys  # noqa: SLF001
+        for model_id in other._models:  # noqa: SLF001
+            self._saved_s.pop(model_id, None)
+
     def known(self, model_id: str) -> StepCost | None:
         """What a model's steps take as far as anybody has found out on this machine."""
         learned_path = self._path(model_id)

@@ -10,6 +10,7 @@ from slalom.cli import (
     demo,
     diagnose,
     estimate_command,
+    reload_command,
     serving,
     stories,
     version,
@@ -30,6 +31,7 @@ app = group(
         "slalom complete src/app.py:42         complete that line with them",
         "slalom config example > slalom.yaml   start a configuration of your own",
         "slalom twin run SCENARIO              what would happen, in virtual time",
+        "slalom reload                         have the server read its configuration anew",
         "slalom doctor                         what is wrong here, and what to do",
         "slalom --install-completion           complete commands in your shell",
         note="Exit codes: 0 it worked, 1 it failed (the last line says why), 2 wrong usage.",
@@ -38,6 +40,7 @@ app = group(
 )
 
 serving.register(app)
+reload_command.register(app)
 demo.register(app)
 app.add_typer(bench_app)
 calibrate_command.register(app)

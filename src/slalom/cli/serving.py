@@ -125,7 +125,8 @@ def register(app: typer.Typer) -> None:
             "slalom serve --ordering fcfs              another policy (docs: policies)",
             "slalom serve --on ray                     on a Ray cluster, for several",
             note="Ctrl-C or SIGTERM drains: nothing new is taken, running requests finish; a "
-            "second one ends at once. Exit code 0 if everything accepted was finished.",
+            "second one ends at once. Exit code 0 if everything accepted was finished. SIGHUP, or "
+            "slalom reload, reads the configuration anew.",
         ),
     )(serve)
 
@@ -177,13 +178,16 @@ def serve(
     if stop or any(value is not None for value in (address, ingresses, detach)):
         raise ConfigError("--address, --ingresses, --detach and --stop are for --on ray: add it")
 
+    def reread() -> "Config":
+        return load(config, flags=flags)[0]
+
     def ready(url: str, parts: Parts) -> None:
         models = [model.id for model in parts.config.models]
         text = _ready_json(url, models) if json else how_to_use(url, models)
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    raise typer.Exit(run(loaded, on_ready=ready))
+    raise typer.Exit(run(loaded, on_ready=ready, reread=reread))
 
 
 def _on_ray(config: "Config", *, json: bool, stop: bool) -> NoReturn:

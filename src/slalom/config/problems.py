@@ -17,6 +17,9 @@ from slalom.config.origins import DEFAULT, Origins
 from slalom.config.tree import KeyPath, Shape, known_paths, path_text
 from slalom.errors import ConfigError
 
+#: A path as people read it, such as ``models[0].device``, and its keys.
+_PATH = re.compile(r"([a-z_]+(?:\.[\w-]+|\[\d+\])*): ")
+_KEY = re.compile(r"([\w-]+)(?![\w\]-])|\[(\d+)\]")
 _MAX_QUOTED = 60
 _MAX_PROBLEMS = 20
 
@@ -34,11 +37,23 @@ def config_error(error: ValidationError, root: type[Section], origins: Origins) 
     lines: dict[KeyPath, str] = {}
     for problem in error.errors(include_url=False):
         path, shape = locate(root, problem["loc"])
-        lines.setdefault(path, _line(path, _wording(problem, path, shape, root), origins))
+        wording = _wording(problem, path, shape, root)
+        if not path:
+            path, wording = _own_path(wording)
+        lines.setdefault(path, _line(path, wording, origins))
     found = list(lines.values())[:_MAX_PROBLEMS]
     if len(found) == 1:
         return ConfigError(found[0])
     return ConfigError(f"{len(lines)} problems in the configuration:\n  " + "\n  ".join(found))
+
+
+def _own_path(wording: str) -> tuple[KeyPath, str]:
+    """The path that a check of the whole configuration begins its words with, and the rest."""
+    found = _PATH.match(wording)
+    if found is None:
+        return (), wording
+    keys = (int(place) if place else name for name, place in _KEY.findall(found[1]))
+    return tuple(keys), wording[found.end() :]
 
 
 def locate(root: type[Section], loc: Sequence[int | str]) -> tuple[KeyPath, Shape]:

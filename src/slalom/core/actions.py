@@ -50,6 +50,8 @@ class Reason(StrEnum):
     ASKED_OTHERWISE = "asked_otherwise"
     #: Its client gave the chain up that it belongs to.
     CHAIN_ABANDONED = "chain_abandoned"
+    #: A reload took its model away, and it did not end in the time that was left.
+    MODEL_REMOVED = "model_removed"
 
 
 class UnloadCause(StrEnum):
@@ -69,6 +71,9 @@ class UnloadCause(StrEnum):
     APART = "apart"
     #: Its model is to have fewer replicas.
     SCALED = "scaled"
+    #: A reload gave its model another engine, or took it away.
+    REPLACED = "replaced"
+    REMOVED = "removed"
     SHUTDOWN = "shutdown"
 
 
@@ -85,7 +90,10 @@ class Passed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelChosen:
-    """Which of a request's models serves it: a record, nothing is asked for by it."""
+    """Which of a request's models serves it: a record, nothing is asked for by it.
+
+    Told when it arrives, and again when the chosen one failed to load and another takes it over.
+    """
 
     request_id: str
     model: str

@@ -86,7 +86,8 @@ def _may_come(step: Step, model: Model) -> bool:
     resting = step.state.now_ns < model.backoff_until_ns
     gone = all(one.state is ReplicaState.ASLEEP for one in model.replicas.values())
     fits = room_for(model) >= model.bytes_needed > 0
-    return gone and fits and not resting and not rivals(model)
+    stays = model.retires_ns < 0
+    return gone and fits and stays and not resting and not rivals(model)
 
 
 def _absent(model: Model) -> Absent:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from slalom.core.actions import ModelChosen, Outcome, Reason
 from slalom.core.chain_life import join_chain
 from slalom.core.choosing import WHY, choose
-from slalom.core.ending import end, enqueue, refuse, tell
+from slalom.core.ending import end, enqueue, leave_queue, refuse, tell
 from slalom.core.entities import RequestRecord
 from slalom.core.events import RequestArrived
 from slalom.core.planning import Moment
-from slalom.core.request import Request
+from slalom.core.request import Alternatives, Request
 from slalom.core.room import does_not_fit, most_room, needs_swap
-from slalom.core.state import State
+from slalom.core.state import Model, State
 from slalom.core.step import Step
 
 
@@ -88,7 +88,9 @@ def place(step: Step, request: Request, older: RequestRecord | None = None) -> P
     if how is None:
         return Placing(request, _refusal(step, request, older))
     candidates = [replace(request, model=name) for name in how.models]
-    refusals = [_refusal(step, candidate, older) for candidate in candidates]
+    refusals = [_refusal(step, candidate, older, picky=True) for candidate in candidates]
+    if None not in refusals:
+        refusals = [_refusal(step, candidate, older) for candidate in candidates]
     able = [index for index, refusal in enumerate(refusals) if refusal is None]
     if not able:
         return Placing(candidates[0], refusals[0])
@@ -100,6 +102,39 @@ def place(step: Step, request: Request, older: RequestRecord | None = None) -> P
     return Placing(candidates[chosen], passed=passed)
 
 
+def hand_over(step: Step, model: Model) -> None:
+    """A model has failed to load: who waits for it, and may be served by another one, is.
+
+    Each of its models is left once at most, so that nobody is sent round and round. Where no other
+    is able, its requests wait on.
+    """
+    for record in model.queue.entries():
+        how = record.request.alternatives
+        if how is None or record.first_token_ns >= 0:
+            continue
+        record.failed_models = (*record.failed_models, model.spec.id)
+        left = [name for name in how.models if name not in record.failed_models]
+        candidates = [replace(record.request, model=name) for name in left]
+        able = [one for one in candidates if _refusal(step, one, record, picky=True) is None]
+        if able:
+            _move(step, record, able[choose(step, able, how)], how)
+
+
+def _move(step: Step, record: RequestRecord, request: Request, how: Alternatives) -> None:
+    """Let a waiting request wait for another of its models."""
+    state = step.state
+    leave_queue(state, record)
+    record.request = request
+    passed = tuple(
+        (name, (Reason.LOAD_BACKOFF if name in record.failed_models else WHY[how.choice]).value)
+        for name in how.models[: how.models.index(request.model)]
+    )
+    state.counters["handed_over"] += 1
+    step.actions.append(ModelChosen(request.id, request.model, passed))
+    enqueue(state, record)
+    tell(state, Moment.ARRIVED, record)
+
+
 def _superseded(state: State, request: Request) -> RequestRecord | None:
     """The request that this one replaces, waiting or running."""
     if not request.supersedes:
@@ -108,21 +143,32 @@ def _superseded(state: State, request: Request) -> RequestRecord | None:
     return state.requests.get(state.newest.get(name, ""))
 
 
-def _refusal(step: Step, request: Request, older: RequestRecord | None) -> Refusal | None:
-    """Why a request cannot even wait for its model."""
+def _refusal(
+    step: Step, request: Request, older: RequestRecord | None, *, picky: bool = False
+) -> Refusal | None:
+    """Why a request cannot even wait for its model.
+
+    Args:
+        step: What is known.
+        request: New, or about to be handed over.
+        older: The live request whose place it takes.
+        picky: Others may serve it: no model will do that rests after a failed load.
+    """
     state = step.state
     if state.drain_deadline_ns >= 0:
         return Refusal(Reason.DRAINING, max(state.drain_deadline_ns - state.now_ns, 0))
     model = state.models.get(request.model)
     if model is None:
         return Refusal(Reason.UNKNOWN_MODEL)
+    if model.retires_ns >= 0:
+        return Refusal(Reason.UNKNOWN_MODEL, detail="It was removed by a reload.")
     if not model.is_resident():
         if (room := most_room(model)) < model.bytes_needed:
             return Refusal(Reason.DOES_NOT_FIT, detail=does_not_fit(model, room))
         if needs_swap(model, request):
             detail = f"others would have to give way to model {model.spec.id}"
             return Refusal(Reason.SWAP_NOT_ALLOWED, step.params.swap_patience_ns, detail)
-        gave_up = model.failures >= step.params.load_failures_max
+        gave_up = picky or model.failures >= step.params.load_failures_max
         if gave_up and state.now_ns < model.backoff_until_ns:
             wait_ns = model.backoff_until_ns - state.now_ns
             return Refusal(Reason.LOAD_BACKOFF, wait_ns, model.last_failure)

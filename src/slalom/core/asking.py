@@ -25,7 +25,7 @@ def on_model_asked(step: Step, event: ModelAsked) -> None:
     """Begin what was asked, or say why not."""
     state = step.state
     model = state.models.get(event.model)
-    if model is None:
+    if model is None or model.retires_ns >= 0:  # it is on its way out
         state.counters["asks_refused"] += 1
         detail = f"there is no model {event.model}"
         step.actions.append(
@@ -109,6 +109,11 @@ def _may_leave(step: Step, model: Model, event: ModelAsked) -> bool:
     return not model.wishes.pinned
 
 
+def have_pinned(step: Step, model: Model, ask_id: str) -> None:
+    """Pin a model that the configuration wants pinned; refused as an ask for it would be."""
+    _pin(step, model, ModelAsked(model.spec.id, Ask.PIN, ask_id))
+
+
 def _pin(step: Step, model: Model, event: ModelAsked) -> None:
     state = step.state
     if model.wishes.pinned:
@@ -124,6 +129,8 @@ def _pin(step: Step, model: Model, event: ModelAsked) -> None:
         return
     model.wishes.pinned = True
     for replica in _in(model, ReplicaState.DRAINING):
+        if replica.is_outdated:
+            continue
         open_for_work(state, replica)
         touch(state, model)  # what waits may run there again
     if not model.is_resident():
@@ -133,6 +140,11 @@ def _pin(step: Step, model: Model, event: ModelAsked) -> None:
 
 
 def _unpin(step: Step, model: Model, event: ModelAsked) -> None:  # noqa: ARG001 - as its like
+    let_go(step, model)
+
+
+def let_go(step: Step, model: Model) -> None:
+    """Take back that a model is pinned."""
     if model.wishes.pinned:
         model.wishes.pinned = False
         unpin(model)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from slalom.core.state import Model
 
 
+#: Why a replica leaves that a reload has no use for.
+_OUTDATED = (UnloadCause.REPLACED, UnloadCause.REMOVED)
+
+
 class RequestRecord:
     """A request that has not ended."""
 
@@ -28,6 +32,7 @@ class RequestRecord:
         "demoted",
         "demoted_ns",
         "dispatch_ns",
+        "failed_models",
         "first_dispatch",
         "first_dispatch_ns",
         "first_token_ns",
@@ -72,6 +77,8 @@ class RequestRecord:
         self.produced_tokens = 0
         #: Its chain, as long as that is not over.
         self.chain: Chain | None = None
+        #: Those of its models that failed to load while it waited for them.
+        self.failed_models: tuple[str, ...] = ()
 
     @property
     def near(self) -> str:
@@ -176,6 +183,7 @@ class Replica:
         "last_start",
         "last_used_ns",
         "leaves_as",
+        "leaves_by_ns",
         "level",
         "load_fraction",
         "measured_bytes",
@@ -185,6 +193,7 @@ class Replica:
         "running",
         "since_ns",
         "sleeps",
+        "spec",
         "state",
         "turn",
         "unload_asked_ns",
@@ -194,6 +203,8 @@ class Replica:
         self.id = replica_id
         self.epoch = epoch
         self.model = model
+        #: What its model needed when it was loaded; another one's engine may have changed since.
+        self.spec: ModelSpec = model.spec
         #: Whose ledger pays for it, all its life.
         self.device: Device = model.device
         self.state = ReplicaState.LOADING
@@ -217,6 +228,8 @@ class Replica:
         self.sleeps = False
         #: Why it leaves; only what is evicted may be taken back.
         self.leaves_as = UnloadCause.EVICTED
+        #: What runs on it is stopped then; -1 where a drain's usual time holds.
+        self.leaves_by_ns = -1
         #: Level of its last sleep.
         self.level = 0
         self.running: dict[tuple[str, int], Attempt] = {}
@@ -232,13 +245,13 @@ class Replica:
     def freed_bytes(self) -> int:
         """Bytes of its device that come free if it gives way: all, or all but a sleeper's rest."""
         if self.sleeps and self.state not in {ReplicaState.ASLEEP, ReplicaState.UNLOADING}:
-            return max(self.booked_bytes - self.model.spec.residual_bytes, 0)
+            return max(self.booked_bytes - self.spec.residual_bytes, 0)
         return self.booked_bytes
 
     @property
-    def spec(self) -> ModelSpec:
-        """What its model needs."""
-        return self.model.spec
+    def is_outdated(self) -> bool:
+        """Whether a reload has no use for it any more: nothing brings it back."""
+        return self.leaves_as in _OUTDATED
 
     @property
     def waiting_count(self) -> int:
@@ -264,7 +277,7 @@ class Replica:
     def is_deep(self) -> bool:
         """Whether it sleeps at level 2 though its model can at level 1."""
         resting = self.state in {ReplicaState.SLEEPING, ReplicaState.ASLEEP, ReplicaState.WAKING}
-        return resting and self.level > self.model.spec.sleep_level
+        return resting and self.level > self.spec.sleep_level
 
     @property
     def speed(self) -> float:
@@ -279,7 +292,7 @@ class Replica:
     @property
     def free_places(self) -> int:
         """Attempts it could take now."""
-        return self.model.spec.places - len(self.running)
+        return self.spec.places - len(self.running)
 
     @property
     def announced(self) -> Sequence[int]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from slalom.core.chain import Link
-from slalom.core.request import Request
+from slalom.core.request import ModelSpec, Request
+from slalom.units import SECOND
 
 
 class FailureKind(StrEnum):
@@ -228,6 +229,28 @@ class ChainAbandoned:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigChanged:
+    """The configuration was read anew. Models that are not named are as they were.
+
+    Whoever tells it has had it judged by `Scheduler.judge`.
+    """
+
+    #: Models that nobody knew.
+    added: tuple[ModelSpec, ...] = ()
+    #: Models with another engine: what runs ends on the old one, and loads from now on take this.
+    replaced: tuple[ModelSpec, ...] = ()
+    #: Models of which only what the scheduler does with them has changed.
+    adjusted: tuple[ModelSpec, ...] = ()
+    #: Models that take nothing new from now on.
+    removed: tuple[str, ...] = ()
+    #: How long what waits or runs for removed models, and what runs on replaced engines, has to
+    #: end, ns.
+    drain_ns: int = 30 * SECOND
+    #: Names it in what it leads to.
+    reload_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The time of the last `SetTimer` has come."""
 
@@ -257,6 +280,7 @@ Event = (
     | ModelAsked
     | ChainOpened
     | ChainAbandoned
+    | ConfigChanged
     | TimerFired
     | DrainRequested
 )

@@ -71,8 +71,7 @@ def _check_ledger(device: Device) -> None:
     booked += lodged
     _require(booked == device.booked_bytes, "4 (the ledger adds up)", device)
     planned = sum(
-        min(replica.booked_bytes, replica.model.spec.bytes_needed)
-        for replica in device.replicas.values()
+        min(replica.booked_bytes, replica.spec.bytes_needed) for replica in device.replicas.values()
     )
     planned += lodged
     _require(planned <= device.spec.budget_bytes, "4 (bytes within the budget)", device)
@@ -88,7 +87,7 @@ def _check_ledger(device: Device) -> None:
         _require(used == sorted(used), "10 (least recently used first)", device)
     for replica in device.replicas.values():
         _require(replica.id in device.in_state[replica.state], "4 (the index by state)", replica)
-        _require(len(replica.running) <= replica.model.spec.places, "12 (places)", replica)
+        _require(len(replica.running) <= replica.spec.places, "12 (places)", replica)
         idle = replica.state is ReplicaState.READY and not replica.running
         _require(idle == (replica.id in device.idle), "10 (idle means idle)", replica)
         busy = replica.state is ReplicaState.READY and bool(replica.running)
@@ -108,7 +107,8 @@ def _check_ledger(device: Device) -> None:
 def _check_places(model: Model) -> None:
     """A replica is on a device of its model, and a need stands in line once."""
     for replica in model.replicas.values():
-        _require(replica.device in model.devices, "4 (where its model may be)", replica)
+        here = replica.device in model.devices or replica.is_outdated
+        _require(here, "4 (where its model may be)", replica)
         listed = replica.device.replicas.get(replica.id) is replica
         _require(listed, "4 (a replica has one ledger)", replica)
     for device in model.devices if len(model.devices) > 1 else ():

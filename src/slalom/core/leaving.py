@@ -32,6 +32,8 @@ def unload(step: Step, replica: Replica, cause: UnloadCause) -> None:
 
 def order_away(step: Step, replica: Replica, cause: UnloadCause, *, sleeps: bool) -> None:
     """Let a replica leave once its work is done; nothing takes that back."""
+    if replica.is_outdated:  # it is on its way
+        return
     replica.leaves_as, replica.sleeps = cause, sleeps
     if replica.running:
         if replica.state is ReplicaState.READY:

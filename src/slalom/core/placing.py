@@ -42,8 +42,10 @@ def better_home(model: "Model") -> "Device | None":
     best = _chosen(model, grows=False)
     if best is model.device:
         return None
-    if _anchor(model, _ANCHORS) is best or room_for(model) < model.bytes_needed:
+    if _anchor(model, _ANCHORS) is best:
         return best
+    if room_for(model) < model.bytes_needed:  # if it is too large for all, it is told so here
+        return best if room_for(model, best) >= model.bytes_needed else None
     return best if _fits(model, best) and not _fits(model, model.device) else None
 
 
@@ -76,6 +78,9 @@ def unpin(model: "Model") -> None:
 
 def bring_up_at_start(models: "Collection[Model]") -> None:
     """Note who is to be up from the beginning: pinned models, then those that are preloaded."""
+    for model in models:
+        for device in model.devices if model.spec.sleep_level else ():
+            device.puts_to_sleep = True
     pinned = [model for model in models if model.spec.pinned]
     for model in sorted(pinned, key=lambda model: len(model.devices) > 1):
         pin(model)
@@ -92,7 +97,7 @@ def bring_up_at_start(models: "Collection[Model]") -> None:
 def _seats_for(model: "Model") -> dict[str, int] | None:
     seats: dict[str, int] = {}
     for replica in model.replicas.values():
-        if replica.state is not ReplicaState.UNLOADING:
+        if replica.state is not ReplicaState.UNLOADING and not replica.is_outdated:
             seats[replica.device.spec.id] = seats.get(replica.device.spec.id, 0) + 1
     rank = {device.spec.id: place for place, device in enumerate(model.devices)}
     rooms = {device.spec.id: room_for(model, device) for device in model.devices}
@@ -125,7 +130,8 @@ def _anchor(model: "Model", states: tuple[ReplicaState, ...]) -> "Device | None"
     for state in states:
         if not model.counts[state]:
             continue
-        found = [one for one in model.replicas.values() if one.state is state]
+        of_state = (one for one in model.replicas.values() if one.state is state)
+        found = [one for one in of_state if not one.is_outdated]
         if found:
             return max(found, key=lambda one: (one.last_used_ns, one.id)).device
     return None
@@ -134,7 +140,8 @@ def _anchor(model: "Model", states: tuple[ReplicaState, ...]) -> "Device | None"
 def _has_seat(model: "Model", device: "Device") -> bool:
     if not model.wishes.pinned:
         return True
-    taken = sum(one.device is device for one in model.replicas.values())
+    stay = [one for one in model.replicas.values() if not one.is_outdated]
+    taken = sum(one.device is device for one in stay)
     return model.seats.get(device.spec.id, 0) > taken
 
 

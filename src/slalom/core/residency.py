@@ -265,7 +265,9 @@ def _still_wants(step: Step, model: Model) -> bool:
 def _is_sent_away(model: Model) -> bool:
     """Whether a replica of it drains that will not be taken back."""
     return any(
-        one.state is ReplicaState.DRAINING and one.leaves_as is not UnloadCause.EVICTED
+        one.state is ReplicaState.DRAINING
+        and one.leaves_as is not UnloadCause.EVICTED
+        and not one.is_outdated  # its successor may come up beside it
         for one in model.replicas.values()
     )
 

@@ -42,7 +42,7 @@ def resize_due(step: Step) -> None:
 def _answers(step: Step) -> Iterator[tuple[Model, Size]]:
     """Ask for all models at once, or for one after the other."""
     state, scaling = step.state, step.policies.scaling
-    models = list(state.models.values())
+    models = [model for model in state.models.values() if model.retires_ns < 0]
     if isinstance(scaling, Fleetwide):
         found = scaling.sizes(models, state.now_ns)
         yield from ((model, found[model.spec.id]) for model in models if model.spec.id in found)
@@ -75,12 +75,16 @@ def _resize(step: Step, model: Model, answer: Size) -> bool:
         state.dirty[model.device.spec.id] = model.device
         return answer.leaning != 0
     state.short.pop(model.spec.id, None)
-    left = surplus - _send_away(step, model, surplus) if surplus else 0
+    left = surplus - send_away(step, model, surplus) if surplus else 0
     return left > 0 or answer.leaning != 0
 
 
-def _send_away(step: Step, model: Model, count: int) -> int:
-    """Let so many replicas leave, if they may: the idlest first, of equals the youngest."""
+def send_away(step: Step, model: Model, count: int) -> int:
+    """Let so many replicas leave, if they may: the idlest first, of equals the youngest.
+
+    Returns:
+        How many leave.
+    """
     grown_ns = step.state.now_ns - residency_ns(step)
     loading = [one for one in model.replicas.values() if one.state is ReplicaState.LOADING]
     if loading:  # those that nobody waits for are cancelled

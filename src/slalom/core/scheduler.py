@@ -13,13 +13,14 @@ from slalom.core.arriving import Placing, place
 from slalom.core.chain import Later, rough_rest_ns
 from slalom.core.dispatching import dispatch_all
 from slalom.core.dry_run import ResidencyPlan, plan_residency
-from slalom.core.events import Event
+from slalom.core.events import ConfigChanged, Event
 from slalom.core.keeping import Keeper, Keeping, LooksAhead, Plain
 from slalom.core.observe import model_snapshot, take_snapshot
 from slalom.core.params import SchedulerParams
 from slalom.core.planned import foresee
 from slalom.core.planning import Estimator, Expectation, Foreseeing, Foretelling, Planning
 from slalom.core.policy import Ordering, Policies
+from slalom.core.reloading import retire
 from slalom.core.request import DeviceSpec, ModelSpec, Request
 from slalom.core.residency import reconcile_residency
 from slalom.core.sizing import Fleetwide
@@ -110,6 +111,8 @@ class Scheduler:
             state.dirty.update(state.devices)
         while True:
             foresee(step)
+            if state.retiring:
+                retire(step)
             if state.dirty:
                 reconcile_residency(step)
             dispatch_all(step)
@@ -146,6 +149,20 @@ class Scheduler:
             return None
         step = Step(self.state, self.params, self._deciding, self._keeper, [])
         return plan_residency(step, model)
+
+    def judge(self, change: ConfigChanged) -> None:
+        """Whether a change could be what a scheduler begins with; nothing is changed.
+
+        Raises:
+            ConfigError: As when a scheduler is built with what would come of it.
+        """
+        specs = {one.spec.id: one.spec for one in self.state.models.values() if one.retires_ns < 0}
+        for name in change.removed:
+            specs.pop(name, None)
+        for spec in (*change.adjusted, *change.replaced, *change.added):
+            specs[spec.id] = spec
+        devices = [device.spec for device in self.state.devices.values()]
+        Scheduler(tuple(specs.values()), devices, self.policies, self.params)
 
     def snapshot(self) -> Snapshot:
         """A copy of what there is to see, as of the last `handle`."""

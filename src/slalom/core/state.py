@@ -55,6 +55,7 @@ class Model:
         "offered",
         "queue",
         "replicas",
+        "retires_ns",
         "running",
         "seats",
         "sizing",
@@ -124,6 +125,8 @@ class Model:
         self.look_when_read = False
         #: When chains are expected to ask for it, ns, earliest first.
         self.announced: Sequence[int] = ()
+        #: A reload took it away: what waits or runs for it ends by then; -1 for a model that stays.
+        self.retires_ns = -1
 
     @property
     def waiting_count(self) -> int:
@@ -244,7 +247,7 @@ class Model:
     @property
     def beside(self) -> int:
         """Attempts of other models that run on its device; 0 for a model with a choice."""
-        return self.device.running - self.running if len(self.devices) == 1 else 0
+        return max(self.device.running - self.running, 0) if len(self.devices) == 1 else 0
 
     def ready_at_ns(self, now_ns: int) -> int:
         """When a replica is ready, or would be if its load or wake began now, ns."""
@@ -325,9 +328,6 @@ class State:
         }
         #: Models with a choice of devices.
         self.roamers = [model for model in self.models.values() if len(model.devices) > 1]
-        for model in self.models.values():
-            for device in model.devices if model.spec.sleep_level else ():
-                device.puts_to_sleep = True
         bring_up_at_start(self.models.values())
         self.requests: dict[str, RequestRecord] = {}
         #: (key, model, name) -> the newest request of those that replace each other.
@@ -364,6 +364,8 @@ class State:
         #: these only, because a fleet has many that neither load nor wait.
         self.timed: dict[str, Device] = {}
         self.offering: dict[str, Device] = {}
+        #: Models that a reload took away, until nothing is left of them.
+        self.retiring: dict[str, Model] = {}
         #: Deadline of a requested drain, or -1.
         self.drain_deadline_ns = -1
         self.drain_reported = False

@@ -17,6 +17,7 @@ from slalom.core.params import SchedulerParams
 from slalom.core.planned import ask_due_planners
 from slalom.core.resizing import resize_due
 from slalom.core.snapshot import ReplicaState
+from slalom.core.state import State
 from slalom.core.step import Step
 from slalom.core.transitions import fail_attempt, fail_replica
 
@@ -88,6 +89,13 @@ def _stalled_ns(replica: Replica, params: SchedulerParams) -> int:
     return replica.advanced_ns + params.load_stall_ns
 
 
+def _drained_by_ns(replica: Replica, params: SchedulerParams) -> int:
+    """When a drain's patience is over, ns."""
+    if replica.leaves_by_ns >= 0:
+        return replica.leaves_by_ns
+    return replica.since_ns + params.swap_drain_timeout_ns
+
+
 def _check_replicas(step: Step, device: Device) -> None:
     """Loads, wakes, sleeps, drains and unloads that take too long."""
     now_ns, params = step.state.now_ns, step.params
@@ -101,8 +109,8 @@ def _check_replicas(step: Step, device: Device) -> None:
             told = f"it stood still at {replica.load_fraction:.0%}"
             fail_replica(step, replica, FailureKind.LOAD_STALLED, told)
     for replica in device.in_state[ReplicaState.DRAINING].values():
-        if replica.since_ns + params.swap_drain_timeout_ns > now_ns:
-            break
+        if _drained_by_ns(replica, params) > now_ns:
+            continue
         if not replica.running:  # it waits for host memory to sleep in
             step.state.dirty[device.spec.id] = device
         for attempt in replica.running.values():
@@ -161,6 +169,7 @@ def _due_times(step: Step) -> Iterator[int]:
         yield next(iter(state.attempts.values())).heard_ns + params.attempt_silence_ns
     if state.drain_deadline_ns > state.now_ns:
         yield state.drain_deadline_ns
+    yield from _retired_by(state)
     if state.looks:
         yield state.looks[0][0]
     if state.lapses:
@@ -176,6 +185,13 @@ def _due_times(step: Step) -> Iterator[int]:
             yield device.due_ns
         if device.look_ns > state.now_ns:
             yield device.look_ns
+
+
+def _retired_by(state: State) -> Iterator[int]:
+    """When the time of what was removed is over."""
+    for model in state.retiring.values():
+        if model.retires_ns > state.now_ns:
+            yield model.retires_ns
 
 
 def note_due(device: Device, now_ns: int, params: SchedulerParams) -> None:
@@ -199,7 +215,5 @@ def _due_on(device: Device, now_ns: int, params: SchedulerParams) -> Iterator[in
         yield replica.unload_asked_ns + params.unload_timeout_ns
         break
     for replica in device.in_state[ReplicaState.DRAINING].values():
-        due_ns = replica.since_ns + params.swap_drain_timeout_ns
-        if due_ns > now_ns:
+        if (due_ns := _drained_by_ns(replica, params)) > now_ns:
             yield due_ns
-            break

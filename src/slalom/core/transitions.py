@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slalom.core.actions import Outcome, UnloadCause
-from slalom.core.arriving import on_request_arrived
+from slalom.core.arriving import hand_over, on_request_arrived
 from slalom.core.asking import on_model_asked
 from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
 from slalom.core.chaining import CHAIN_TRANSITIONS
@@ -19,6 +19,7 @@ from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    ConfigChanged,
     DeviceSampled,
     DrainRequested,
     FailureKind,
@@ -40,6 +41,7 @@ from slalom.core.finding import on_replica_found
 from slalom.core.lapsing import note_use, on_replica_asleep, watch
 from slalom.core.leaving import backoff, fail_sleep, on_device_sampled, unload
 from slalom.core.planning import Moment
+from slalom.core.reloading import on_config_changed
 from slalom.core.room import refuse_ask
 from slalom.core.snapshot import ReplicaState
 from slalom.core.state import Model, State
@@ -260,6 +262,8 @@ def _fail_load(step: Step, model: Model, kind: FailureKind, detail: str) -> None
     hopeless = kind is FailureKind.MODEL_UNUSABLE
     if hopeless:
         model.failures = max(model.failures, params.load_failures_max)
+    if not model.is_resident():
+        hand_over(step, model)
     if model.failures < params.load_failures_max or model.is_resident():
         return
     ask, model.wishes.ask = model.wishes.ask, None
@@ -342,6 +346,7 @@ TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
     DeviceSampled: on_device_sampled,
     ModelAsked: on_model_asked,
     **CHAIN_TRANSITIONS,
+    ConfigChanged: on_config_changed,
     TimerFired: on_timer_fired,
     DrainRequested: on_drain_requested,
 }

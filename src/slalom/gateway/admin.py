@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from slalom.core.actions import AskRefused
+from slalom.core.actions import AskRefused, Reason
 from slalom.core.events import Ask, ModelAsked
 from slalom.errors import OverloadedError, RequestError
 from slalom.gateway.admin_feed import DecisionLog, Feed
@@ -61,6 +61,23 @@ class Admin:
         states = {one.id: one.state for one in self._shared.runtime.snapshot().models}
         document = {"model": model, "asked": what.value, "state": states.get(model, "")}
         return _json(document, 202)
+
+    async def reload(self, request: Request) -> Response:
+        """Read the configuration anew, or only tell what that would do."""
+        reloader = self._shared.reloader
+        if reloader is None:
+            raise RequestError(
+                "This server was not begun from a configuration that it could read anew.",
+                code="not_reloadable",
+            )
+        if self._shared.draining:
+            raise OverloadedError(
+                "The server is shutting down.", retry_after_s=5, code=Reason.DRAINING.value
+            )
+        dry_run = request.query_params.get("dry_run", "false").lower()
+        if dry_run not in {"true", "1", "false", "0"}:
+            raise RequestError("dry_run must be true or false.", param="dry_run")
+        return _json(await reloader(dry_run in {"true", "1"}))
 
     async def plan(self, request: Request) -> Response:
         """What bringing a model up would take: who would give way, and why."""

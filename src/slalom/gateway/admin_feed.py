@@ -21,6 +21,7 @@ from slalom.core.actions import (
     WakeReplica,
 )
 from slalom.core.events import (
+    ConfigChanged,
     LoadProgress,
     ModelAsked,
     ReplicaAsleep,
@@ -50,6 +51,7 @@ _NAMES: dict[type, str] = {
     UnloadReplica: "unload",
     EvictionDecided: "evict",
     AskRefused: "refused",
+    ConfigChanged: "reload",
     SizeDecided: "size",
 }
 
@@ -114,5 +116,11 @@ class DecisionLog:
 
 
 def _event(name: str, told: object, now_ns: int) -> bytes:
-    fields: dict[str, Any] = {"at_ns": now_ns, **msgspec.to_builtins(told)}
+    fields: dict[str, Any] = {"at_ns": now_ns}
+    if isinstance(told, ConfigChanged):
+        for how in ("added", "replaced", "adjusted"):
+            fields[how] = [spec.id for spec in getattr(told, how)]
+        fields |= {"removed": told.removed, "reload_id": told.reload_id}
+    else:
+        fields |= msgspec.to_builtins(told)
     return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(fields))

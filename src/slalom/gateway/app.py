@@ -4,7 +4,7 @@ Owns the choice of the route, the request id of cold answers, and the draining s
 middleware lies on the hot path. Built by the assembly, served by `server`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from prometheus_client.registry import Collector
 
@@ -19,7 +19,7 @@ from slalom.gateway.records import Records
 from slalom.gateway.replies import Message, Receive, Scope, Send
 from slalom.gateway.request_head import read_head
 from slalom.gateway.runtime_port import RuntimePort
-from slalom.gateway.shared import Shared
+from slalom.gateway.shared import Reloader, Shared
 
 
 class Gateway:
@@ -40,13 +40,14 @@ class Gateway:
         params: GatewayParams,
         documents: Sequence[WireProtocol] = (),
     ) -> None:
-        protocols = Protocols(params)
+        self._protocols = protocols = Protocols(params)
         self._shared = Shared(runtime, params, protocols.headers)
         self._routes = protocols.routes
         self._inference = Inference(self._shared)
-        self._cold = ColdRoutes(
+        self._documents = ColdRoutes(
             self._shared, (*protocols.all, chain_routes.protocol(), *documents)
-        ).starlette()
+        )
+        self._cold = self._documents.starlette()
 
     def __repr__(self) -> str:
         return f"<Gateway inside={self.inflight} draining={self._shared.draining}>"
@@ -70,6 +71,34 @@ class Gateway:
     def records(self) -> Records:
         """The last ended requests."""
         return self._shared.records
+
+    def reload_by(self, reloader: Reloader) -> None:
+        """Have `/admin/reload` read the configuration anew by this."""
+        self._shared.reloader = reloader
+
+    def judge(self, params: GatewayParams) -> None:
+        """Whether these parameters could be gone by; nothing is changed.
+
+        Raises:
+            ConfigError: They contradict each other.
+        """
+        self._shared.judge(params)
+
+    def reload(self, params: GatewayParams, renewed: Collection[str] = ()) -> None:
+        """Go by other parameters from now on.
+
+        Args:
+            params: With the sizes and limits of connections as they were.
+            renewed: Models with another engine.
+
+        Raises:
+            ConfigError: The parameters contradict each other; nothing is changed then.
+        """
+        self._shared.reload(params, renewed)
+        for protocol in self._protocols.all:
+            if protocol.reload is not None:
+                protocol.reload(params)
+        self._documents.describe()
 
     def show_ledgers(self, ledgers: Ledgers) -> None:
         """Show these readings in `/metrics` and `/admin/status`."""

@@ -85,6 +85,17 @@ class Keys:
             self._entries += (replace(of_key, sha256=digest, admin=False),)
         return secret
 
+    def followed_by(self, entries: Sequence[KeyEntry]) -> "Keys":
+        """Other keys from now on; those that stand in for a key go on as long as it is there."""
+        keys = Keys(entries)
+        names = {entry.name: entry for entry in entries}
+        for name, secret in self._stand_ins.items():
+            if name in names:
+                digest = hashlib.sha256(secret).digest()
+                keys._stand_ins[name] = secret
+                keys._entries += (replace(names[name], sha256=digest, admin=False),)
+        return keys
+
     def admin(self, authorization: bytes | None, x_api_key: bytes | None) -> KeyEntry:
         """The admin key of a request.
 

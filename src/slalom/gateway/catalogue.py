@@ -4,7 +4,7 @@ Owns the answer to "what did the client mean by `model`". Pure; built once from 
 Called for every inference request and by `/v1/models`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from slalom.errors import ConfigError, RequestError
@@ -29,6 +29,7 @@ class Catalogue:
         models: The served models.
         task_names: Names of the known tasks.
         aliases: Names that stand for several of the models.
+        removed: Names that models had before a reload took them away.
 
     Raises:
         ConfigError: A name belongs to two models.
@@ -39,7 +40,9 @@ class Catalogue:
         models: Iterable[ServedModel],
         task_names: Iterable[str],
         aliases: Iterable[ServedAlias] = (),
+        removed: Collection[str] = (),
     ) -> None:
+        self._removed = removed
         self.models = tuple(models)
         self.aliases = tuple(aliases)
         self._task_names = frozenset(task_names)
@@ -72,6 +75,10 @@ class Catalogue:
             )
         self._by_name[name] = named
 
+    def names(self) -> Collection[str]:
+        """Every name that means a model."""
+        return self._by_name.keys()
+
     def find(self, name: str) -> Named:
         """The model a client means, and the task its name declares.
 
@@ -88,6 +95,13 @@ class Catalogue:
             named = self._by_name.get(front)
             if named is not None:
                 return Named(named.model, task, named.alias)
+        if name in self._removed or (colon and front in self._removed):
+            raise RequestError(
+                f"The model {name[:200]!r} was removed by a reload of the configuration. "
+                "GET /v1/models lists those that are left.",
+                code="model_not_found",
+                param="model",
+            )
         known = ", ".join(model.id for model in self.models) or "none"
         raise RequestError(
             f"The model {name[:200]!r} is not served here. Known models: {known}. "

@@ -42,6 +42,7 @@ _SUMMARIES = {
     "/ready": "Whether it is well.",
     "/metrics": "Metrics in Prometheus' text format.",
     **{path: f"Have a model {what.value}." for path, what in ASK_PATHS.items()},
+    "/admin/reload": "Read the configuration anew: what it did to each model.",
     "/admin/plan": "What bringing a model up would take: a dry run.",
     "/admin/evictions": "The last evictions, with everyone's score.",
     "/admin/events": "Loads, sleeps, wakes and evictions as they happen (SSE).",
@@ -64,6 +65,7 @@ class ColdRoutes:
         self._shared = shared
         self._protocols = protocols
         self._openapi: dict[str, Any] = {}
+        self._built_in: list[tuple[str, str, str]] = []
         self._admin = Admin(shared)
 
     def starlette(self) -> Starlette:
@@ -81,11 +83,15 @@ class ColdRoutes:
             Route("/admin/requests", self._for_admins(self.requests)),
             Route("/admin/requests/{request_id:path}", self._for_admins(self.request)),
         ]
-        built_in = [
-            ("post" if route.path in ASK_PATHS else "get", route.path, _SUMMARIES[route.path])
+        self._built_in = [
+            (
+                "get" if "GET" in (route.methods or ()) else "post",
+                route.path,
+                _SUMMARIES[route.path],
+            )
             for route in routes
         ]
-        self._openapi = openapi.document(self._shared.params, self._protocols, built_in)
+        self.describe()
         # For people, so that it is no part of the API's document.
         page = Route(DASHBOARD_PATH, dashboard)
         return Starlette(
@@ -96,6 +102,10 @@ class ColdRoutes:
                 Exception: _bug,
             },
         )
+
+    def describe(self) -> None:
+        """Make the API's document anew, of the models and keys that there are."""
+        self._openapi = openapi.document(self._shared.params, self._protocols, self._built_in)
 
     async def openapi(self, request: Request) -> Response:
         """What there is, for machines."""
@@ -108,6 +118,7 @@ class ColdRoutes:
                 Route(path, self._for_admins(self._admin.asks(what)), methods=["POST"])
                 for path, what in ASK_PATHS.items()
             ),
+            Route("/admin/reload", self._for_admins(self._admin.reload), methods=["POST"]),
             Route("/admin/plan", self._for_admins(self._admin.plan)),
             Route("/admin/events", self._for_admins(self._admin.events)),
             Route("/admin/evictions", self._for_admins(self._admin.evictions)),

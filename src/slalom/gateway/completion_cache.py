@@ -87,6 +87,11 @@ class CompletionCache:
     def __repr__(self) -> str:
         return f"<CompletionCache bytes={self.bytes_held} hits={self.hits} misses={self.misses}>"
 
+    def clear(self) -> None:
+        """Forget every answer."""
+        self._scopes.clear()
+        self.bytes_held = 0
+
     def find(self, question: Question) -> Rest | None:
         """The rest of an answer of which the client has typed a part since, or None."""
         kept = self._scopes.get(question.scope)

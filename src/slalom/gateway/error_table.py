@@ -74,6 +74,7 @@ _ROWS: dict[str, Row] = {
     Reason.MODEL_BUSY: Row(409, _INVALID, "The model is in the middle of a change.", 1),
     Reason.ASKED_OTHERWISE: _final(409, _INVALID, "A later word took it back."),
     Reason.SLA_INFEASIBLE: Row(429, "rate_limit_error", "The target cannot be met now.", 1),
+    Reason.MODEL_REMOVED: _final(404, _INVALID, "The model was removed by a reload."),
     Reason.CHAIN_ABANDONED: _final(409, _INVALID, "The chain it belongs to was given up."),
     # Ran, or was to run, and failed.
     FailureKind.ABORTED: Row(503, _SERVER, "The request was ended by the server.", 1),
@@ -110,6 +111,8 @@ _ROWS: dict[str, Row] = {
     "configured_models_only": _final(
         403, "permission_error", "Which models there are is decided by the configuration."
     ),
+    "reload_refused": _final(400, _INVALID, "The configuration is wrong."),
+    "not_reloadable": _final(409, _INVALID, "The configuration cannot be read anew."),
     "not_found": _final(404, _INVALID, "There is nothing here."),
     "method_not_allowed": _final(405, _INVALID, "This method is not allowed here."),
     "body_timeout": Row(408, _INVALID, "The body did not arrive in time."),

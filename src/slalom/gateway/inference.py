@@ -54,7 +54,6 @@ class Inference:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._params = shared.params
         self._runtime = shared.runtime
 
     async def __call__(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,9 +108,9 @@ class Inference:
         key = self._shared.keys.caller(head.authorization, head.api_key)
         if self._shared.draining:
             raise OverloadedError("The server is shutting down.", retry_after_s=5, code="draining")
-        if len(self._shared.inside) > self._params.inflight_max:
+        if len(self._shared.inside) > self._shared.params.inflight_max:
             raise OverloadedError(
-                f"There are already {self._params.inflight_max} requests in this server.",
+                f"There are already {self._shared.params.inflight_max} requests in this server.",
                 retry_after_s=1,
                 code="too_many_requests",
             )
@@ -122,7 +121,7 @@ class Inference:
         self, receive: Receive, arrival: Arrival, route: Route, exchange: Exchange
     ) -> Work:
         declared_bytes = arrival.head.content_length
-        bytes_max = self._params.body_bytes_max
+        bytes_max = self._shared.params.body_bytes_max
         if 0 < declared_bytes <= bytes_max:
             self._take_room(exchange, declared_bytes)
         raw = await request_body.read_body(
@@ -266,7 +265,7 @@ class Inference:
         )
 
     def _sink(self, send: Send, headers: Headers, work: Work) -> AnySink:
-        params, form = self._params, work.form
+        params, form = self._shared.params, work.form
         if not work.stream:
             return WholeSink(send, headers, form, params.answer_bytes_max)
         return StreamSink(

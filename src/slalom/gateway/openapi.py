@@ -12,7 +12,14 @@ from typing import Any
 import slalom
 from slalom.gateway import estimates
 from slalom.gateway.openapi_answers import WHOLES, answer_media, error_schema
-from slalom.gateway.openapi_bodies import BODIES, BODILESS, NEEDED_QUERIES, QUERIES, of_call
+from slalom.gateway.openapi_bodies import (
+    BODIES,
+    BODILESS,
+    NEEDED_QUERIES,
+    POST_QUERIES,
+    QUERIES,
+    of_call,
+)
 from slalom.gateway.openapi_schemas import MODEL, OBJECT, WORD, Schema, any_of
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.protocols.frame import SideRoute, WireProtocol
@@ -88,10 +95,10 @@ def _add(
     """The first protocol with a path describes it."""
     plain = _plain(path)
     parameters = [_parameter("path", name, _segment(name)) for name in _PLACE.findall(path)]
-    if method == "get":
-        for name, schema in QUERIES.get(plain, {}).items():
-            needed = (plain, name) in NEEDED_QUERIES
-            parameters.append(_parameter("query", name, schema, needed=needed))
+    queries = {"get": QUERIES, "post": POST_QUERIES}.get(method, {})
+    for name, schema in queries.get(plain, {}).items():
+        needed = (plain, name) in NEEDED_QUERIES
+        parameters.append(_parameter("query", name, schema, needed=needed))
     if parameters:
         operation["parameters"] = parameters
     paths.setdefault(plain, {}).setdefault(method, operation)

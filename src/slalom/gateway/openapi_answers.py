@@ -169,6 +169,7 @@ _DOCUMENTS: dict[tuple[str, str], dict[str, Schema]] = {
             ("post", "/v1/chains"): CHAIN_TOLD,
             ("get", "/v1/chains/{id}"): CHAIN_TOLD,
             ("delete", "/v1/chains/{id}"): CHAIN_TOLD,
+            ("post", "/admin/reload"): objects({"dry_run": FLAG, "models": _LIST}),
             ("get", "/admin/evictions"): _of("list", data=_LIST),
             ("get", "/admin/requests"): _of("list", data=_LIST),
         }.items()

@@ -210,5 +210,7 @@ QUERIES: dict[str, dict[str, Schema]] = {
     "/slots": {"model": MODEL, "fail_on_no_slot": TEXT},
     "/admin/plan": {"model": MODEL},
 }
+#: The same of documents that are read with POST.
+POST_QUERIES: dict[str, dict[str, Schema]] = {"/admin/reload": {"dry_run": FLAG}}
 #: Those of them that must be there.
 NEEDED_QUERIES = frozenset((("/admin/plan", "model"),))

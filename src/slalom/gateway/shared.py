@@ -6,7 +6,9 @@ Built by `app`.
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Collection
 from itertools import count
+from typing import Any
 
 from slalom.errors import ConfigError, OverloadedError
 from slalom.gateway.auth import Keys
@@ -26,6 +28,13 @@ from slalom.gateway.runtime_port import RuntimePort
 from slalom.gateway.supersession import HEADERS as SESSION_HEADERS
 from slalom.gateway.supersession import Documents
 from slalom.gateway.telemetry import Telemetry
+
+#: Names of removed models that are remembered, for people who ask for them.
+_REMOVED_MAX = 1_000
+
+#: Reads the configuration anew and goes by it, or only says what it would do; the document that
+#: says what was done.
+Reloader = Callable[[bool], Awaitable[dict[str, Any]]]
 
 
 class Shared:
@@ -64,19 +73,12 @@ class Shared:
         self.documents = Documents(params.supersede)
         self.chains = Chains(params.chains, params.tasks, params.chains_max, params.chain_idle_ns)
         self.prefixes = Prefixes()
-        self.watched_headers = frozenset(
-            name.encode("latin-1")
-            for names in (
-                HEADERS,
-                SESSION_HEADERS,
-                CACHE_HEADERS,
-                LENGTH_HEADERS,
-                WISH_HEADERS,
-                CHAIN_HEADERS,
-                headers,
-            )
-            for name in names | _rule_headers(params)
-        )
+        self._headers = headers
+        self.watched_headers = _watched(params, headers)
+        #: Reads the configuration anew; None where nobody can.
+        self.reloader: Reloader | None = None
+        #: Names that models had before a reload took them away, the last ones last.
+        self._removed: dict[str, None] = {}
         #: Set once: new inference requests are refused from then on.
         self.draining = False
         #: Unix time of the start, seconds; what `/v1/models` calls `created`.
@@ -86,6 +88,37 @@ class Shared:
         runtime.on_end.append(self.records.ended)
         runtime.on_end.append(self.telemetry.ended)
         self.records.on_record.append(self.telemetry.answered)
+
+    def judge(self, params: GatewayParams) -> Catalogue:
+        """The names that there would be.
+
+        Raises:
+            ConfigError: The parameters contradict each other.
+        """
+        _check_tasks(params)
+        return Catalogue(params.models, params.tasks, params.aliases)
+
+    def reload(self, params: GatewayParams, renewed: Collection[str]) -> None:
+        """Go by other parameters from now on; what is inside goes on as it was begun.
+
+        Args:
+            params: Which sizes of what is kept are as they were: those are not looked at again.
+            renewed: Models with another engine: what was kept of their answers is no more theirs.
+
+        Raises:
+            ConfigError: As when a gateway is built with these; nothing is changed then.
+        """
+        fresh = self.judge(params)
+        removed = {**self._removed, **dict.fromkeys(self.catalogue.names())}
+        removed = {name: None for name in removed if name not in fresh.names()}
+        self._removed = dict(list(removed.items())[-_REMOVED_MAX:])
+        self.catalogue = Catalogue(params.models, params.tasks, params.aliases, self._removed)
+        self.params = params
+        self.keys = self.keys.followed_by(params.keys)
+        self.chains.templates, self.chains.tasks = params.chains, params.tasks
+        self.watched_headers = _watched(params, self._headers)
+        if renewed:
+            self.completions.clear()
 
     def new_id(self) -> str:
         """A request id that no other request of any server has."""
@@ -105,6 +138,23 @@ class Shared:
                 code="too_many_bytes",
             )
         self.bytes_inside = bytes_inside
+
+
+def _watched(params: GatewayParams, headers: frozenset[str]) -> frozenset[bytes]:
+    """Request headers that somebody looks at."""
+    return frozenset(
+        name.encode("latin-1")
+        for names in (
+            HEADERS,
+            SESSION_HEADERS,
+            CACHE_HEADERS,
+            LENGTH_HEADERS,
+            WISH_HEADERS,
+            CHAIN_HEADERS,
+            headers,
+        )
+        for name in names | _rule_headers(params)
+    )
 
 
 def _rule_headers(params: GatewayParams) -> set[str]:

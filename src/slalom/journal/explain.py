@@ -32,7 +32,8 @@ _LOADS_MAX = 10_000
 _ARRIVED, _ENDED = b'"RequestArrived"', b'"EndRequest"'
 #: Lines that change what is loaded, running or waiting.
 _TELLING = re.compile(
-    rb'"(RequestArrived|EndRequest|ModelChosen|Dispatch|Attempt\w+|Replica\w+|\w+Replica)"'
+    rb'"(RequestArrived|EndRequest|ModelChosen|Dispatch|ConfigChanged|Attempt\w+|Replica\w+'
+    rb'|\w+Replica)"'
 ).search
 
 
@@ -195,7 +196,7 @@ def _tell(
             if arrived is not None and (story is None or story.end is not None):
                 story = _begin(header, arrived)
                 lives -= 1
-            ended = _follow(story, entry, header, occupancy)
+            ended = _follow(story, entry, occupancy)
             if ended and not lives:
                 return story
         if on_progress is not None:
@@ -215,7 +216,7 @@ def _begin(header: Header, request: Request) -> Story:
     return Story(request, epoch_ns + request.arrived_ns if epoch_ns else 0)
 
 
-def _follow(story: Story | None, entry: Entry, header: Header, occupancy: Occupancy) -> bool:
+def _follow(story: Story | None, entry: Entry, occupancy: Occupancy) -> bool:
     """Add one entry to the story, if one is open; whether it ended with it."""
     if story is None or story.end is not None:
         occupancy.events(entry)
@@ -225,7 +226,7 @@ def _follow(story: Story | None, entry: Entry, header: Header, occupancy: Occupa
         if isinstance(action, ModelChosen) and action.request_id == story.request.id:
             story.request = replace(story.request, model=action.model)
     waited = story.waits.since_ns is not None
-    story.steps += steps_of(story.request, entry, header, occupancy, story.waits)
+    story.steps += steps_of(story.request, entry, occupancy, story.waits)
     _look_around(story, entry, occupancy, waited=waited)
     own = story.request.id
     ends = [a for a in entry.actions if isinstance(a, EndRequest) and a.request_id == own]

@@ -19,6 +19,7 @@ from slalom.core.actions import (
 from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
+    ConfigChanged,
     ReplicaAsleep,
     ReplicaFailed,
     ReplicaGone,
@@ -54,11 +55,11 @@ class Occupancy:
     """Follows entries; ask it between them.
 
     Args:
-        models: The journal's models by id, for their places.
+        models: The journal's models by id, for their places; those of reloads are added.
     """
 
     def __init__(self, models: Mapping[str, ModelSpec]) -> None:
-        self._models = models
+        self._models = dict(models)
         self._replicas: dict[str, SeenReplica] = {}
         self._waiting: dict[str, str] = {}
 
@@ -70,6 +71,9 @@ class Occupancy:
                     self._waiting[request.id] = request.model
                 case AttemptFinished(request_id, attempt) | AttemptFailed(request_id, attempt):
                     self._vacate(request_id, attempt)
+                case ConfigChanged(added, replaced, adjusted):
+                    for spec in (*added, *replaced, *adjusted):
+                        self._models[spec.id] = spec
                 case ReplicaReady(replica_id, epoch):
                     self._set(replica_id, epoch, ReplicaState.READY)
                 case ReplicaAsleep(replica_id, epoch):
@@ -132,6 +136,11 @@ class Occupancy:
         """The model of a replica; its name up to the number if the journal never told."""
         found = self._replicas.get(replica_id)
         return found.model if found else replica_id.rpartition("#")[0]
+
+    def homes(self, model: str) -> set[str]:
+        """Devices that may hold the model; none if the journal never told."""
+        spec = self._models.get(model)
+        return set(spec.homes) if spec else set()
 
     def _of(self, model: str) -> list[SeenReplica]:
         return [replica for replica in self._replicas.values() if replica.model == model]

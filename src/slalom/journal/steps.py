@@ -15,6 +15,7 @@ from slalom.core.actions import (
     ModelChosen,
     Outcome,
     Passed,
+    Reason,
     SleepReplica,
     UnloadCause,
     UnloadReplica,
@@ -34,7 +35,6 @@ from slalom.core.events import (
 from slalom.core.journal import Entry
 from slalom.core.request import Request
 from slalom.core.snapshot import ReplicaState
-from slalom.journal.codec import Header
 from slalom.journal.occupancy import Occupancy
 from slalom.units import format_duration
 
@@ -83,9 +83,7 @@ class Waits:
         self.was_ready = ready
 
 
-def steps_of(
-    request: Request, entry: Entry, header: Header, occupancy: Occupancy, waits: Waits
-) -> Iterator[Step]:
+def steps_of(request: Request, entry: Entry, occupancy: Occupancy, waits: Waits) -> Iterator[Step]:
     """The steps of one entry as they concern a request; updates `occupancy` and `waits`."""
     at_ns = entry.now_ns - request.arrived_ns
     for event in entry.events:
@@ -107,7 +105,7 @@ def steps_of(
             waits.pausing = action.pause
         if isinstance(action, ModelChosen) and action.request_id == request.id:
             yield Step(at_ns, "model", _choice(request, action))
-        elif told := _action(request, action, header, occupancy, at_ns=at_ns, waiting=waiting):
+        elif told := _action(request, action, occupancy, at_ns=at_ns, waiting=waiting):
             yield Step(at_ns, *told)
     occupancy.actions(entry)
     waits.since_ns = entry.now_ns if waiting or _waits_again(request, entry) else None
@@ -129,7 +127,6 @@ def _waits_again(request: Request, entry: Entry) -> bool:
 def _action(
     request: Request,
     action: Action,
-    header: Header,
     occupancy: Occupancy,
     *,
     at_ns: int,
@@ -150,16 +147,17 @@ def _action(
         case WakeReplica(replica_id) if occupancy.model_of(replica_id) == request.model:
             return "wake", f"{replica_id} begins to wake"
         case SleepReplica() | UnloadReplica() if waiting:
-            return _gives_way(request, action, header, occupancy)
+            return _gives_way(request, action, occupancy)
         case _:
             return None
 
 
 #: Why a model was passed over, for people.
-_PASSED = {
+_PASSED: dict[str, str] = {
     Passed.NOT_READY: "was not ready",
     Passed.WAIT_TOO_LONG: "would have been waited for too long",
     Passed.LATE: "was not expected to be on time",
+    Reason.LOAD_BACKOFF: "rests after a failed load",
 }
 
 
@@ -167,8 +165,7 @@ def _choice(request: Request, action: ModelChosen) -> str:
     """Which of its models serves it, and why not those before."""
     rule = request.alternatives.choice.value if request.alternatives else ""
     passed = [
-        f"{name} {_PASSED[Passed(why)] if why in set(Passed) else f'would refuse it ({why})'}"
-        for name, why in action.passed
+        f"{name} {_PASSED.get(why) or f'would refuse it ({why})'}" for name, why in action.passed
     ]
     return "; ".join([f"{action.model} is to serve it ({rule})", *passed])
 
@@ -266,13 +263,11 @@ def _event(request: Request, event: Event, occupancy: Occupancy) -> tuple[str, s
 def _gives_way(
     request: Request,
     action: SleepReplica | UnloadReplica,
-    header: Header,
     occupancy: Occupancy,
 ) -> tuple[str, str] | None:
     """A replica of its model that leaves its device, or another one that does so for it."""
-    homes = {model.id: set(model.homes) for model in header.models}
     replica_id, model = action.replica_id, occupancy.model_of(action.replica_id)
-    neighbour = bool(homes.get(model, set()) & homes.get(request.model, set()))
+    neighbour = bool(occupancy.homes(model) & occupancy.homes(request.model))
     if isinstance(action, SleepReplica):
         if model == request.model:
             return "sleep", f"{replica_id} is put to sleep"

@@ -5,7 +5,7 @@ in a window, and a test of the speed that everybody needs. Ours, because the pap
 and end-to-end deadlines only: several replicas, the other objectives, what counts as lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from slalom.core.planning import (
@@ -68,10 +68,13 @@ class Saber:
 
     def begin(self, models: Sequence[ModelSpec]) -> Planner:
         """A planner with the laws of these models."""
+        return _Program(self) if self.published_program else _Paper(self, self.laws(models))
+
+    def laws(self, models: Sequence[ModelSpec]) -> dict[str, Law]:
+        """How fast these models are by the number of requests that run."""
         given = (self.a, self.s, self.k)
         coefficients = given if any(given) else None
-        laws = {model.id: speed_law(self.law, coefficients, model.step_cost) for model in models}
-        return _Program(self) if self.published_program else _Paper(self, laws)
+        return {model.id: speed_law(self.law, coefficients, model.step_cost) for model in models}
 
 
 class _Paper:
@@ -81,6 +84,10 @@ class _Paper:
         self._options = options
         self._laws = laws
         self._draws = 0
+
+    def models_changed(self, models: Sequence[ModelSpec], fresh: Collection[str]) -> None:
+        """These are all models from now on; the laws of those that stay are the same again."""
+        self._laws = self._options.laws(models)
 
     def key(self, request: Request, default_deadline_ns: int) -> int:
         """The scheduled arrival; demoted requests stand behind."""

@@ -5,7 +5,7 @@ kartikpagariya25/VelocityLLM) as far as it acts at a gateway: its scoring, its a
 its AIMD loop with its own numbers. Left out: GPU memory and telemetry, priorities given by clients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -87,6 +87,16 @@ class _VelocityPlanner:
     def __init__(self, options: Velocity, models: Sequence[ModelSpec]) -> None:
         self._options = options
         self._gauges = {model.id: _Gauge(options.initial) for model in models}
+
+    def models_changed(self, models: Sequence[ModelSpec], fresh: Collection[str]) -> None:
+        """These are all models from now on; `fresh` ones are measured anew."""
+        before = self._gauges
+        self._gauges = {
+            model.id: before[model.id]
+            if model.id in before and model.id not in fresh
+            else _Gauge(self._options.initial)
+            for model in models
+        }
 
     def key(self, request: Request, default_deadline_ns: int) -> int:
         """The scheduled arrival: the program's queue, which it scores."""

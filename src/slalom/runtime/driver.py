@@ -30,6 +30,7 @@ from slalom.core.actions import (
 from slalom.core.dry_run import ResidencyPlan
 from slalom.core.events import (
     AttemptFailed,
+    ConfigChanged,
     DrainRequested,
     Event,
     FailureKind,
@@ -190,6 +191,15 @@ class Runtime:
         self._step()
         told = self._records.get(AskRefused)
         return told if isinstance(told, AskRefused) and told.ask_id == event.ask_id else None
+
+    def reload(
+        self, change: ConfigChanged, launchers: Launchers, can: Mapping[str, Capabilities]
+    ) -> None:
+        """Let models come, change and go, at once; `Scheduler.judge` has let the change pass."""
+        self._supervisor.launch_by(launchers)
+        self._capabilities.update(can)
+        self._inbox.append(change)
+        self._step()
 
     def plan(self, model_id: str) -> ResidencyPlan | None:
         """What bringing a model up would take now; None if there is no such model."""

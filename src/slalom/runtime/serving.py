@@ -7,7 +7,7 @@ went away. The bytes themselves are `relay`'s. Called by `driver.Runtime.serve`.
 import asyncio
 from collections.abc import Callable
 
-from slalom.core.actions import Outcome
+from slalom.core.actions import Outcome, Reason
 from slalom.core.events import FailureKind, ReplicaFailed, RequestCancelled
 from slalom.errors import EngineError, RequestError
 from slalom.runtime.relay import PausedError, Relay
@@ -111,6 +111,13 @@ class Serving:
 
     def _interrupted(self) -> EngineError:
         self._relay.fail(FailureKind.ABORTED)
+        end = self._ticket.end
+        if end is not None and end.reason == Reason.MODEL_REMOVED:
+            return EngineError(
+                f"model {end.model} was removed by a reload, and the answer was not complete in "
+                "the time that was left (server.drain_seconds)",
+                code=end.reason,
+            )
         return EngineError(
             f"replica {self._assignment.replica_id} had to give way before the answer was complete",
             code=FailureKind.ABORTED,

@@ -94,7 +94,7 @@ class Supervisor:
         clock: Clock,
         params: WatchParams,
     ) -> None:
-        self._launchers = launchers
+        self._launchers = dict(launchers)
         self._post = post
         self._clock = clock
         self._params = params
@@ -109,6 +109,10 @@ class Supervisor:
         """The engine of a ready life, or None."""
         life = self._lives.get((replica_id, epoch))
         return life.engine if life else None
+
+    def launch_by(self, launchers: Launchers) -> None:
+        """Launch these models by these from now on; what lives is left alone."""
+        self._launchers.update(launchers)
 
     def move(self, action: LoadReplica | UnloadReplica | SleepReplica | WakeReplica) -> None:
         """Begin what a replica is to do."""

@@ -46,6 +46,7 @@ from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
 from slalom.testing.checker_choice import judge_choice, judge_good
 from slalom.testing.checker_events import Witness
 from slalom.testing.checker_order import promised_order
+from slalom.testing.checker_reload import judge_no_model, judge_retired
 from slalom.testing.checker_sleep import due_ns, judge_sleep, judge_wake
 
 #: Pauses of one request.
@@ -210,7 +211,7 @@ class Checker:
         key = (action.replica_id, action.epoch)
         lives = books.of_model(model.id)
         self._require(action.epoch > self._epoch, "each life has a new epoch", action)
-        staying = [life for life in lives if not life.leaving]
+        staying = [life for life in lives if not (life.leaving or life.outdated)]
         self._require(len(staying) < model.replicas, "replicas bound", (action, staying))
         awake = not any(life.rests for life in staying)
         self._require(awake, "what sleeps is woken, not loaded again", (action, staying))
@@ -307,6 +308,8 @@ class Checker:
             self._require(
                 self.books.attempts[request.current].aborted, "refused, so aborted", action
             )
+        elif reason in {Reason.MODEL_REMOVED, Reason.UNKNOWN_MODEL}:
+            judge_no_model(action, self.books, now_ns, self._require)
         elif request.current is not None:
             over = 0 <= self._drain_ns <= now_ns
             self._require(over, "what runs ends by its own events", action)
@@ -316,8 +319,6 @@ class Checker:
             self._require(waited_ns >= self._params.queue_timeout_ns, "patience", action)
         elif reason == Reason.DRAINING:
             self._require(self._drain_ns >= 0, "draining only if asked for", action)
-        elif reason == Reason.UNKNOWN_MODEL:
-            self._require(action.model not in self.books.models, "unknown only if unknown", action)
         elif action.outcome is Outcome.FAILED:
             failed_ns = self.books.load_failed_ns.get(action.model, -1)
             self._require(failed_ns == now_ns, "a failed load fails those who wait", action)
@@ -360,6 +361,7 @@ class Checker:
             self._require(request.must is None, "what must end ends at once", request)
         if 0 <= self._drain_ns <= now_ns:
             self._require(not books.requests, "a drain's deadline ends everything", books)
+        judge_retired(books, now_ns, self._require)
         for replica in books.replicas.values():
             gone = not replica.failed or replica.leaving
             self._require(gone, "what has failed is reaped", replica)

@@ -18,6 +18,8 @@ from slalom.core.events import Ask, ModelAsked
 from slalom.core.params import SchedulerParams
 from slalom.core.request import ModelSpec, Swap
 from slalom.testing.checker_books import Books, Rest, SeenReplica
+from slalom.testing.checker_reload import due_ns as retired_due_ns
+from slalom.testing.checker_reload import judge_outdated
 from slalom.testing.checker_sleep import Require, judge_ahead
 
 _UP = (Ask.LOAD, Ask.WAKE)
@@ -82,7 +84,7 @@ def judge_place(action: LoadReplica, model: ModelSpec, books: Books, require: Re
     require(action.replica_id not in names, "one life of a name at a time", action)
     require(action.ahead or books.wanted(model), "load only what is wanted", action)
     device = action.device or model.device
-    staying = [life for life in books.of_model(model.id) if not life.leaving]
+    staying = [one for one in books.of_model(model.id) if not (one.leaving or one.outdated)]
     loading = any(life.ready_ns < 0 for life in staying)
     sized = books.sized.get(model.id, 0) > len(staying)
     found = action.ahead and books.found.get(model.id, 0) > 0
@@ -113,7 +115,8 @@ def judge_size(action: SizeDecided, books: Books, require: Require) -> None:
 
 
 def due_ns(books: Books, params: SchedulerParams) -> Iterator[int]:
-    """When an ask that nothing has come of is to be refused."""
+    """When an ask that came to nothing is to be refused, or what was removed is to have ended."""
+    yield from retired_due_ns(books)
     for model_id, (ask_id, asked_ns) in books.asked.items():
         if asked_ns >= 0 and ask_id in books.asks and not books.of_model(model_id):
             yield asked_ns + params.queue_timeout_ns
@@ -129,6 +132,9 @@ def judge_leaving(
 ) -> None:
     """A replica ends although it has not failed and nothing shuts down."""
     model, cause = replica.model, action.cause
+    if cause in {UnloadCause.REPLACED, UnloadCause.REMOVED}:
+        judge_outdated(action, replica, books, now_ns, require)
+        return
     if cause is UnloadCause.UNWANTED:
         require(replica.ready_ns < 0, "unwanted is a load", action)
         asked = books.asked.get(model.id, ("", -1))[1] >= 0
@@ -143,12 +149,14 @@ def judge_leaving(
     up = replica.ready_ns >= 0 and replica.rest is Rest.AWAKE
     require(up or rests, "a load, a sleep or a wake is never evicted", action)
     require(not replica.running, "what is busy is never evicted", action)
-    require(model.id not in books.pinned, "what is pinned is never evicted", action)
+    shrunk = cause is UnloadCause.SCALED and model.id in books.shrunk
+    require(shrunk or model.id not in books.pinned, "what is pinned is never evicted", action)
     if cause is UnloadCause.ASKED:
         require(sent_ns >= 0, "asked only if asked for", action)
         return
     if cause is UnloadCause.SCALED:
-        require(model.id in books.sized, "scaled only where sizes are decided", action)
+        decided = model.id in books.sized or model.id in books.shrunk
+        require(decided, "scaled only where sizes are decided", action)
     if cause is UnloadCause.IDLE:
         limited = model.idle_sleep_ns or model.idle_unload_ns or books.keeps
         require(bool(limited), "idle only where idling is limited", action)

@@ -42,8 +42,9 @@ class SeenRequest:
     expected: tuple[int, int, float] = (-1, -1, -1.0)
     #: Clamp of its last dispatch.
     clamped_tokens: int = 0
-    #: Whether it was said which of its models serves it.
+    #: Whether it was said which of its models serves it, and those that failed to load for it.
     chosen: bool = False
+    failed_models: set[str] = field(default_factory=set)
 
     @property
     def waits(self) -> bool:
@@ -114,6 +115,8 @@ class SeenReplica:
     running: dict[Fence, SeenAttempt] = field(default_factory=dict)
     #: Loaded before anybody asked for it.
     ahead: bool = False
+    #: A reload gave its model another engine.
+    outdated: bool = False
 
     @property
     def leaving(self) -> bool:
@@ -124,7 +127,7 @@ class SeenReplica:
     def usable(self) -> bool:
         """Whether it may take a dispatch."""
         awake = self.ready_ns >= 0 and self.rest is Rest.AWAKE
-        return awake and not self.leaving and not self.failed
+        return awake and not self.leaving and not self.failed and not self.outdated
 
     @property
     def rests(self) -> bool:
@@ -177,6 +180,10 @@ class Books:
         self.foreign_ns: dict[str, int] = {}
         #: Replicas that were decided on, by model.
         self.sized: dict[str, int] = {}
+        #: Models that reloads took away, and when what is left of them is ended; models that are
+        #: to have fewer replicas than before.
+        self.retiring_ns: dict[str, int] = {}
+        self.shrunk: set[str] = set()
         #: When a device was last seen over its budget.
         self.overrun_ns: dict[str, int] = {}
 
@@ -197,6 +204,8 @@ class Books:
 
     def wanted(self, model: ModelSpec) -> bool:
         """Whether a model is to be up, for whatever reason."""
+        if model.id in self.retiring_ns:
+            return bool(self.waiting(model.id))
         by_people = model.id in self.pinned or model.id in self.asked or model.preload
         return by_people or bool(self.waiting(model.id)) or self.sized.get(model.id, 0) > 0
 
@@ -243,7 +252,7 @@ class Books:
             for model in self.models.values()
             if device.id in model.homes
             and self.waiting(model.id)
-            and all(one.leaving or one.rests for one in self.of_model(model.id))
+            and all(one.leaving or one.rests or one.outdated for one in self.of_model(model.id))
             # What takes no memory comes back once its process has gone, not before.
             and (self.bytes_to_book(model) or not self.of_model(model.id))
             # What sleeps elsewhere is woken there.

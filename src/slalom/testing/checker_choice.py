@@ -12,7 +12,7 @@ from slalom.testing.checker_sleep import Require
 
 
 def judge_choice(action: ModelChosen, books: Books, now_ns: int, require: Require) -> None:
-    """One of the request's models serves it, decided once and when it arrives.
+    """One of the request's models serves it, decided when it arrives, and again if that one fails.
 
     Whether the rule was kept cannot be seen from outside: nobody is told what drains.
     """
@@ -22,11 +22,19 @@ def judge_choice(action: ModelChosen, books: Books, now_ns: int, require: Requir
     how = seen.request.alternatives
     require(how is not None and action.model in how.models, "one of its models", action)
     assert how is not None
-    at_once = seen.waits_since_ns == now_ns and not seen.attempts and not seen.chosen
-    require(at_once, "chosen once, when it arrives", action)
-    before = how.models[: how.models.index(action.model)]
+    if seen.chosen:
+        before = seen.request.model
+        failed = books.load_failed_ns.get(before) == now_ns
+        require(failed and seen.waits, "handed over when its model fails to load", action)
+        require(action.model not in seen.failed_models, "nobody is sent round and round", action)
+        seen.failed_models.add(before)
+        seen.waits_since_ns = now_ns
+    else:
+        at_once = seen.waits_since_ns == now_ns and not seen.attempts
+        require(at_once, "chosen when it arrives", action)
+    better = how.models[: how.models.index(action.model)]
     named = tuple(name for name, _ in action.passed)
-    require(named == before, "every model before it is accounted for", action)
+    require(named == better, "every model before it is accounted for", action)
     seen.request = replace(seen.request, model=action.model)
     seen.chosen = True
 

@@ -12,6 +12,7 @@ from slalom.core.events import (
     AttemptFailed,
     AttemptFinished,
     ChainAbandoned,
+    ConfigChanged,
     DeviceSampled,
     FailureKind,
     FirstToken,
@@ -28,7 +29,7 @@ from slalom.core.events import (
     RequestCancelled,
 )
 from slalom.core.params import SchedulerParams
-from slalom.testing import checker_asks, checker_sleep
+from slalom.testing import checker_asks, checker_reload, checker_sleep
 from slalom.testing.checker_books import Books, Fence, SeenAttempt, SeenReplica, SeenRequest
 
 
@@ -79,6 +80,10 @@ class Witness:
     @_take.register
     def _(self, event: ModelAsked) -> None:
         checker_asks.take_ask(event, self._books, self._now_ns)
+
+    @_take.register
+    def _(self, event: ConfigChanged) -> None:
+        checker_reload.take_change(event, self._books, self._now_ns)
 
     @_take.register
     def _(self, event: RequestCancelled) -> None:

@@ -6,7 +6,7 @@ Owns the rules alone; what is seen stands in `checker_books`. Called by `checker
 
 from collections.abc import Callable, Iterator
 
-from slalom.core.actions import LoadReplica, SleepReplica, WakeReplica
+from slalom.core.actions import LoadReplica, SleepReplica, UnloadCause, WakeReplica
 from slalom.core.params import SchedulerParams
 from slalom.testing.checker_books import Books, Rest, SeenReplica
 
@@ -24,7 +24,8 @@ def judge_sleep(
     model = replica.model
     require(replica.usable, "put to sleep only what is ready", (action, replica))
     require(not replica.running, "what is busy is never put to sleep", action)
-    require(model.id not in books.pinned, "what is pinned never sleeps", action)
+    shrunk = action.cause is UnloadCause.SCALED and model.id in books.shrunk
+    require(shrunk or model.id not in books.pinned, "what is pinned never sleeps", action)
     deeper = action.level == 2 and model.deep_wake_ns > 0
     require(deeper or action.level == model.sleep_level > 0, "sleep as the model can", action)
     require(action.turn == replica.turn + 1, "turns count up", action)
@@ -73,7 +74,7 @@ def judge_ahead(
         model.id
         for model in books.models.values()
         if model.homes == (device,) and books.waiting(model.id)
-        if all(one.leaving or one.rests for one in books.of_model(model.id))
+        if all(one.leaving or one.rests or one.outdated for one in books.of_model(model.id))
     ]
     require(not unmet, "those who wait come before those who may", (action, unmet))
 

@@ -72,6 +72,9 @@ class Foreknowledge:
     def observe(self, seen: Observation, now_ns: int) -> None:
         """There is nothing to learn."""
 
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
+        """What is known is known."""
+
     def of(self, model_id: str) -> Known:
         """Of one model."""
         return self.models.get(model_id, _NOTHING)

@@ -16,6 +16,7 @@ from slalom.core.events import (
     AttemptFinished,
     ChainAbandoned,
     ChainOpened,
+    ConfigChanged,
     DeviceSampled,
     DrainRequested,
     Event,
@@ -36,7 +37,7 @@ from slalom.core.events import (
 from slalom.core.journal import Entry
 from slalom.core.scheduler import Scheduler
 from slalom.errors import InvariantError
-from slalom.twin.scenario import Arrival
+from slalom.twin.scenario import Arrival, TwinModel
 
 #: More calls than this at one instant mean that scheduler and world chase each other.
 _CALLS_AT_ONE_TIME_MAX = 10_000
@@ -116,6 +117,13 @@ class ProcessEnded:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class EnginesChange:
+    """Loads of these models bring up other engines from now on."""
+
+    models: tuple[TwinModel, ...]
+
+
 #: What happens in the world; it may lead to events, and the scheduler never sees it.
 Occurrence = (
     ClientArrives
@@ -127,6 +135,7 @@ Occurrence = (
     | TransferOver
     | ProcessEnded
     | TimerDue
+    | EnginesChange
 )
 
 #: What comes first among things of the same instant; each row with its reason. Occurrences are
@@ -141,6 +150,7 @@ PRIORITY: dict[type, int] = {
     NapOver: 6,
     ProcessEnded: 7,  # after strikes: memory is free once nothing runs in it
     TimerDue: 8,
+    EnginesChange: 9,  # after what the engines there are have done
     FirstToken: 10,  # an attempt's own events keep their natural order
     Progress: 11,
     AttemptFinished: 12,  # success before failure: what is done is done
@@ -158,6 +168,7 @@ PRIORITY: dict[type, int] = {
     RequestCancelled: 31,  # after arrivals, for the same reason as above
     ChainAbandoned: 32,  # as above, for all of them at once
     ModelAsked: 35,  # what an operator wants, among all that is known of this instant
+    ConfigChanged: 36,  # after asks: those are about the models that there were
     DrainRequested: 40,  # whatever came at the same instant still counts
     TimerFired: 50,  # last: time-outs look at a state that knows all the rest
 }

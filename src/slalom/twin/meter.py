@@ -70,9 +70,9 @@ class Meter:
         record: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self._warm_up_ns = warm_up_ns
-        home = {model.spec.id: model.spec.device for model in scenario.models}
+        home = {model.spec.id: model.spec.device for model in scenario.all_models()}
         self._home = home
-        homes = [name for model in scenario.models for name in model.spec.homes]
+        homes = [name for model in scenario.all_models() for name in model.spec.homes]
         self._devices = {device_id: _Device() for device_id in homes}
         #: (request, attempt) -> (replica, its device, the device's share clock at the start).
         self._running: dict[tuple[str, int], tuple[str, _Device, float]] = {}

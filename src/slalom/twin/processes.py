@@ -18,7 +18,14 @@ from slalom.core.events import (
 )
 from slalom.twin.engine_protocol import TwinEngine
 from slalom.twin.faults import Faults
-from slalom.twin.kernel import Agenda, LoadAdvances, NapOver, ProcessEnded, TransferOver
+from slalom.twin.kernel import (
+    Agenda,
+    EnginesChange,
+    LoadAdvances,
+    NapOver,
+    ProcessEnded,
+    TransferOver,
+)
 from slalom.twin.links import SharedLinks
 from slalom.twin.scenario import Scenario, TwinModel
 from slalom.units import SECOND
@@ -116,6 +123,10 @@ class Processes:
 
     def __repr__(self) -> str:
         return f"Processes(alive={len(self._alive)}, dead={len(self._dead)})"
+
+    def change(self, occurrence: EnginesChange, now_ns: int) -> None:
+        """Loads bring up other engines from now on."""
+        self._models |= {model.spec.id: model for model in occurrence.models}
 
     def find(self, replica_id: str, epoch: int) -> Process | None:
         """A process that lives, also one that loads or hangs."""

@@ -4,11 +4,11 @@ Owns frozen data. The true output length and the time of a cancellation live her
 the scheduler (oracle boundary). Built by tests and by whoever compares policies.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from slalom.core.events import ChainAbandoned, ChainOpened, ModelAsked
+from slalom.core.events import ChainAbandoned, ChainOpened, ConfigChanged, ModelAsked
 from slalom.core.params import SchedulerParams
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request
@@ -166,6 +166,16 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """The configuration is read anew at a time."""
+
+    at_ns: int
+    event: ConfigChanged
+    #: The laws of the models that come, and of those that get another engine, from then on.
+    models: tuple[TwinModel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One run."""
 
@@ -187,3 +197,11 @@ class Scenario:
     shared_devices: tuple[str, ...] = ()
     #: What an operator asks for meanwhile.
     asks: tuple[Asked, ...] = ()
+    #: What becomes of the models meanwhile.
+    reloads: tuple[Reload, ...] = ()
+
+    def all_models(self) -> Iterator[TwinModel]:
+        """Those of the beginning, then those that reloads bring."""
+        yield from self.models
+        for reload in self.reloads:
+            yield from reload.models

@@ -43,6 +43,7 @@ from slalom.twin.kernel import (
     Agenda,
     ClientArrives,
     ClientLeaves,
+    EnginesChange,
     EngineStruck,
     EngineWakes,
     LoadAdvances,
@@ -112,6 +113,7 @@ class TwinWorld:
             TransferOver: self._transfer_over,
             ProcessEnded: self._process_ended,
             TimerDue: self._timer_due,
+            EnginesChange: self._processes.change,
         }
         self._perform_by_type: dict[type, Callable[[Any, int], None]] = {
             Dispatch: self._dispatch,
@@ -128,14 +130,22 @@ class TwinWorld:
             SetTimer: self._set_timer,
             DrainComplete: self._drain_complete,
         }
-        if scenario.drain is not None:
-            agenda.at(scenario.drain.at_ns, DrainRequested(scenario.drain.deadline_ns))
-        for asked in scenario.asks:
-            agenda.at(asked.at_ns, asked.event)
+        self._plan_ahead(scenario)
         self._pull_arrival()
 
     def __repr__(self) -> str:
         return f"TwinWorld(live={len(self._clients)}, running={len(self._where)})"
+
+    def _plan_ahead(self, scenario: Scenario) -> None:
+        """What the scenario says of people, besides arrivals."""
+        if scenario.drain is not None:
+            drain = DrainRequested(scenario.drain.deadline_ns)
+            self._agenda.at(scenario.drain.at_ns, drain)
+        for asked in scenario.asks:
+            self._agenda.at(asked.at_ns, asked.event)
+        for reload in scenario.reloads:
+            self._agenda.at(reload.at_ns, EnginesChange(reload.models))
+            self._agenda.at(reload.at_ns, reload.event)
 
     # -- what happens ---------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from slalom.gateway import request_body
 from slalom.gateway.error_table import Failure
-from slalom.gateway.params import KeyEntry
+from slalom.gateway.params import GatewayParams, KeyEntry
 from slalom.gateway.replies import error_body
 from slalom.gateway.shared import Shared
 
@@ -172,5 +172,7 @@ class WireProtocol:
     headers: frozenset[str] = field(default_factory=frozenset)
     #: Header that carries the request's id besides `x-request-id`; empty for none.
     id_header: bytes = b""
+    #: Told when the configuration was read anew; None where the protocol keeps nothing of it.
+    reload: Callable[[GatewayParams], None] | None = None
     #: Whether a request means this protocol, on a path that an earlier row of the registry has.
     claims: Callable[[Asked], bool] | None = None

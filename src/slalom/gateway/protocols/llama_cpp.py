@@ -43,6 +43,7 @@ def protocol(params: GatewayParams) -> WireProtocol:
         },
         error_body=error_body,
         side_routes=llama_cpp_documents.SIDE_ROUTES,
+        reload=reads.reload,
     )
 
 
@@ -54,6 +55,10 @@ class _Reads:
     """
 
     def __init__(self, params: GatewayParams) -> None:
+        self._models = params.models
+
+    def reload(self, params: GatewayParams) -> None:
+        """Other models are there."""
         self._models = params.models
 
     def completion(self, asked: Asked) -> Internal:

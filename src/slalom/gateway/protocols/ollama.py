@@ -32,6 +32,7 @@ def protocol(params: GatewayParams) -> WireProtocol:
         },
         error_body=error_body,
         side_routes=ollama_models.SIDE_ROUTES,
+        reload=reads.reload,
     )
 
 
@@ -44,9 +45,15 @@ class _Reads:
 
     def __init__(self, params: GatewayParams) -> None:
         self._facts: dict[str, ModelFacts] = {}
-        for model in params.models:
-            names = (model.id, *model.aliases, *model.tasks)
-            self._facts.update(dict.fromkeys(names, model.facts))
+        self.reload(params)
+
+    def reload(self, params: GatewayParams) -> None:
+        """These models are there."""
+        self._facts = {
+            name: model.facts
+            for model in params.models
+            for name in (model.id, *model.aliases, *model.tasks)
+        }
 
     def generate(self, asked: Asked) -> Internal:
         """A text: a chat of one message, unless it is raw or has something behind the cursor."""

@@ -47,6 +47,7 @@ def protocol(params: GatewayParams) -> WireProtocol:
             SideRoute("/v1beta/server_setting", _settings),
             SideRoute("/admin/feedback", tabby.told, admin=True),
         ),
+        reload=tabby.reload,
     )
 
 
@@ -67,6 +68,10 @@ class _Tabby:
 
     def __repr__(self) -> str:
         return f"<Tabby model={self._model!r}>"
+
+    def reload(self, params: GatewayParams) -> None:
+        """Other models are there."""
+        self._model = completing(params.models)
 
     def read(self, asked: Asked) -> Internal:
         """A completion at the cursor."""

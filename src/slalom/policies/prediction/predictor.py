@@ -5,7 +5,7 @@ only, the same ones that its planner is told. Owns no decision. Called by planne
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from slalom.core.planning import Learned, Moment, Observation, PlanView
@@ -96,6 +96,17 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"Predictor(models={len(self._models)}, {self._lengths!r})"
+
+    def models_changed(self, models: Sequence[ModelSpec], fresh: Collection[str]) -> None:
+        """These are all models from now on; of `fresh` ones nothing is known."""
+        before = self._models
+        self._models = {
+            model.id: before[model.id]
+            if model.id in before and model.id not in fresh
+            else _Model(model, self.options)
+            for model in models
+        }
+        self._alone = alone_on_devices(models)
 
     def observe(self, seen: Observation, model: PlanView, now_ns: int) -> None:
         """Learn from what happened; some microseconds."""

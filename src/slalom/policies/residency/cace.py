@@ -56,6 +56,9 @@ class _Factors:
         self._window_ns = seconds_to_ns(options.window_s)
         self._traffic = Traffic(self._window_ns, self._window_ns)
 
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
+        self._traffic.models_changed(models)
+
     def observe(self, seen: Observation, now_ns: int) -> None:
         self._traffic.observe(seen, now_ns)
 

@@ -29,6 +29,9 @@ class _Uses:
     def __init__(self) -> None:
         self._uses: Counter[str] = Counter()
 
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
+        self._uses = Counter({model.id: self._uses[model.id] for model in models})
+
     def observe(self, seen: Observation, now_ns: int) -> None:
         if seen.moment is Moment.STARTED:
             self._uses[seen.request.model] += 1
@@ -57,13 +60,19 @@ class Gdsf:
 
 class _GreedyDual:
     def __init__(self, models: Sequence[ModelSpec]) -> None:
+        self._worth: dict[str, float] = {}
+        self._uses: Counter[str] = Counter()
+        self._heights: dict[str, float] = {}
+        self._clock = 0.0
+        self.models_changed(models)
+
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
         self._worth = {
             spec.id: max(spec.load_ns, SECOND) / SECOND / max(spec.bytes_needed / GIB, 1e-3)
             for spec in models
         }
-        self._uses: Counter[str] = Counter()
-        self._heights: dict[str, float] = {}
-        self._clock = 0.0
+        self._uses = Counter({name: self._uses[name] for name in self._worth})
+        self._heights = {name: at for name, at in self._heights.items() if name in self._worth}
 
     def observe(self, seen: Observation, now_ns: int) -> None:
         if seen.moment is Moment.STARTED:

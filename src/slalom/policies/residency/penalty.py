@@ -4,7 +4,7 @@ Owns Slalom's own residency policy: the expected penalty of a set of victims, th
 frees enough, and whether the need is worth it yet. Called by the core through the registry.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import expm1
 from typing import Protocol
@@ -79,6 +79,10 @@ class Forecast(Protocol):
         """Of one model."""
         ...
 
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
+        """These are all models from now on."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
@@ -136,6 +140,10 @@ class PenaltyKeeper:
 
     def __repr__(self) -> str:
         return f"PenaltyKeeper({self._forecast!r})"
+
+    def models_changed(self, models: Sequence[ModelSpec], fresh: Collection[str]) -> None:
+        """These are all models from now on."""
+        self._forecast.models_changed(models)
 
     def observe(self, seen: Observation, now_ns: int) -> None:
         """Learn what is asked for."""

@@ -4,13 +4,14 @@ Owns the frame: candidates in the order of their tiers and scores, the record of
 sleepers in the same order. What a score is made of is the policy's. Called through the policies.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from slalom.core.actions import Candidate
 from slalom.core.keeping import NOBODY, Bed, Need, Selection
 from slalom.core.planning import Observation
 from slalom.core.policy import ReplicaView
+from slalom.core.request import ModelSpec
 from slalom.policies.residency.ranking import host_bytes, looked_at, take
 from slalom.policies.residency.simple import tier
 
@@ -20,6 +21,10 @@ Parts = tuple[tuple[str, float], ...]
 
 class Scorer(Protocol):
     """What a policy brings."""
+
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
+        """These are all models from now on."""
+        ...
 
     def observe(self, seen: Observation, now_ns: int) -> None:
         """Learn."""
@@ -49,6 +54,10 @@ class ScoringKeeper:
 
     def __repr__(self) -> str:
         return f"ScoringKeeper({self._scorer!r})"
+
+    def models_changed(self, models: Sequence[ModelSpec], fresh: Collection[str]) -> None:
+        """These are all models from now on."""
+        self._scorer.models_changed(models)
 
     def observe(self, seen: Observation, now_ns: int) -> None:
         """Let the scorer learn."""

@@ -5,10 +5,11 @@ bounded for each model, and exact replays of a journal give the same figures.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from math import exp
 
 from slalom.core.planning import Moment, Observation
-from slalom.core.request import Request
+from slalom.core.request import ModelSpec, Request
 from slalom.units import MS, SECOND
 
 #: Buckets of a sliding window.
@@ -227,6 +228,11 @@ class Traffic:
         if usage is None:
             usage = self._models[model_id] = Usage(self._window_ns, self._memory_ns)
         return usage
+
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
+        """Forget all but these; how a model is asked for outlives a change of its engine."""
+        stay = {model.id for model in models}
+        self._models = {name: usage for name, usage in self._models.items() if name in stay}
 
     def observe(self, seen: Observation, now_ns: int) -> None:
         """Learn from arrivals and ends."""

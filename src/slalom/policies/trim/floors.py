@@ -7,6 +7,7 @@ or of its key: it then counts with those of its key alone. Called by `planner`.
 
 from math import exp
 
+from slalom.core.planning import ActiveView
 from slalom.core.request import Request
 
 #: How much one outcome moves a weight's logarithm.
@@ -51,3 +52,13 @@ class Floors:
 
 def _name(request: Request) -> tuple[str, str]:
     return (request.task, request.key if request.floor else "")
+
+
+def was_good(attempt: ActiveView, now_ns: int) -> bool:
+    """Whether an answer that has just ended met its objectives."""
+    request = attempt.request
+    return request.was_good(
+        first_token_ns=attempt.client_first_ns,
+        ended_ns=now_ns,
+        output_tokens=attempt.resumed_tokens + attempt.output_tokens,
+    )

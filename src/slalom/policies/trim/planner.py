@@ -4,13 +4,12 @@ Owns what one scheduler's planner knows: the token clock of each replica, what h
 about waiting requests, and who was let in and has to wait for others. Called by the core.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slalom.core.chain import Later
 from slalom.core.planning import (
-    ActiveView,
     Expectation,
     Learned,
     Moment,
@@ -29,7 +28,7 @@ from slalom.policies.trim.absence import find_hasty, find_lost, refuse_all
 from slalom.policies.trim.at_once import start_at_once
 from slalom.policies.trim.draft import CALM_AHEAD, Draft, Manners, expectation, is_lost, unit_of
 from slalom.policies.trim.fitting import Site
-from slalom.policies.trim.floors import Floors
+from slalom.policies.trim.floors import Floors, was_good
 from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.lookout import Memory, fastest, likeliest, looked_at
 from slalom.policies.trim.pace import Pace
@@ -109,6 +108,21 @@ class Trimmer:
     def __repr__(self) -> str:
         return f"Trimmer(replicas={len(self._tracks)}, {self._predictor!r})"
 
+    def models_changed(self, models: Sequence[ModelSpec], fresh: Collection[str]) -> None:
+        """These are all models from now on; the clocks of `fresh` ones begin anew."""
+        self._predictor.models_changed(models, fresh)
+        self._presence.models_changed(model.id for model in models)
+        self._rests.models_changed(models)
+        self._alone = alone_on_devices(models)
+        stay = {model.id for model in models}.difference(fresh)
+        self._jobs = {m.id: self._jobs[m.id] if m.id in stay else {} for m in models}
+        self._promised = {m.id: self._promised[m.id] if m.id in stay else {} for m in models}
+        self._paces = {at: pace for at, pace in self._paces.items() if at[0] in stay}
+        self._measured_by = {name: by for name, by in self._measured_by.items() if name in stay}
+        self._tracks = {
+            name: track for name, track in self._tracks.items() if name.rpartition("#")[0] in stay
+        }
+
     def key(self, request: Request, default_deadline_ns: int) -> int:
         """The first instant at which an objective breaks, capped by ageing.
 
@@ -161,7 +175,7 @@ class Trimmer:
             track.over(attempt, pace, now_ns)
             if seen.finished:
                 self._sequels.answered(seen.request)
-                self._floors.ended(seen.request, good=_was_good(attempt, now_ns))
+                self._floors.ended(seen.request, good=was_good(attempt, now_ns))
 
     def _track(self, replica_id: str, now_ns: int) -> Track:
         track = self._tracks.get(replica_id)
@@ -382,13 +396,3 @@ class Trimmer:
         site = Site(replica.id, track, pace, places, self._rules, now_ns)
         site.take(active)
         return site
-
-
-def _was_good(attempt: ActiveView, now_ns: int) -> bool:
-    """Whether an answer that has just ended met its objectives."""
-    request = attempt.request
-    return request.was_good(
-        first_token_ns=attempt.client_first_ns,
-        ended_ns=now_ns,
-        output_tokens=attempt.resumed_tokens + attempt.output_tokens,
-    )

@@ -68,6 +68,10 @@ class Presence:
     def __repr__(self) -> str:
         return f"Presence(models={len(self._demands)})"
 
+    def models_changed(self, names: Iterable[str]) -> None:
+        """These are all models from now on; demand outlives a change of engine."""
+        self._demands = {name: self._demands.get(name) or _Demand() for name in names}
+
     def arrived(self, request: Request, model: PlanView, now_ns: int) -> None:
         """A request came."""
         demand = self._demands[model.spec.id]

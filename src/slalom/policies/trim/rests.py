@@ -60,6 +60,11 @@ class Rests:
     def __repr__(self) -> str:
         return f"Rests(known={len(self._known)})"
 
+    def models_changed(self, models: Sequence[ModelSpec]) -> None:
+        """These are all models from now on."""
+        self._specs = {spec.id: spec for spec in models}
+        self._busy = {name: count for name, count in self._busy.items() if name in self._specs}
+
     def busy(self, model: str, running: int, replicas: int) -> None:
         """So many attempts run on so many replicas of a model."""
         self._busy[model] = -(-running // replicas)

@@ -11,7 +11,7 @@ import aiohttp
 import openai
 from openai.types import Batch
 
-from slalom.assembly.batches import runner_for
+from slalom.assembly.batches import idle_places, runner_for
 from slalom.batches.desk import Desk
 from slalom.batches.params import BatchParams
 from slalom.batches.runner import Runner
@@ -134,7 +134,8 @@ async def shop(
         gateway(GatewayParams(tuple(ServedModel(name) for name in launchers))),
         (protocol(desk),),
     )
-    runner = runner_for(desk, app, models, devices, BatchesSection(spare_places=spare))
+    idle = idle_places(models, devices, BatchesSection(spare_places=spare))
+    runner = runner_for(desk, app, idle)
     server = GatewayServer(app)
     runtime.start()
     await server.start()

@@ -19,8 +19,6 @@ from slalom.core.sizing import UNSIZED, Sizing
 from slalom.core.snapshot import ReplicaState
 from slalom.core.wishes import Wishes
 
-#: Before any time that a clock tells.
-_NEVER_NS = -(1 << 62)
 #: Prefixes of a model whose last reader is remembered.
 _READERS_MAX = 4_096
 #: States that end in a replica's being ready.
@@ -353,9 +351,9 @@ class State:
         #: Models with fewer replicas than was decided; they grow where memory comes free.
         self.short: dict[str, Model] = {}
         self.is_sized = False  # whether a scaling policy wants to know of arrivals
-        #: When it is asked next, or -1, and when it was last.
+        #: When it is asked next, or -1, and when it was last: long before any clock's time.
         self.resize_ns = 0
-        self.resized_ns = _NEVER_NS
+        self.resized_ns = -(1 << 62)
         #: Number of the last replica life.
         self.epoch = 0
         #: Devices whose residency must be looked at again in this reconcile.

@@ -19,7 +19,9 @@ from tests.live.live_server import KEY, LiveServer, live_server, model
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
 MINI, SMALL = "slalom-mini", "slalom-small"
-BOTH = {"models": [model(MINI), model(SMALL)]}
+#: With room for an answer that goes on for longer than a reload takes.
+LONG = model(SMALL, context_tokens=4096)
+BOTH = {"models": [model(MINI), LONG]}
 #: What differs from answer to answer, whatever is in it.
 _OWN = re.compile(rb'"(id|created)":("[^"]*"|\d+),?|"(prompt|predicted)\w*":[\d.e-]+,?')
 
@@ -38,7 +40,7 @@ async def steady(server: LiveServer) -> AsyncIterator[aiohttp.ClientResponse]:
     body = {
         "model": SMALL,
         "prompt": "def f(a):\n    ",
-        "max_tokens": 400,
+        "max_tokens": 2500,
         "stream": True,
         "ignore_eos": True,
         "temperature": 0,
@@ -79,7 +81,7 @@ async def test_a_stream_on_an_untouched_model_is_the_same_to_the_byte(tmp_path: 
                 if one["id"] == SMALL
             ]
             changed, other = model(MINI, context_tokens=512), {**model(MINI), "id": "other"}
-            rewrite(tmp_path, changed, model(SMALL), other)
+            rewrite(tmp_path, changed, LONG, other)
             server.process.send_signal(signal.SIGHUP)
             await reloads(server, 1)
             assert (await server.snapshot())["running"] >= 1, "the stream goes on meanwhile"

@@ -164,7 +164,7 @@ async def test_a_stream_on_an_untouched_model_goes_on(tmp_path: Path) -> None:
         assert await streaming == (undisturbed, [])
 
         async def settled() -> bool:
-            return set(server.pids()) == {"a", "b", "d"} and set(server.states()) == {*"abd"}
+            return set(server.pids()) == {"a", "b", "d"} and set(server.states()) == {"a", "b", "d"}
 
         await until(settled, "the removed model is gone")
         after = server.pids()
@@ -216,14 +216,14 @@ async def test_a_wrong_configuration_changes_nothing(tmp_path: Path) -> None:
             ({"models": [model("b", wants={"pinned": True, "memory": "9GiB"})]}, "pin"),
             ({"models": [model("b", wants={"device": "gpu"})], "devices": [{"id": "host"}]}, "gpu"),
             ({"keys": [{"name": "k", "key_env": "NO_SUCH_VARIABLE_HERE"}]}, "NO_SUCH_VARIABLE"),
-            ({"modles": []}, "modles"),
+            ({"modelz": []}, "modelz"),
         ):
             server.write({**first, **broken})
             answer = await server.reload()
             assert answer["status"] == 400, answer
             assert answer["error"]["code"] == "reload_refused"
             assert "nothing was changed" in answer["error"]["message"]
-            assert "slalom.yaml" in answer["error"]["message"] or says not in {"nobody", "modles"}
+            assert "slalom.yaml" in answer["error"]["message"] or says not in {"nobody", "modelz"}
             assert says in answer["error"]["message"]
         assert server.pids() == before
         assert (await server.complete("a"))["status"] == 200

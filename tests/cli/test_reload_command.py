@@ -61,7 +61,7 @@ def test_a_dry_run_says_that_it_is_one(stub: StubServer) -> None:
 
 
 def test_a_refusal_is_told_with_its_reason(stub: StubServer) -> None:
-    problem = {"message": "nothing was changed: slalom.yaml:3: modles: no such option"}
+    problem = {"message": "nothing was changed: slalom.yaml:3: modelz: no such option"}
     error = {"error": {**problem, "code": "reload_refused"}}
     stub.documents["/admin/reload?dry_run=false"] = (400, error)
     result = run("--url", stub.url)

@@ -40,7 +40,7 @@ ALL = [" ".join(path) for path in commands()]
 
 def test_all_promised_commands_are_there() -> None:
     top = {"serve", "demo", "chat", "complete", "models", "config", "explain", "doctor", "version"}
-    top |= {"calibrate", "estimate", "bench", "bench run", "bench compare", "bench type"}
+    top |= {"calibrate", "estimate", "reload", "bench", "bench run", "bench compare", "bench type"}
     models = {f"models {name}" for name in ("ls", "synth", "pull", "inspect", "profile")}
     models |= {f"models {name}" for name in ("load", "wake", "sleep", "unload", "pin", "unpin")}
     models.add("models plan")

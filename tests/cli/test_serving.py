@@ -74,7 +74,7 @@ def test_off_loopback_it_wants_keys() -> None:
 def test_flags_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
 
-    def fake(config: Config, *, on_ready: object) -> int:
+    def fake(config: Config, **_: object) -> int:
         seen.append(config)
         return 0
 

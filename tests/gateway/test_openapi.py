@@ -6,8 +6,6 @@ from starlette.responses import Response
 
 from slalom.gateway import estimates
 from slalom.gateway.app import Gateway
-from slalom.gateway.chain_words import FIELD
-from slalom.gateway.openapi_chains import CALL
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols.frame import SideAsk, SideRoute, WireProtocol
 from slalom.gateway.protocols.registry import Protocols
@@ -104,35 +102,6 @@ async def test_references_lead_somewhere_and_models_are_named() -> None:
         document = await told(world)
         assert references(document) == {"#/components/schemas/Model"}
         assert document["components"]["schemas"]["Model"]["examples"] == ["a"]
-
-
-async def test_every_body_that_a_model_answers_may_be_a_call_of_a_chain() -> None:
-    def forms(schema: dict[str, Any]) -> list[dict[str, Any]]:
-        if "anyOf" in schema:
-            return [form for part in schema["anyOf"] for form in forms(part)]
-        return [schema]
-
-    async with house() as world:
-        paths = (await told(world))["paths"]
-        routes = [path for protocol in Protocols(PARAMS).all for path in protocol.reads]
-        for path in (*routes, estimates.PATH):
-            (media,) = paths[path]["post"]["requestBody"]["content"].values()
-            for form in forms(media["schema"]):
-                call, nothing = form["properties"][FIELD]["anyOf"]
-                assert (call["required"], nothing) == (["id"], {"type": "null"}), path
-                assert call["properties"].keys() == CALL["properties"].keys()
-        words = {"id": "c", "step": 1, "steps": 2, "deadline_ms": 60_000}
-        assert words.keys() | {"template"} == CALL["properties"].keys()
-        for told_of, status in (
-            (words, 200),
-            ({"id": "d"}, 200),
-            ({"step": 1}, 400),
-            ({"id": "e", "steps": 65}, 400),
-            ({"id": "f", "stops": 1}, 400),
-        ):
-            url = world.url + "/v1/chat/completions"
-            async with world.http.post(url, json=chat(slalom_chain=told_of)) as reply:
-                assert reply.status == status, await reply.text()
 
 
 async def test_keys_are_asked_for_where_they_are_needed() -> None:

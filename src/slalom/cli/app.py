@@ -31,7 +31,7 @@ app = group(
         "slalom complete src/app.py:42         complete that line with them",
         "slalom config example > slalom.yaml   start a configuration of your own",
         "slalom twin run SCENARIO              what would happen, in virtual time",
-        "slalom reload                         have the server read its configuration anew",
+        "slalom reload                         have a server read its file anew",
         "slalom doctor                         what is wrong here, and what to do",
         "slalom --install-completion           complete commands in your shell",
         note="Exit codes: 0 it worked, 1 it failed (the last line says why), 2 wrong usage.",

@@ -18,7 +18,6 @@ from slalom.gateway.openapi_bodies import (
     NEEDED_QUERIES,
     POST_QUERIES,
     QUERIES,
-    of_call,
 )
 from slalom.gateway.openapi_schemas import MODEL, OBJECT, WORD, Schema, any_of
 from slalom.gateway.params import GatewayParams
@@ -142,7 +141,7 @@ def _inference(tag: str, path: str) -> dict[str, Any]:
     content = {_JSON: {"schema": whole}, **{kind: {} for kind in _STREAMS}}
     answer = {"description": "The answer.", "content": content}
     operation = _operation(tag, f"{path}: an answer, whole or streamed.", path, answer)
-    return {**operation, "requestBody": _request(*of_call(path))}
+    return {**operation, "requestBody": _request(path)}
 
 
 def _estimate(tag: str, path: str) -> dict[str, Any]:
@@ -152,13 +151,13 @@ def _estimate(tag: str, path: str) -> dict[str, Any]:
     }
     summary = "What would become of a request that came now."
     operation = _operation(tag, summary, path, answer)
-    return {**operation, "requestBody": _request(*of_call(path or estimates.PATH))}
+    return {**operation, "requestBody": _request(path or estimates.PATH)}
 
 
 def _side(tag: str, path: str, method: str) -> dict[str, Any]:
     operation = _operation(tag, f"{method} {path}", path, _answer(method.lower(), path))
     if method == "POST" and path not in BODILESS:
-        operation["requestBody"] = _request(*BODIES.get(path, (_JSON, OBJECT)))
+        operation["requestBody"] = _request(path)
     return operation
 
 
@@ -170,7 +169,8 @@ def _answer(method: str, path: str) -> dict[str, Any]:
     return {"description": "The document.", "content": content}
 
 
-def _request(media: str, schema: Schema) -> dict[str, Any]:
+def _request(path: str) -> dict[str, Any]:
+    media, schema = BODIES.get(path, (_JSON, OBJECT))
     return {"required": True, "content": {media: {"schema": schema}}}
 
 

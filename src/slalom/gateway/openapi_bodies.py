@@ -5,8 +5,7 @@ refused. All others pass through to the engine. The bodies of agents' protocols 
 `openapi_dialogues`. Read by `openapi`.
 """
 
-from slalom.gateway.chain_words import FIELD
-from slalom.gateway.openapi_chains import CALL, CHAIN
+from slalom.gateway.openapi_chains import CHAIN
 from slalom.gateway.openapi_dialogues import (
     MESSAGES,
     OLLAMA_CHAT,
@@ -171,22 +170,6 @@ BODIES: dict[str, tuple[str, Schema]] = {
     "/v1/batches": (_JSON, _BATCH),
     "/v1/chains": (_JSON, CHAIN),
 }
-
-
-def of_call(path: str) -> tuple[str, Schema]:
-    """Media type and schema of a body that is to be answered by a model: it may be one of a chain.
-
-    Args:
-        path: Of the route, in its own protocol.
-    """
-    media, schema = BODIES.get(path, (_JSON, OBJECT))
-    return media, _chained(schema)
-
-
-def _chained(schema: Schema) -> Schema:
-    if schema.keys() == {"anyOf"}:
-        return any_of(*map(_chained, schema["anyOf"]))
-    return {**schema, "properties": {**schema.get("properties", {}), FIELD: or_null(CALL)}}
 
 
 #: Routes that are asked with POST and read no body.

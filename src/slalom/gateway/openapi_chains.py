@@ -1,6 +1,6 @@
-"""What the description of a chain must be, what a call says of its own, and what one is told as.
+"""What the description of a chain must be, and what one is told as.
 
-Owns these three schemas. Whether the steps of a chain make sense is beyond them: steps that
+Owns these two schemas. Whether the steps of a chain make sense is beyond them: steps that
 contradict each other are refused with 409, names that nobody knows with 404. Pure data, for
 `openapi_bodies` and `openapi_answers`.
 """
@@ -51,19 +51,6 @@ def _described(needed: dict[str, Schema], nothing: str) -> Schema:
 
 #: Body of `POST /v1/chains`.
 CHAIN = any_of(_described({"template": _NAME}, "steps"), _described({"steps": _STEPS}, "template"))
-
-_NUMBERED: Schema = {"type": "integer", "minimum": 1, "maximum": STEPS_MAX}
-#: A number in digits is no name.
-_STEP_NAME: Schema = {"type": "string", "pattern": "^(?![0-9]+$)[A-Za-z0-9._:/+=@-]{1,128}$"}
-#: The field by which a call says that it belongs to a chain, whatever its protocol.
-CALL: Schema = {
-    **objects(
-        {"id": _NAME},
-        **optional(step=any_of(_NUMBERED, _STEP_NAME), steps=_NUMBERED, template=_NAME),
-        deadline_ms=_DEADLINE,
-    ),
-    "additionalProperties": False,
-}
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _EXPECTED = objects(

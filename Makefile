@@ -30,6 +30,18 @@ bench-setup: ## Install the LiteLLM proxy, the benchmarks' comparison, into .ven
 ray-setup: ## Install Slalom with Ray, an extra, into .venv-ray
 	@tools/setup.sh .venv-ray requirements/ray.txt --editable
 
+.PHONY: vllm-setup
+vllm-setup: setup ## Install vLLM for the CPU into .venv-vllm (the CPU's torch: UV_FIND_LINKS=FOLDER)
+	@tools/setup_vllm.sh .venv-vllm requirements/vllm.txt $(BIN)/uv
+
+.PHONY: lock-vllm
+lock-vllm: setup ## Resolve vLLM's requirements anew (the CPU's torch: UV_FIND_LINKS=FOLDER)
+	UV_FIND_LINKS=$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}} $(BIN)/uv pip compile --quiet \
+		--python-version 3.11 --generate-hashes --upgrade --no-emit-index-url \
+		--no-annotate --no-header --override requirements/vllm.overrides \
+		requirements/vllm.in -o requirements/vllm.txt
+	sed -i '/^--/d' requirements/vllm.txt
+
 .PHONY: lock
 lock: setup ## Resolve the requirements anew and write the lock files (hashes, no addresses)
 	$(UV_COMPILE) --upgrade --extra dev --extra docs -o requirements/dev.txt
@@ -104,6 +116,10 @@ test-clients: setup ## Real editors, agents and SDKs from PyPI and npm, each unc
 .PHONY: test-ray
 test-ray: setup ray-setup ## A server on a Ray cluster on this machine, and what it survives
 	$(BIN)/pytest -q -m ray tests/ray $(ARGS)
+
+.PHONY: test-vllm
+test-vllm: setup vllm-setup ## Real vLLM on the CPU behind Slalom (10 minutes on two idle cores, 3 GB)
+	SLALOM_VLLM_PYTHON=.venv-vllm/bin/python $(BIN)/pytest -q -s tests/vllm $(ARGS)
 
 .PHONY: swarm
 swarm: setup ## More random worlds than CI tries:  make swarm SEEDS=5000

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from slalom.assembly.fill_in import fim_of_command, fim_of_gguf, fim_of_remote
 from slalom.assembly.launchers import launcher_for
 from slalom.assembly.model_facts import facts_of
-from slalom.config.engine_sections import CommandEngine, FimTokens, ModelSection, RemoteEngine
+from slalom.config.engine_sections import CommandEngine, ModelSection, RemoteEngine
+from slalom.config.fim_section import FimTokens
 from slalom.models.fim import FimTemplate
 from slalom.models.fim_families import BY_NAME
 from slalom.models.sources import resolve

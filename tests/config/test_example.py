@@ -49,7 +49,8 @@ def test_what_is_switched_off_can_be_switched_on(tmp_path: Path) -> None:
     path = tmp_path / "slalom.yaml"
     path.write_text(switched_on(example()), encoding="utf-8")
     config, _ = load(path, environ={})
-    assert {model.engine.kind for model in config.models} == {"llama-cpp", "command", "remote"}
+    kinds = {model.engine.kind for model in config.models}
+    assert kinds == {"llama-cpp", "vllm", "command", "remote"}
     assert config.keys
     assert config.rules
     assert "completion" in config.tasks

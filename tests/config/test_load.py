@@ -107,7 +107,10 @@ def test_variables_reach_lists_mappings_and_texts_that_look_like_numbers() -> No
             ["slalom.yaml:3", "models[0].engine.plaecs", "did you mean 'places'"],
         ),
         ("models: [{id: m, engine: {kind: llamacpp}}]", ["did you mean 'llama-cpp'"]),
-        ("models: [{id: m, engine: {source: a}}]", ["needs a kind: llama-cpp, command, remote"]),
+        (
+            "models: [{id: m, engine: {source: a}}]",
+            ["needs a kind: llama-cpp, vllm, command, remote"],
+        ),
         ("models: [{engine: {kind: remote, base_url: 'http://x'}}]", ["models[0].id", "required"]),
         ("models: [{id: m, engine: {kind: remote, base_url: 'x.com'}}]", ["write http(s)://"]),
         (

@@ -20,8 +20,12 @@ def test_vllm_adds_up_its_ranks() -> None:
 vllm:num_requests_running{engine="1",model_name="a b"} 3.0
 vllm:num_requests_waiting{engine="0",model_name="a b"} 4.0 1700000000
 vllm:generation_tokens_total{engine="0",model_name="a b"} 1e3
+vllm:kv_cache_usage_perc{engine="0",model_name="a b"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="a b"} 0.125
 """
-    assert parse_gauges(text) == EngineMetrics(running=5, waiting=4, generated_tokens=1000)
+    assert parse_gauges(text) == EngineMetrics(
+        running=5, waiting=4, generated_tokens=1000, kv_used=0.25
+    )
 
 
 def test_an_engine_that_does_not_count_tokens() -> None:

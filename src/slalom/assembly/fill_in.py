@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from slalom.config.command_memory import model_of
-from slalom.config.engine_sections import CommandEngine, FimTokens, RemoteEngine
+from slalom.config.engine_sections import CommandEngine, RemoteEngine
+from slalom.config.fim_section import FimTokens
+from slalom.config.vllm_memory import vllm_folder
+from slalom.config.vllm_section import VllmEngine
 from slalom.errors import ModelError
 from slalom.models.fim import FimTemplate
 from slalom.models.fim_families import BY_NAME, of_name
@@ -43,6 +46,13 @@ def fim_of_command(model_id: str, engine: CommandEngine) -> FimTemplate | None:
     found = of_folder(folder.path) if folder is not None else None
     words = engine.cmd if isinstance(engine.cmd, str) else " ".join(engine.cmd)
     return _chosen(engine.fim, found or of_name(f"{engine.model_name or model_id} {words}"))
+
+
+def fim_of_vllm(model_id: str, engine: VllmEngine) -> FimTemplate | None:
+    """The template of a model that vLLM serves: its folder tells, or its name."""
+    folder = vllm_folder(engine) if _asks_files(engine.fim) else None
+    found = of_folder(folder) if folder is not None else None
+    return _chosen(engine.fim, found or of_name(f"{model_id} {engine.model}"))
 
 
 def fim_of_remote(model_id: str, engine: RemoteEngine) -> FimTemplate | None:

@@ -7,6 +7,7 @@ in `slalom.config.engine_sections` and a module in `slalom.engines`.
 from pathlib import Path
 
 from slalom.assembly.fill_in import fim_of_command, fim_of_gguf, fim_of_remote
+from slalom.assembly.vllm import vllm_options
 from slalom.config.engine_sections import (
     CommandEngine,
     LlamaCppEngine,
@@ -16,21 +17,21 @@ from slalom.config.engine_sections import (
 from slalom.config.fields import AUTO
 from slalom.config.params import auto_threads
 from slalom.config.secret_sources import remote_key
+from slalom.config.vllm_section import VllmEngine
 from slalom.engines.command import CommandLauncher, CommandOptions
 from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabilities_of
 from slalom.engines.protocol import Capabilities, Launcher
 from slalom.engines.remote import RemoteLauncher, RemoteOptions
 from slalom.engines.shrinking import ShrinkingLauncher
+from slalom.engines.vllm import CONTINUE_CHAT, SLEEP_LEVELS, command_options
 from slalom.models.sources import resolve
 
 #: What `continue_chat` of a configured engine means in a body.
 _CONTINUE_CHAT: dict[str, tuple[tuple[str, bool], ...] | None] = {
     "none": None,
     "prefill": (),
-    "vllm": (("add_generation_prompt", False), ("continue_final_message", True)),
+    "vllm": CONTINUE_CHAT,
 }
-#: vLLM's two sleep levels: weights to host memory, weights dropped.
-_VLLM_SLEEP_LEVELS = (1, 2)
 
 
 #: Of this machine only.
@@ -55,6 +56,9 @@ def launcher_for(
     engine = model.engine
     if isinstance(engine, LlamaCppEngine):
         return _llama_cpp(model.id, engine, tokens_max, gpu, host)
+    if isinstance(engine, VllmEngine):
+        command = command_options(vllm_options(model, engine, gpu, host))
+        return CommandLauncher(command, model_name=model.id), command.capabilities
     if isinstance(engine, CommandEngine):
         return _command(model, engine, gpu, host)
     return _remote(model.id, engine)
@@ -100,7 +104,7 @@ def _command(
 ) -> tuple[Launcher, Capabilities]:
     capabilities = Capabilities(
         embeddings=engine.embeddings,
-        sleep_levels=_VLLM_SLEEP_LEVELS if engine.sleep == "vllm" else (),
+        sleep_levels=SLEEP_LEVELS if engine.sleep == "vllm" else (),
         priority=engine.priority,
         continue_chat=_CONTINUE_CHAT[engine.continue_chat],
         fim=fim_of_command(model.id, engine),

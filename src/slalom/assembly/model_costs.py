@@ -18,6 +18,8 @@ from slalom.config.fields import AUTO
 from slalom.config.footprint import llama_cpp_estimate
 from slalom.config.places import measurements_file
 from slalom.config.schema import Config
+from slalom.config.vllm_memory import vllm_files
+from slalom.config.vllm_section import VllmEngine
 from slalom.core.request import ModelSpec
 from slalom.errors import ModelError
 from slalom.models.identity import identity
@@ -114,7 +116,9 @@ class ModelCosts:
             load_ns=spec.load_ns or expected_ns(known, Quantity.LOAD, _LOAD_FROM),
             wake_ns=spec.wake_ns or self._wake_ns(known, spec.sleep_level),
         )
-        if not self._memory or section.memory != AUTO:
+        # vLLM takes what it is told to: booking what it took would tell it to take more.
+        as_told = isinstance(section.engine, VllmEngine)
+        if not self._memory or section.memory != AUTO or as_told:
             return told
         needed = booked_bytes(known, estimated=spec.bytes_needed, work=_work_bytes(section))
         return replace(told, bytes_needed=needed or spec.bytes_needed)
@@ -135,6 +139,8 @@ def measured(model: ModelSection) -> Measured | None:
         return None
     if isinstance(engine, LlamaCppEngine):
         name, files = model.id, resolve(engine.source).metadata.files
+    elif isinstance(engine, VllmEngine):
+        name, files = engine.model, vllm_files(engine)
     else:
         name, files = engine.model_name or model.id, model_files(engine)
     options = engine.model_dump(mode="json", exclude=_NO_COST)

@@ -7,11 +7,14 @@ needed to serve: what cannot be read stays empty. Called by `parts`.
 from dataclasses import replace
 from pathlib import Path
 
-from slalom.assembly.fill_in import fim_of_command, fim_of_gguf, fim_of_remote
+from slalom.assembly.fill_in import fim_of_command, fim_of_gguf, fim_of_remote, fim_of_vllm
 from slalom.config.command_memory import context_of, model_of
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
+from slalom.config.vllm_memory import vllm_model
+from slalom.config.vllm_section import VllmEngine
 from slalom.errors import ModelError
 from slalom.gateway.params import ModelFacts
+from slalom.models.safetensors import FolderModel
 from slalom.models.sources import resolve
 
 
@@ -28,7 +31,12 @@ def facts_of(model: ModelSection, *, on_gpu: bool) -> ModelFacts:
             return _of_gguf(engine, on_gpu=on_gpu)
         if isinstance(engine, CommandEngine):
             fills = fim_of_command(model.id, engine) is not None
-            return replace(_of_folder(engine, on_gpu=on_gpu), fills=fills)
+            found = _of_folder(model_of(engine), context_of(engine), engine.places)
+            return replace(found, fills=fills, on_gpu=on_gpu)
+        if isinstance(engine, VllmEngine):
+            fills = fim_of_vllm(model.id, engine) is not None
+            found = _of_folder(vllm_model(engine), engine.longest_tokens, engine.places)
+            return replace(found, fills=fills, on_gpu=on_gpu)
     except (ModelError, OSError):
         return ModelFacts(places=engine.places, on_gpu=on_gpu)  # the launcher says what is wrong
     fills = fim_of_remote(model.id, engine) is not None
@@ -56,10 +64,9 @@ def _of_gguf(engine: LlamaCppEngine, *, on_gpu: bool) -> ModelFacts:
     )
 
 
-def _of_folder(engine: CommandEngine, *, on_gpu: bool) -> ModelFacts:
-    folder, context_tokens = model_of(engine), context_of(engine)
+def _of_folder(folder: FolderModel | None, context_tokens: int, places: int) -> ModelFacts:
     if folder is None:
-        return ModelFacts(context_tokens=context_tokens, places=engine.places, on_gpu=on_gpu)
+        return ModelFacts(context_tokens=context_tokens, places=places)
     return ModelFacts(
         architecture=folder.architecture,
         file_format="safetensors",
@@ -68,8 +75,7 @@ def _of_folder(engine: CommandEngine, *, on_gpu: bool) -> ModelFacts:
         modified_s=_modified_s(folder.path),
         context_tokens=context_tokens or folder.context_length,
         trained_context_tokens=folder.context_length,
-        places=engine.places,
-        on_gpu=on_gpu,
+        places=places,
     )
 
 

@@ -16,6 +16,7 @@ from slalom.assembly.recorder import Recorder
 from slalom.assembly.step_costs import CostStore
 from slalom.batches.runner import Runner
 from slalom.clock import MonotonicClock
+from slalom.config.alias_section import AliasSection
 from slalom.config.chain_sections import chain_specs
 from slalom.config.engine_sections import ModelSection
 from slalom.config.footprint import model_specs
@@ -31,7 +32,14 @@ from slalom.gateway.app import Gateway
 from slalom.gateway.auth import check_exposure
 from slalom.gateway.batches.idle import IdlePlaces
 from slalom.gateway.batches.routes import protocol
-from slalom.gateway.params import GatewayParams, KeyEntry, ServedAlias, ServedModel, TaskRule
+from slalom.gateway.params import (
+    GateParams,
+    GatewayParams,
+    KeyEntry,
+    ServedAlias,
+    ServedModel,
+    TaskRule,
+)
 from slalom.journal.codec import header_for
 from slalom.journal.files import JournalParams, JournalWriter
 from slalom.runtime.driver import Runtime, RuntimeParams
@@ -183,7 +191,7 @@ def gateway_params(config: Config) -> GatewayParams:
             )
             for model in config.models
         ),
-        aliases=tuple(ServedAlias(a.id, a.alternatives(), a.tasks) for a in config.aliases),
+        aliases=tuple(map(_alias, config.aliases)),
         keys=_keys(config),
         tasks=task_table(config),
         rules=_task_rules(config),
@@ -227,6 +235,13 @@ def _keys(config: Config) -> tuple[KeyEntry, ...]:
         )
         for key in config.keys
     )
+
+
+def _alias(alias: AliasSection) -> ServedAlias:
+    gates = GateParams(
+        alias.min_logprob, alias.first_tokens, parse=alias.parse, language=alias.language or ""
+    )
+    return ServedAlias(alias.id, alias.alternatives(), alias.tasks, gates)
 
 
 def _task_rules(config: Config) -> tuple[TaskRule, ...]:

@@ -20,6 +20,7 @@ from slalom.config.engine_sections import (
     LlamaCppEngine,
     ModelSection,
 )
+from slalom.config.vllm_section import VllmEngine
 from slalom.errors import ConfigError
 from slalom.models.sources import resolve
 from slalom.twin.step_time import StepProfile, load_profile, save_profile
@@ -69,6 +70,8 @@ def engine_name(engine: EngineChoice) -> str:
     """The kind of an engine, with its version where that is known before it runs."""
     if isinstance(engine, LlamaCppEngine):
         return f"llama.cpp (xllamacpp {_version('xllamacpp')})"
+    if isinstance(engine, VllmEngine):
+        return "vllm"  # its version is known to its own Python alone
     return "command" if isinstance(engine, CommandEngine) else f"remote {engine.base_url}"
 
 

@@ -15,7 +15,12 @@ from typing import Literal
 from slalom.cli import machine_checks
 from slalom.cli.server_client import RefusedError, ServerClient, ServerError
 from slalom.cli.spare_server import configured_url
-from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, RemoteEngine
+from slalom.config.engine_sections import (
+    CommandEngine,
+    EngineChoice,
+    LlamaCppEngine,
+    RemoteEngine,
+)
 from slalom.config.footprint import bytes_needed
 from slalom.config.load import load
 from slalom.config.origins import Origins
@@ -23,6 +28,7 @@ from slalom.config.params import device_specs
 from slalom.config.places import journal_dir
 from slalom.config.schema import Config
 from slalom.config.secret_sources import key_sha256, remote_key
+from slalom.config.vllm_section import VllmEngine
 from slalom.core.request import DeviceSpec
 from slalom.errors import SlalomError
 from slalom.gateway.auth import check_exposure
@@ -156,10 +162,10 @@ def _models(config: Config) -> Iterator[Finding]:
         yield _budget(device, needed[device.id], pinned[device.id])
 
 
-def _engine_problem(
-    model_id: str, engine: LlamaCppEngine | CommandEngine | RemoteEngine
-) -> tuple[str, str] | None:
+def _engine_problem(model_id: str, engine: EngineChoice) -> tuple[str, str] | None:
     """(what is wrong, what to do) apart from the model's file and size."""
+    if isinstance(engine, VllmEngine) and shutil.which(engine.program) is None:
+        return f"there is no program {engine.program!r}", "install vLLM, or correct engine.program"
     if isinstance(engine, CommandEngine):
         words = shlex.split(engine.cmd) if isinstance(engine.cmd, str) else list(engine.cmd)
         if shutil.which(words[0]) is None:
@@ -172,7 +178,7 @@ def _engine_problem(
     return None
 
 
-def _source_advice(engine: LlamaCppEngine | CommandEngine | RemoteEngine) -> str:
+def _source_advice(engine: EngineChoice) -> str:
     if isinstance(engine, LlamaCppEngine) and engine.source.startswith("hf:"):
         return f"slalom models pull {engine.source}"
     return "correct its entry under 'models'"

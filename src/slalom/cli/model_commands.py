@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from slalom.cli import model_ask_commands, model_profile_command
+from slalom.cli import model_ask_commands, model_launch_command, model_profile_command
 from slalom.cli.model_facts import inspect_folder, shown_times
 from slalom.cli.output import bytes_progress, print_facts, print_json, print_table, stderr
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples, group
@@ -25,6 +25,7 @@ models_app = group(
         "slalom models ls                        what is served, and its state",
         "slalom models load slalom-small         bring it up; sleep, unload, pin",
         "slalom models profile                   measure load times and memory",
+        "slalom models command qwen-coder        how its engine is started",
         "slalom models inspect slalom-mini       what is in the file, and its memory",
         "slalom models synth big.gguf -p 500M    a large model with random weights",
         "slalom models pull hf:OWNER/REPO         download one",
@@ -112,7 +113,7 @@ def _served(card: dict[str, Any]) -> dict[str, Any]:
 
 def _configured(model: Any) -> dict[str, Any]:
     engine = model.engine
-    sources = {"llama-cpp": "source", "command": "cmd", "remote": "base_url"}
+    sources = {"llama-cpp": "source", "vllm": "model", "command": "cmd", "remote": "base_url"}
     source = getattr(engine, sources[engine.kind])
     return {
         "model": model.id,
@@ -345,4 +346,5 @@ def pull(
 
 
 model_profile_command.register(models_app)
+model_launch_command.register(models_app)
 model_ask_commands.register(models_app)

@@ -5,9 +5,9 @@ Owns the options of an alias and the words for one that cannot be. Read by `sche
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slalom.config.fields import Name, Section
 from slalom.config.nearest import nearest
@@ -25,12 +25,14 @@ class AliasSection(Section):
     targets: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         description="Ids of the models that may serve, the best first."
     )
-    kind: Literal["warm-first", "spillover", "deadline"] = Field(
+    kind: Literal["warm-first", "spillover", "deadline", "confident"] = Field(
         "warm-first",
         description="What decides when a request arrives. warm-first: the first that is ready, "
         "else the first. spillover: the first that is not waited for too long, else the one that "
         "is waited for least. deadline: the first that is expected to hold the request's targets, "
-        "else the one that ends first.",
+        "else the one that ends first. confident: of two models the first, a small one, answers if "
+        "it is ready; where its answer is doubted, the second one answers instead, if that is "
+        "expected to be on time.",
     )
     max_wait_ms: int = Field(
         1000,
@@ -45,9 +47,35 @@ class AliasSection(Section):
         description="For spillover: the most requests that may wait for a model before this one; "
         "null for any number.",
     )
+    min_logprob: float = Field(
+        -0.7,
+        ge=-100,
+        le=0,
+        description="For confident: the least mean log-probability of an answer's first tokens; "
+        "below it the answer is doubted.",
+    )
+    first_tokens: int = Field(
+        3, ge=1, le=64, description="For confident: how many tokens that mean is taken of."
+    )
+    parse: bool = Field(
+        default=True,
+        description="For confident: whether a completion is doubted with which the text around it "
+        "is no program. Such an answer reaches its client only as a whole.",
+    )
+    language: str | None = Field(
+        None,
+        description="For confident: the programming language where a request does not say it, by "
+        "a file name or otherwise; null looks at no such completion.",
+    )
     tasks: tuple[str, ...] = Field(
         (), description="Tasks that another than the first model may serve; empty for all."
     )
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.kind == "confident" and len(self.targets) != 2:
+            raise ValueError("confident needs two targets: a small model, and one that takes over")
+        return self
 
     def alternatives(self) -> Alternatives:
         """As the core takes it."""

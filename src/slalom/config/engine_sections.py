@@ -1,7 +1,8 @@
 """The `models` section: which models are served, by which engine, with how much memory.
 
-Owns the options of the three engine kinds as a tagged union. Owns no defaults of the engines'
-own code: assembly hands these values to the launchers in `slalom.engines`.
+Owns the options of the engine kinds as a tagged union; vLLM's are in `vllm_section`. Owns no
+defaults of the engines' own code: assembly hands these values to the launchers in
+`slalom.engines`.
 """
 
 import re
@@ -12,61 +13,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from slalom.config.fields import AUTO, AutoCount, AutoSize, Name, Section, Size
+from slalom.config.fim_section import FimTokens
 from slalom.config.ray_section import RayModelSection
+from slalom.config.vllm_section import VllmEngine
 
 _URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
-
-
-class FimTokens(Section):
-    """How the model wants fill-in-the-middle prompts: a known family's way, or marks of its own."""
-
-    family: Literal[
-        "auto",
-        "none",
-        "qwen",
-        "codegemma",
-        "granite",
-        "starcoder2",
-        "granite-code",
-        "starcoder",
-        "santacoder",
-        "deepseek",
-        "codellama",
-        "codestral",
-    ] = Field(
-        "auto",
-        description="Whose way; auto looks into the model's files, or at its name where they are "
-        "not here; none takes no suffixes.",
-    )
-    prefix: str | None = Field(
-        None, min_length=1, description="Token before the text above the cursor; null for family's."
-    )
-    suffix: str | None = Field(
-        None, min_length=1, description="Token before the text below the cursor."
-    )
-    middle: str | None = Field(
-        None, min_length=1, description="Token after which the model writes."
-    )
-    suffix_first: bool = Field(
-        default=False,
-        description="Whether the text below the cursor comes first; middle may then be missing.",
-    )
-    stop: tuple[str, ...] = Field((), description="Texts with which an answer ends.")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        given = (self.prefix, self.suffix, self.middle)
-        if all(mark is None for mark in given):
-            if self.suffix_first:
-                raise ValueError("suffix_first needs prefix and suffix")
-            return self
-        if self.family != "auto":
-            raise ValueError("give a family, or prefix, suffix and middle, not both")
-        if self.prefix is None or self.suffix is None:
-            raise ValueError("prefix and suffix go together")
-        if self.middle is None and not self.suffix_first:
-            raise ValueError("middle is missing; only with suffix_first it may be")
-        return self
 
 
 class LlamaCppEngine(Section):
@@ -256,7 +207,9 @@ class RemoteEngine(Section):
         return self
 
 
-EngineChoice = Annotated[LlamaCppEngine | CommandEngine | RemoteEngine, Field(discriminator="kind")]
+EngineChoice = Annotated[
+    LlamaCppEngine | VllmEngine | CommandEngine | RemoteEngine, Field(discriminator="kind")
+]
 
 
 class ModelSection(Section):
@@ -264,7 +217,7 @@ class ModelSection(Section):
 
     id: Name = Field(description="Name by which clients ask for it.")
     aliases: tuple[Name, ...] = Field((), description="Other names for it.")
-    engine: EngineChoice = Field(description="What runs it: llama-cpp, command or remote.")
+    engine: EngineChoice = Field(description="What runs it: llama-cpp, vllm, command or remote.")
     device: str = Field("host", description="Device whose memory pays for it.")
     devices: tuple[str, ...] = Field(
         (),
@@ -274,8 +227,8 @@ class ModelSection(Section):
     memory: AutoSize = Field(
         AUTO,
         description="Memory one replica needs: weights, KV cache and runtime. auto estimates it "
-        "from the GGUF (llama-cpp) or from the folder of safetensors that a command names, and is "
-        "0 for remote; any other command needs a size.",
+        "from the GGUF (llama-cpp) or from the folder of safetensors (vllm, or what a command "
+        "names), and is 0 for remote; any other command needs a size.",
     )
     replicas: int = Field(
         1,

@@ -56,6 +56,12 @@ _SAMPLES: dict[str, list[Section]] = {
         ),
         ModelSection.model_validate(
             {
+                "id": "qwen-on-gpu",
+                "engine": {"kind": "vllm", "model": "Qwen/Qwen2.5-Coder-7B"},
+            }
+        ),
+        ModelSection.model_validate(
+            {
                 "id": "big-remote",
                 "engine": {
                     "kind": "remote",

@@ -8,6 +8,8 @@ from slalom.config.command_memory import command_bytes, model_of
 from slalom.config.engine_sections import CommandEngine, LlamaCppEngine, ModelSection
 from slalom.config.fields import AUTO
 from slalom.config.schema import Config
+from slalom.config.vllm_memory import vllm_estimate, vllm_model
+from slalom.config.vllm_section import VllmEngine
 from slalom.core.request import ModelSpec, Swap
 from slalom.errors import ConfigError
 from slalom.models.gguf_metadata import ModelMetadata
@@ -75,6 +77,8 @@ def bytes_needed(model: ModelSection, *, gpu: int | None = None) -> int:
     engine = model.engine
     if isinstance(engine, LlamaCppEngine):
         return llama_cpp_bytes(engine)
+    if isinstance(engine, VllmEngine):
+        return _vllm_bytes(model.id, engine, gpu)
     if isinstance(engine, CommandEngine):
         found = command_bytes(engine, gpu=gpu)
         if found is not None:
@@ -94,7 +98,20 @@ def sleep_bytes(model: ModelSection, *, gpu: int | None = None) -> int:
         return int(model.sleep_memory)
     if isinstance(model.engine, CommandEngine) and (folder := model_of(model.engine)):
         return folder.tensor_bytes
+    if isinstance(model.engine, VllmEngine) and (folder := vllm_model(model.engine)):
+        return folder.tensor_bytes
     return bytes_needed(model, gpu=gpu)
+
+
+def _vllm_bytes(model_id: str, engine: VllmEngine, gpu: int | None) -> int:
+    estimate = vllm_estimate(engine, on_gpu=gpu is not None)
+    if estimate is None:
+        raise ConfigError(
+            f"models: {model_id!r}: there is no model {engine.model!r} on this machine whose "
+            "memory could be estimated; correct engine.model, download it, or write memory: and "
+            "its size, such as 18GiB"
+        )
+    return estimate.total
 
 
 def llama_cpp_bytes(engine: LlamaCppEngine) -> int:

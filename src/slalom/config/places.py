@@ -15,6 +15,7 @@ from slalom.config.fields import AUTO
 from slalom.config.origins import Origins
 from slalom.config.schema import Config
 from slalom.config.sections import BatchesSection, JournalSection, KeySection, MeasurementsSection
+from slalom.config.vllm_section import VllmEngine
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -60,6 +61,13 @@ def _anchor_model(model: ModelSection, base: Path) -> ModelSection:
         template = engine.chat_template
         if template and "{" not in template:  # A path, then: Jinja has braces.
             changed["chat_template"] = str(base / Path(template).expanduser())
+        return model.model_copy(update={"engine": engine.model_copy(update=changed)})
+    if isinstance(engine, VllmEngine):
+        changed = {}
+        if (folder := base / Path(engine.model).expanduser()).is_dir():
+            changed["model"] = str(folder)
+        if engine.chat_template:
+            changed["chat_template"] = str(base / Path(engine.chat_template).expanduser())
         return model.model_copy(update={"engine": engine.model_copy(update=changed)})
     if isinstance(engine, RemoteEngine) and engine.api_key_file is not None:
         file = base / engine.api_key_file.expanduser()

@@ -238,6 +238,21 @@ class FaultSection(Section):
     duplicate: float = Field(0, ge=0, le=1, description="Events told twice.")
 
 
+class DoubtSection(Section):
+    """How often the first model of a `confident` alias is doubted, as shares from 0 to 1."""
+
+    unsure: float = Field(
+        0, ge=0, le=1, description="Answers that are doubted by their first tokens."
+    )
+    broken: float = Field(0, ge=0, le=1, description="Answers that are doubted at their end.")
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.unsure + self.broken > 1:
+            raise ValueError("unsure and broken are shares of the same answers: at most 1 together")
+        return self
+
+
 class PolicySet(Section):
     """Policies to compare; a slot that is not named keeps the scheduler section's."""
 
@@ -274,6 +289,9 @@ class ScenarioFile(Section):
     models: Annotated[tuple[ScenarioModel, ...], NOT_EMPTY] = Field(description="What is served.")
     aliases: tuple[AliasSection, ...] = Field(
         (), description="Names that stand for several models, of which one is chosen."
+    )
+    doubts: DoubtSection = Field(
+        default_factory=DoubtSection, description="Answers that aliases of kind confident doubt."
     )
     devices: Annotated[tuple[ScenarioDevice, ...], NOT_EMPTY] = Field(description="On what.")
     links: tuple[ScenarioLink, ...] = Field((), description="What concurrent loads share.")

@@ -4,7 +4,7 @@ Owns `Config`: what may be written, what holds where nothing is written, which n
 Owns no reading of files (`load`) and no conversion for the core (`params`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -28,6 +28,7 @@ from slalom.config.sections import (
     ServerSection,
     TaskSection,
 )
+from slalom.config.vllm_section import VllmEngine
 from slalom.workload.tasks import DEFAULT_TASKS
 
 #: Models served when nothing is configured (they come with the package), and the task names
@@ -123,16 +124,18 @@ class Config(Section):
     @model_validator(mode="after")
     def _sleepers_can_sleep(self) -> Self:
         hosts = {device.id: device.host for device in self.devices}
+        gpus = {device.id: device.gpu for device in self.devices}
         for index, device in enumerate(self.devices):
             others = [name for name in hosts if name != device.id]
             _known(f"devices[{index}].host", device.host, "other device", others)
         for index, model in enumerate(self.models):
-            at, engine = f"models[{index}].sleep_level", model.engine
+            at = f"models[{index}].sleep_level"
             if not model.sleep_level:
                 continue
-            if not isinstance(engine, CommandEngine) or engine.sleep == "none":
+            if not _can_sleep(model, gpus):
                 raise ValueError(
-                    f"{at}: its engine cannot sleep; a command can whose engine has sleep: vllm"
+                    f"{at}: its engine cannot sleep; vllm can on a device with a gpu, and a "
+                    "command whose engine has sleep: vllm"
                 )
             homeless = [name for name in model.homes if hosts[name] is None]
             if model.sleep_level == 1 and homeless:
@@ -140,6 +143,25 @@ class Config(Section):
                     f"{at}: device {homeless[0]!r} has no host memory to sleep in; give it "
                     "host: NAME of a device with the budget, or use level 2"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_knows_its_device(self) -> Self:
+        gpus = {device.id: device.gpu for device in self.devices}
+        for index, model in enumerate(self.models):
+            if not isinstance(model.engine, VllmEngine):
+                continue
+            for home in model.homes:
+                if gpus[home] is None and home != "host":
+                    raise ValueError(
+                        f"models[{index}].device: vLLM must know which GPU {home!r} is; give that "
+                        "device gpu: and its index, or use the device host for a CPU"
+                    )
+                if gpus[home] is None and model.engine.tensor_parallel > 1:
+                    raise ValueError(
+                        f"models[{index}].engine.tensor_parallel: device {home!r} is no GPU; leave "
+                        "it at 1"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -152,6 +174,13 @@ class Config(Section):
         for index, (field, what) in complaints(self.aliases, ids, taken, self.task_names()):
             raise ValueError(f"aliases[{index}].{field}: {what}")
         return self
+
+
+def _can_sleep(model: ModelSection, gpus: Mapping[str, int | None]) -> bool:
+    engine = model.engine
+    if isinstance(engine, VllmEngine):
+        return all(gpus[home] is not None for home in model.homes)
+    return isinstance(engine, CommandEngine) and engine.sleep != "none"
 
 
 def _known(where: str, name: str | None, what: str, known: Sequence[str]) -> None:

@@ -86,19 +86,31 @@ class Passed(StrEnum):
     WAIT_TOO_LONG = "wait_too_long"
     #: The request's objectives are not expected to hold.
     LATE = "late"
+    #: It had begun to answer, and the answer was doubted: as a `Verdict` says.
+    UNSURE = "unsure"
+    BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChosen:
     """Which of a request's models serves it: a record, nothing is asked for by it.
 
-    Told when it arrives, and again when the chosen one failed to load and another takes it over.
+    Told when it arrives, and again when another takes over: from one that failed to load, or from one
+    whose answer is doubted.
     """
 
     request_id: str
     model: str
     #: Those before it in order that do not serve it, each with a `Passed` or a `Reason`.
     passed: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKept:
+    """Hand a doubted answer to its client: no other could be had in time."""
+
+    request_id: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +328,7 @@ class DrainComplete:
 
 Action = (
     ModelChosen
+    | AnswerKept
     | Dispatch
     | AbortAttempt
     | EndRequest

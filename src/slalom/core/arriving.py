@@ -86,11 +86,11 @@ def place(step: Step, request: Request, older: RequestRecord | None = None) -> P
     """
     how = request.alternatives
     if how is None:
-        return Placing(request, _refusal(step, request, older))
+        return Placing(request, refusal_of(step, request, older))
     candidates = [replace(request, model=name) for name in how.models]
-    refusals = [_refusal(step, candidate, older, picky=True) for candidate in candidates]
+    refusals = [refusal_of(step, candidate, older, picky=True) for candidate in candidates]
     if None not in refusals:
-        refusals = [_refusal(step, candidate, older) for candidate in candidates]
+        refusals = [refusal_of(step, candidate, older) for candidate in candidates]
     able = [index for index, refusal in enumerate(refusals) if refusal is None]
     if not able:
         return Placing(candidates[0], refusals[0])
@@ -115,7 +115,7 @@ def hand_over(step: Step, model: Model) -> None:
         record.failed_models = (*record.failed_models, model.spec.id)
         left = [name for name in how.models if name not in record.failed_models]
         candidates = [replace(record.request, model=name) for name in left]
-        able = [one for one in candidates if _refusal(step, one, record, picky=True) is None]
+        able = [one for one in candidates if refusal_of(step, one, record, picky=True) is None]
         if able:
             _move(step, record, able[choose(step, able, how)], how)
 
@@ -143,7 +143,7 @@ def _superseded(state: State, request: Request) -> RequestRecord | None:
     return state.requests.get(state.newest.get(name, ""))
 
 
-def _refusal(
+def refusal_of(
     step: Step, request: Request, older: RequestRecord | None, *, picky: bool = False
 ) -> Refusal | None:
     """Why a request cannot even wait for its model.

@@ -116,7 +116,12 @@ def _least(times_ns: Sequence[int]) -> int:
 
 
 _RULES: Mapping[Choice, Callable[[Sequence[Option], Alternatives], int]] = MappingProxyType(
-    {Choice.WARM_FIRST: _warm_first, Choice.SPILLOVER: _spillover, Choice.DEADLINE: _deadline}
+    {
+        Choice.WARM_FIRST: _warm_first,
+        Choice.SPILLOVER: _spillover,
+        Choice.DEADLINE: _deadline,
+        Choice.CONFIDENT: _warm_first,
+    }
 )
 #: What is said of the models before the chosen one.
 WHY: Mapping[Choice, Passed] = MappingProxyType(
@@ -124,5 +129,6 @@ WHY: Mapping[Choice, Passed] = MappingProxyType(
         Choice.WARM_FIRST: Passed.NOT_READY,
         Choice.SPILLOVER: Passed.WAIT_TOO_LONG,
         Choice.DEADLINE: Passed.LATE,
+        Choice.CONFIDENT: Passed.NOT_READY,
     }
 )

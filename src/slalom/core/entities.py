@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from slalom.core.actions import Dispatch, UnloadCause
 from slalom.core.chain_book import Chain
+from slalom.core.events import Verdict
 from slalom.core.queue import Key
 from slalom.core.request import ModelSpec, Request
 from slalom.core.snapshot import ReplicaState
@@ -38,6 +39,8 @@ class RequestRecord:
         "first_token_ns",
         "in_queue",
         "key",
+        "moved",
+        "moves",
         "number",
         "pauses",
         "pausing",
@@ -73,12 +76,21 @@ class RequestRecord:
         #: Whether its attempt was told to stop so that it waits and goes on later.
         self.pausing = False
         self.pauses = 0
+        #: What was found wrong with its answer, from when its attempt was told to stop for that
+        #: until it has; whether another model has taken over since.
+        self.moves: Verdict | None = None
+        self.moved = False
         #: Tokens its client got before it was paused.
         self.produced_tokens = 0
         #: Its chain, as long as that is not over.
         self.chain: Chain | None = None
         #: Those of its models that failed to load while it waited for them.
         self.failed_models: tuple[str, ...] = ()
+
+    @property
+    def tries(self) -> int:
+        """Dispatches that count against the bound: not those that others wanted to end."""
+        return self.attempts - self.pauses - self.moved
 
     @property
     def near(self) -> str:

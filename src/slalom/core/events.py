@@ -70,6 +70,29 @@ class Progress:
     output_tokens: int
 
 
+class Verdict(StrEnum):
+    """What is thought of an answer that is held back until it was looked at."""
+
+    #: It is good enough: its client gets it.
+    TRUSTED = "trusted"
+    #: The model was not sure of its first tokens.
+    UNSURE = "unsure"
+    #: What it makes of the text around it is no program.
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerJudged:
+    """An answer that was held back was looked at.
+
+    One that is doubted is held back until `AbortAttempt` or `AnswerKept`.
+    """
+
+    request_id: str
+    attempt: int
+    verdict: Verdict
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptFinished:
     """An attempt ended well; its place in the engine is free."""
@@ -267,6 +290,7 @@ Event = (
     | RequestCancelled
     | FirstToken
     | Progress
+    | AnswerJudged
     | AttemptFinished
     | AttemptFailed
     | LoadProgress

@@ -30,6 +30,8 @@ class Choice(StrEnum):
     SPILLOVER = "spillover"
     #: The first that is expected to hold the request's objectives.
     DEADLINE = "deadline"
+    #: The first that is ready; once, the last takes over where the first one's answer is doubted.
+    CONFIDENT = "confident"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,19 @@ class Request:
     floor: float = 0.0
     #: Models of which one is chosen when it arrives; `model` is the first, and then the chosen one.
     alternatives: Alternatives | None = None
+
+    @property
+    def has_objectives(self) -> bool:
+        """Whether anything is expected of its times."""
+        return self.sla != Sla() or (self.link is not None and self.link.has_deadline)
+
+    @property
+    def stand_in(self) -> str:
+        """The model that takes over if its own one's answer is doubted; empty for none."""
+        how = self.alternatives
+        if how is None or how.choice is not Choice.CONFIDENT or self.model == how.models[-1]:
+            return ""
+        return how.models[-1]
 
     @property
     def asked(self) -> str:

@@ -12,6 +12,7 @@ from slalom.core.actions import Action
 from slalom.core.arriving import Placing, place
 from slalom.core.chain import Later, rough_rest_ns
 from slalom.core.dispatching import dispatch_all
+from slalom.core.doubting import settle_doubts
 from slalom.core.dry_run import ResidencyPlan, plan_residency
 from slalom.core.events import ConfigChanged, Event
 from slalom.core.keeping import Keeper, Keeping, LooksAhead, Plain
@@ -107,6 +108,8 @@ class Scheduler:
         if state.untold:
             tell_progress(state)
         fire_due(step)
+        if step.doubts:
+            settle_doubts(step)
         if state.drain_deadline_ns >= 0 and not state.requests:
             state.dirty.update(state.devices)
         while True:

@@ -34,8 +34,9 @@ def start_attempt(
     record.dispatch_ns = state.now_ns
     dispatch = _dispatch(attempt, chosen)
     record.clamped_tokens = dispatch.max_tokens
-    if record.first_dispatch is None:
+    if record.first_dispatch_ns < 0:
         record.first_dispatch_ns = state.now_ns
+    if record.first_dispatch is None:
         record.first_dispatch = dispatch
     occupy(state, attempt)
     model.note_start(replica, record.request)

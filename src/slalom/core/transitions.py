@@ -14,9 +14,11 @@ from slalom.core.asking import on_model_asked
 from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
 from slalom.core.chaining import CHAIN_TRANSITIONS
 from slalom.core.device import UNKNOWN
+from slalom.core.doubting import move_on, on_answer_judged
 from slalom.core.ending import end, enqueue, tell, touch, want_replica
 from slalom.core.entities import Attempt, Replica, RequestRecord
 from slalom.core.events import (
+    AnswerJudged,
     AttemptFailed,
     AttemptFinished,
     ConfigChanged,
@@ -83,7 +85,7 @@ def on_first_token(step: Step, event: FirstToken) -> None:
     if attempt.first_ns < 0:
         attempt.first_ns = step.state.now_ns
         attempt.output_tokens = max(attempt.output_tokens, 1)
-    if record.first_token_ns < 0:
+    if record.first_token_ns < 0 and not record.request.stand_in:  # else its client waits on
         record.first_token_ns = step.state.now_ns
     step.state.untold[attempt.fence] = attempt
     if attempt.replica.model.look_when_read:
@@ -136,8 +138,12 @@ def fail_attempt(step: Step, attempt: Attempt, kind: FailureKind, *, delivered: 
         state.counters["pauses"] += 1
         enqueue(state, record)
         return
+    if record.moves is not None and kind is FailureKind.ABORTED:
+        move_on(step, record)
+        return
+    record.moves = None
     final = delivered or kind is FailureKind.REFUSED
-    if final or record.attempts - record.pauses >= step.params.attempts_max:
+    if final or record.tries >= step.params.attempts_max:
         end(state, record, Outcome.FAILED, step.actions, reason=kind, attempt=attempt)
         return
     state.counters["retries"] += 1
@@ -334,6 +340,7 @@ TRANSITIONS: dict[type, Callable[[Step, Any], None]] = {
     RequestCancelled: on_request_cancelled,
     FirstToken: on_first_token,
     Progress: on_progress,
+    AnswerJudged: on_answer_judged,
     AttemptFinished: on_attempt_finished,
     AttemptFailed: on_attempt_failed,
     LoadProgress: on_load_progress,

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slalom.core.events import FailureKind
-from slalom.engines.diagnosis import diagnose, is_port_taken
+from slalom.engines.diagnosis import Explain, diagnose, is_port_taken
 from slalom.engines.http_engine import HttpEngine, SleepPaths
 from slalom.engines.load_progress import tell_progress
 from slalom.engines.process import EngineProcess, describe_end
-from slalom.engines.protocol import Capabilities, OnProgress
+from slalom.engines.protocol import Call, Capabilities, OnProgress
 from slalom.engines.upstream import Upstream
 from slalom.errors import ConfigError, EngineError
 
@@ -65,6 +65,11 @@ class CommandOptions:
     gpu: int | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
     sleep_paths: SleepPaths = field(default_factory=SleepPaths)
+    #: Sent once it is healthy and answered before it counts as ready: programs that compile what
+    #: they compute with when it is first used make nobody wait for it.
+    first_call: Call | None = None
+    #: Says in words what the program's last lines mean, where somebody knows the program.
+    explain: Explain | None = None
 
     def __post_init__(self) -> None:
         """Find the mistakes that can be found without running anything.
@@ -102,6 +107,12 @@ class CommandLauncher:
 
     def __repr__(self) -> str:
         return f"<CommandLauncher {self.model_name!r} {_split(self.options.cmd, 'cmd')[0]!r}>"
+
+    @property
+    def words(self) -> list[str]:
+        """The command's words, ``${PORT}`` as it stands, which is chosen at each start."""
+        macros = {"HOST": self.options.host, "MODEL": self.options.model}
+        return [_expand(part, macros) for part in _split(self.options.cmd, "cmd")]
 
     async def launch(self, replica_id: str, on_progress: OnProgress) -> HttpEngine:
         """Start the command on a free port and return when it answers its health path.
@@ -176,7 +187,7 @@ class CommandLauncher:
     ) -> None:
         """Poll the health path until it says yes, the process ends or time is up."""
         ended = asyncio.ensure_future(process.wait())
-        healthy = asyncio.ensure_future(_poll(upstream, self.options.health_path))
+        healthy = asyncio.ensure_future(self._answers(replica_id, upstream))
         progress = asyncio.ensure_future(
             tell_progress(process, self.options.bytes_expected, on_progress)
         )
@@ -195,19 +206,38 @@ class CommandLauncher:
                     "health_path",
                     code=FailureKind.LOAD_TIMEOUT,
                 )
+            healthy.result()
         finally:
             tasks = (ended, healthy, progress)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _answers(self, replica_id: str, upstream: Upstream) -> None:
+        """Return once it is healthy and has answered its first call."""
+        await _poll(upstream, self.options.health_path)
+        first = self.options.first_call
+        if first is None:
+            return
+        patience_s = self.options.ready_timeout_s
+        status, _ = await upstream.fetch("POST", first.path, timeout_s=patience_s, body=first.body)
+        if not 200 <= status < 300:
+            raise EngineError(
+                f"{replica_id}: it came up, but answered its first request with {status}",
+                code=FailureKind.START_FAILED,
+            )
+
     def _raise_ended(self, replica_id: str, process: EngineProcess) -> None:
         lines = process.tail()
         if is_port_taken(lines):
             raise _PortTakenError(describe_end(process))
         kind = diagnose(lines, process.returncode)
+        told = self.options.explain(lines) if self.options.explain is not None else None
+        advice = "the command ended before it was ready"
+        if told is not None:
+            kind, advice = told.kind, told.advice.removesuffix(".")
         raise EngineError(
-            f"{replica_id}: the command ended before it was ready: {describe_end(process)}",
+            f"{replica_id}: {advice}: {describe_end(process)}",
             code=kind,
             retryable=kind != FailureKind.MODEL_UNUSABLE,
         )

@@ -5,9 +5,23 @@ Owns the signs, as one ordered table. Pure: no process, no file. Called by the l
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from slalom.core.events import FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was wrong, in the words of somebody who knows the program."""
+
+    kind: FailureKind
+    #: One or two sentences: what happened and what to do.
+    advice: str
+
+
+#: From the last lines of a program to what they mean; None where they mean nothing known.
+Explain = Callable[[Sequence[str]], Diagnosis | None]
 
 #: First match wins: a model that does not fit is also reported as "failed to load".
 _SIGNS: tuple[tuple[FailureKind, re.Pattern[str]], ...] = (

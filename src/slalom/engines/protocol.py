@@ -47,6 +47,8 @@ class EngineMetrics:
     waiting: int
     #: Tokens it has generated since its start; -1 where it does not say.
     generated_tokens: int = -1
+    #: Share of its KV cache that is in use, 0.0 to 1.0; -1 where it does not say.
+    kv_used: float = -1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,6 +254,8 @@ def assignment_headers(assignment: Assignment) -> Headers:
         (b"x-slalom-attempt", b"%d" % assignment.attempt),
         (b"x-slalom-estimate-ms", _estimate(assignment)),
     ]
+    if assignment.judged:
+        headers.append((b"x-slalom-judged", model_name(assignment.judged)))
     if assignment.max_tokens:
         headers.append((b"x-slalom-max-tokens", b"%d" % assignment.max_tokens))
     if assignment.predicted_first_ns >= 0:

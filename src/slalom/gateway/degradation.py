@@ -7,9 +7,10 @@ decided by the core. Called by `preparation`.
 from collections.abc import Callable
 from dataclasses import replace
 
-from slalom.core.request import Request
+from slalom.core.request import Alternatives, Choice, Request
 from slalom.engines.protocol import Capabilities
 from slalom.gateway import continuing, fill_in
+from slalom.gateway.confidence import can_be_judged
 from slalom.gateway.params import ServedAlias
 from slalom.gateway.resolution import CHAT_PATH, EMBEDDINGS_PATH, Facts
 
@@ -21,6 +22,9 @@ def with_alternatives(
     capabilities: Callable[[str], Capabilities],
 ) -> Request:
     """The same request, with the models that may serve it.
+
+    What cannot be looked at before its client gets it is served by the model that would take over,
+    where that is ready.
 
     Args:
         request: For the first of them.
@@ -48,7 +52,13 @@ def with_alternatives(
         for name in able
     )
     alternatives = replace(alias.alternatives, models=able)
-    return replace(request, alternatives=alternatives, resumable=resumable)
+    if alternatives.choice is Choice.CONFIDENT:
+        if can_be_judged(facts):
+            return replace(request, alternatives=alternatives, resumable=False)
+        alternatives = Alternatives(able[::-1], Choice.WARM_FIRST)
+    return replace(
+        request, model=alternatives.models[0], alternatives=alternatives, resumable=resumable
+    )
 
 
 def _can(other: Capabilities, first: Capabilities, facts: Facts) -> bool:

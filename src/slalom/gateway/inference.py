@@ -201,6 +201,7 @@ class Inference:
                 Silence() if work.warm_up else (notes or sink),
                 stream=work.stream,
                 strip_usage=work.strip_usage,
+                make_gate=work.gate,
             )
             departure.ignore()
             instead = self._instead(work, served, exchange)

@@ -7,7 +7,7 @@ by hand. Secrets appear as SHA-256 digests and nowhere else.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slalom.core.request import Alternatives
+from slalom.core.request import Alternatives, Choice
 from slalom.gateway.length_care import SingleLine
 from slalom.gateway.supersession import Mode
 from slalom.units import KIB, MIB, MS, SECOND
@@ -64,6 +64,19 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class GateParams:
+    """What is asked of an answer from which another model could take over."""
+
+    #: Least mean log-probability of the first tokens, and how many these are.
+    min_logprob: float = -0.7
+    first_tokens: int = 3
+    #: Whether a completion must make a program of the text around it.
+    parse: bool = True
+    #: Programming language where a request does not say it; empty for none.
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServedAlias:
     """A name that stands for several models, of which one is chosen for each request."""
 
@@ -71,6 +84,13 @@ class ServedAlias:
     alternatives: Alternatives
     #: Tasks that another than the first may serve; empty for all.
     tasks: tuple[str, ...] = ()
+    #: What is asked of an answer from which another could take over.
+    gates: GateParams = GateParams()
+
+    @property
+    def looks(self) -> bool:
+        """Whether answers are looked at before clients get them."""
+        return self.alternatives.choice is Choice.CONFIDENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from slalom.errors import RequestError
 from slalom.gateway import (
     abilities,
     chain_words,
+    confidence,
     continuing,
     estimates,
     fill_in,
@@ -28,6 +29,7 @@ from slalom.gateway.answer_form import AnswerForm
 from slalom.gateway.chain_words import ChainWords
 from slalom.gateway.chains import NO_PLACE, Place
 from slalom.gateway.completion_cache import Question
+from slalom.gateway.confidence import GateMaker
 from slalom.gateway.degradation import with_alternatives
 from slalom.gateway.params import GatewayParams, KeyEntry, ServedModel
 from slalom.gateway.protocols import openai_text
@@ -76,6 +78,8 @@ class Work:
     lets_go: bool = False
     #: Its place in the graph of its chain.
     place: Place = NO_PLACE
+    #: Looks at an answer from which another model could take over.
+    gate: GateMaker | None = None
     #: What it takes besides its own body, from what a protocol keeps, bytes.
     more_bytes: int = 0
 
@@ -185,11 +189,15 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
     task = resolved.task.name if not (warm_up or arrival.dry_run) else None
     name, question = _typed(shared, arrival, facts, cursor, task)
     request = _request(arrival, facts, resolved, capabilities, wishes, supersedes=name)
-    request = with_alternatives(request, named.alias, facts, shared.runtime.capabilities)
+    alias = None if warm_up and named.alias is not None and named.alias.looks else named.alias
+    request = with_alternatives(request, alias, facts, shared.runtime.capabilities)
     request, place = _linked(shared, arrival, request)
+    outgoing = _outgoing(arrival, internal, answer, capabilities.fim if infill else None, infill)
+    gate = confidence.gate_for(alias, request, facts, cursor, capabilities.fim)
+    outgoing.asking = confidence.asking(facts) if gate else {}
     return Work(
         request if embeddings else _headed(shared, arrival, facts, request),
-        _outgoing(arrival, internal, answer, capabilities.fim if infill else None, infill=infill),
+        outgoing,
         answer.stream,
         AnswerForm(arrival.protocol, internal.writer, arrival.request_id),
         answer.strip_usage,
@@ -201,6 +209,7 @@ def _prepare(shared: Shared, arrival: Arrival, internal: Internal) -> Work:
         pin=wishes.pin,
         lets_go=internal.lets_go,
         place=place,
+        gate=gate,
     )
 
 
@@ -292,7 +301,11 @@ def _least_urgent(shared: Shared) -> TaskSpec:
 
 
 def _outgoing(
-    arrival: Arrival, internal: Internal, answer: _Answer, fim: FimTemplate | None, *, infill: bool
+    arrival: Arrival,
+    internal: Internal,
+    answer: _Answer,
+    fim: FimTemplate | None,
+    infill: bool,  # noqa: FBT001 - as the field is called
 ) -> Outgoing:
     return Outgoing(
         path=internal.path,

@@ -16,7 +16,7 @@ from slalom.core.request import Request
 from slalom.core.snapshot import Snapshot
 from slalom.engines.protocol import Capabilities, Engine
 from slalom.runtime.forecast import Forecast
-from slalom.runtime.sink import MakeCall, Served, Sink
+from slalom.runtime.sink import MakeCall, MakeGate, Served, Sink
 
 
 class RuntimePort(Protocol):
@@ -28,7 +28,14 @@ class RuntimePort(Protocol):
     on_step: list[Callable[[Entry], None]]
 
     async def serve(
-        self, request: Request, make_call: MakeCall, sink: Sink, *, stream: bool, strip_usage: bool
+        self,
+        request: Request,
+        make_call: MakeCall,
+        sink: Sink,
+        *,
+        stream: bool,
+        strip_usage: bool,
+        make_gate: MakeGate | None = None,
     ) -> Served:
         """Serve a request to its end; cancel the task to abort.
 

@@ -5,7 +5,7 @@ change goes upstream as the very bytes that came. Pure. Called by `inference`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -44,6 +44,8 @@ class Outgoing:
     fim: FimTemplate | None = None
     #: Whether prompt and suffix become one fill-in-the-middle prompt.
     infill: bool = False
+    #: Fields to set for an answer that is looked at before its client gets it.
+    asking: Mapping[str, Any] = field(default_factory=dict)
 
     def call(self, engine: Engine, terms: Terms) -> Call:
         """The call in this engine's words, on these terms.
@@ -56,11 +58,12 @@ class Outgoing:
             # Engines that take over the id would find the attempt before still under way.
             headers = {**headers, "x-request-id": f"{headers['x-request-id']}.{terms.attempt}"}
         priority = terms.priority if engine.capabilities.priority else body.get("priority")
-        rewritten = bool(self.changes) or body["model"] != engine.model_name
+        asking = self.asking if terms.judged else {}
+        rewritten = bool(self.changes or asking) or body["model"] != engine.model_name
         agreed = terms.max_tokens or terms.resumed_tokens or priority != body.get("priority")
         if self.raw and not rewritten and not self.infill and not agreed:
             return Call(path=self.path, body=self.raw, headers=headers)
-        fields = {**body, **self.changes, "model": engine.model_name}
+        fields = {**body, **self.changes, **asking, "model": engine.model_name}
         if priority is not None:
             fields["priority"] = priority
         template = engine.capabilities.fim or self.fim

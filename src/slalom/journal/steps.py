@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from slalom.core.actions import (
     AbortAttempt,
     Action,
+    AnswerKept,
     Dispatch,
     EndRequest,
     LoadReplica,
@@ -22,6 +23,7 @@ from slalom.core.actions import (
     WakeReplica,
 )
 from slalom.core.events import (
+    AnswerJudged,
     AttemptFailed,
     Event,
     FailureKind,
@@ -105,6 +107,8 @@ def steps_of(request: Request, entry: Entry, occupancy: Occupancy, waits: Waits)
             waits.pausing = action.pause
         if isinstance(action, ModelChosen) and action.request_id == request.id:
             yield Step(at_ns, "model", _choice(request, action))
+        elif isinstance(action, AnswerKept) and action.request_id == request.id:
+            yield Step(at_ns, "kept", f"attempt {action.attempt} is kept: no other is in time")
         elif told := _action(request, action, occupancy, at_ns=at_ns, waiting=waiting):
             yield Step(at_ns, *told)
     occupancy.actions(entry)
@@ -157,6 +161,8 @@ _PASSED: dict[str, str] = {
     Passed.NOT_READY: "was not ready",
     Passed.WAIT_TOO_LONG: "would have been waited for too long",
     Passed.LATE: "was not expected to be on time",
+    Passed.UNSURE: "was not sure of its answer",
+    Passed.BROKEN: "gave an answer that makes no program of the text around it",
     Reason.LOAD_BACKOFF: "rests after a failed load",
 }
 
@@ -242,6 +248,8 @@ def _event(request: Request, event: Event, occupancy: Occupancy) -> tuple[str, s
     match event:
         case FirstToken(request_id, attempt) if request_id == own:
             return "first-token", f"first token of attempt {attempt}"
+        case AnswerJudged(request_id, attempt, verdict) if request_id == own:
+            return "judged", f"the answer of attempt {attempt} is {verdict.value}"
         case AttemptFailed(request_id, attempt, kind) if request_id == own:
             return "attempt-failed", f"attempt {attempt} failed: {kind.value}"
         case RequestCancelled(request_id) if request_id == own:

@@ -15,6 +15,7 @@ from slalom.clock import Clock, MonotonicClock
 from slalom.core.actions import (
     AbortAttempt,
     Action,
+    AnswerKept,
     AskRefused,
     Dispatch,
     DrainComplete,
@@ -48,7 +49,15 @@ from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
 from slalom.runtime.forecast import Forecast, forecast_of
 from slalom.runtime.serving import Serving
-from slalom.runtime.sink import Assignment, MakeCall, Served, Sink, assignment_of, waiting_of
+from slalom.runtime.sink import (
+    Assignment,
+    MakeCall,
+    MakeGate,
+    Served,
+    Sink,
+    assignment_of,
+    waiting_of,
+)
 from slalom.runtime.supervisor import ExplainMemory, Launchers, Supervisor, WatchParams
 from slalom.runtime.ticket import Ticket
 from slalom.runtime.transcript import Transcript
@@ -215,6 +224,7 @@ class Runtime:
         *,
         stream: bool,
         strip_usage: bool = False,
+        make_gate: MakeGate | None = None,
     ) -> Served:
         """Serve one request in the caller's task; cancel that task to take the request back.
 
@@ -224,13 +234,14 @@ class Runtime:
             sink: Takes the answer.
             stream: The client asked for SSE.
             strip_usage: Take the usage chunk out of the stream.
+            make_gate: Makes what looks at an answer where another model could take over.
 
         Raises:
             OverloadedError: Too many requests are in the house.
             RequestError: The id is taken, or the call cannot be built for the engine.
         """
         self._interrupted = False
-        ticket = self._open(request, stream=stream)
+        ticket = self._open(request, make_gate, stream=stream)
         try:
             if self._interrupted:
                 await asyncio.sleep(0)  # what gives way leaves the engine first, as in the twin
@@ -245,7 +256,7 @@ class Runtime:
         finally:
             self._leave(ticket)
 
-    def _open(self, request: Request, *, stream: bool) -> Ticket:
+    def _open(self, request: Request, make_gate: MakeGate | None, *, stream: bool) -> Ticket:
         if len(self._tickets) >= self._params.in_flight_max:
             raise OverloadedError(
                 f"{len(self._tickets)} requests are in flight, the most this server takes; "
@@ -259,7 +270,7 @@ class Runtime:
                 code="duplicate_request_id",
                 param="x-request-id",
             )
-        ticket = Ticket(request, asyncio.current_task())
+        ticket = Ticket(request, asyncio.current_task(), make_gate)
         if stream and request.resumable and self._scheduler.state.planner is not None:
             ticket.transcript = Transcript()
         self._tickets[request.id] = ticket
@@ -292,8 +303,7 @@ class Runtime:
         ticket.left = True
         if ticket.end is None and not ticket.settled:
             self.post(RequestCancelled(ticket.request.id))
-        given = ticket.next_step
-        if isinstance(given, Assignment):
+        if isinstance(given := ticket.next_step, Assignment):
             self._never_started(given.request_id, given.attempt, FailureKind.ABORTED)
 
     def _never_started(self, request_id: str, attempt: int, kind: FailureKind) -> None:
@@ -345,11 +355,10 @@ class Runtime:
             case AbortAttempt():
                 ticket = self._tickets.get(action.request_id)
                 if ticket is not None and ticket.abort(action.attempt, pause=action.pause):
-                    kind = FailureKind.ABORTED
-                    self._never_started(action.request_id, action.attempt, kind)
+                    self._never_started(action.request_id, action.attempt, FailureKind.ABORTED)
                 self._interrupted = True
-            case ModelChosen():
-                self._tickets[action.request_id].chosen(action.model)
+            case ModelChosen() | AnswerKept():
+                self._tickets[action.request_id].told(action)
             case LoadReplica() | UnloadReplica() | SleepReplica() | WakeReplica():
                 self._supervisor.move(action)
             case EvictionDecided() | AskRefused():
@@ -366,7 +375,8 @@ class Runtime:
             kind = FailureKind.CRASHED if engine is None else FailureKind.ABORTED
             self._never_started(action.request_id, action.attempt, kind)
             return
-        ticket.give(assignment_of(action, engine, ticket.request, self._scheduler.state.now_ns))
+        now_ns = self._scheduler.state.now_ns
+        ticket.give(assignment_of(action, engine, ticket.request, now_ns, ticket.doubted))
 
     def _end(self, action: EndRequest) -> None:
         ticket = self._tickets.pop(action.request_id, None)

@@ -7,7 +7,7 @@ client's own task, so that a slow client slows its own stream and nobody else's.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slalom.core.events import (
     AttemptFailed,
@@ -16,9 +16,11 @@ from slalom.core.events import (
     FailureKind,
     FirstToken,
     Progress,
+    Verdict,
 )
 from slalom.engines.protocol import Reply
 from slalom.errors import EngineError
+from slalom.runtime.holding import Hold
 from slalom.runtime.sink import Assignment, MakeCall, Sink, Terms
 from slalom.runtime.stream_watch import BodyWatch, StreamWatch
 from slalom.runtime.transcript import Transcript
@@ -62,6 +64,8 @@ class Relay:
     _delivering: bool = False
     _told: bool = False
     _closing: "asyncio.Task[None] | None" = None
+    #: Holds the answer back, where another model could still take over.
+    hold: Hold | None = None
 
     async def run(
         self, make_call: MakeCall, sink: Sink, *, stream: bool, strip_usage: bool
@@ -144,6 +148,7 @@ class Relay:
             max_tokens=assignment.max_tokens,
             resumed_text=kept.text if kept is not None and kept.begun else "",
             resumed_tokens=assignment.resumed_tokens,
+            judged=self.hold is not None,
         )
 
     async def _relay_stream(self, reply: Reply, sink: Sink, *, strip_usage: bool) -> None:
@@ -163,12 +168,17 @@ class Relay:
                     progress_ns = now_ns + PROGRESS_EVERY_NS
                     tokens = self.output_tokens
                     self.post(Progress(assignment.request_id, assignment.attempt, tokens))
-            if watch.done and not watch.error:
+            done = watch.done and not watch.error
+            if self.hold is not None:
+                out = await self.hold.take(out, ended=done)
+            if done:
                 self._finish_stream(watch)
             if transcript is not None:
                 out = self._kept(transcript, out, goes_on=goes_on)
             await self._deliver(reply, sink, out)
         out = watch.finish()
+        if self.hold is not None and not watch.error:
+            out = await self.hold.take(out, ended=True)
         if transcript is not None:
             out = self._kept(transcript, out, goes_on=goes_on)
         await self._deliver(reply, sink, out)
@@ -188,9 +198,15 @@ class Relay:
 
     async def _relay_body(self, reply: Reply, sink: Sink) -> None:
         watch = BodyWatch()
+        held = []
         while data := await reply.read():
             watch.feed(data)
-            await self._deliver(reply, sink, data)
+            if self.hold is None:
+                await self._deliver(reply, sink, data)
+            else:
+                held.append(data)
+        if self.hold is not None:
+            await self._deliver(reply, sink, await self.hold.take_body(b"".join(held)))
         prompt_tokens, output_tokens, cached_tokens = watch.usage()
         self._finish(output_tokens, prompt_tokens, cached_tokens, tool_calls=watch.tool_calls())
 
@@ -212,6 +228,8 @@ class Relay:
         self._delivering = True
         if not self.delivered:
             self.delivered = True
+            if self.hold is not None and self.hold.verdict is not None:
+                self.assignment = replace(self.assignment, judged=_words(self.hold.verdict))
             await sink.head(self.assignment, reply.status, reply.content_type)
         await sink.body(data)
         self._delivering = False
@@ -239,6 +257,10 @@ class Relay:
             prompt_tokens = max(prompt_tokens - self.assignment.resumed_tokens, 0)
         counts = (output_tokens, prompt_tokens, cached_tokens)
         self.post(AttemptFinished(*fence, *counts, tool_calls))
+
+
+def _words(verdict: Verdict) -> str:
+    return verdict.value if verdict is Verdict.TRUSTED else f"{verdict.value}; kept"
 
 
 async def _engine_error(reply: Reply) -> EngineError:

@@ -8,8 +8,15 @@ import asyncio
 from collections.abc import Callable
 
 from slalom.core.actions import Outcome, Reason
-from slalom.core.events import FailureKind, ReplicaFailed, RequestCancelled
+from slalom.core.events import (
+    AnswerJudged,
+    FailureKind,
+    ReplicaFailed,
+    RequestCancelled,
+    Verdict,
+)
 from slalom.errors import EngineError, RequestError
+from slalom.runtime.holding import Hold
 from slalom.runtime.relay import PausedError, Relay
 from slalom.runtime.sink import Assignment, MakeCall, Served, Sink
 from slalom.runtime.ticket import Ticket
@@ -55,6 +62,9 @@ class Serving:
         ticket = self._ticket
         ticket.assignment = self._assignment
         ticket.pause = self._relay.pause
+        if ticket.make_gate is not None and ticket.request.stand_in:
+            self._relay.hold = hold = Hold(ticket.make_gate(), self._judged)
+            ticket.keep = hold.keep
         try:
             await self._relay.run(make_call, sink, stream=stream, strip_usage=strip_usage)
         except PausedError:
@@ -78,8 +88,12 @@ class Serving:
             ticket.settled = True
             return Served(self._assignment)
         finally:
-            ticket.assignment = ticket.pause = None
+            ticket.assignment = ticket.pause = ticket.keep = None
         return self._given_up(failure)
+
+    def _judged(self, verdict: Verdict) -> None:
+        self._ticket.judged = verdict
+        self._post(AnswerJudged(self._assignment.request_id, self._assignment.attempt, verdict))
 
     def _given_up(self, failure: EngineError) -> Served | None:
         """What an attempt that broke off means for the client."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from slalom.core.actions import Dispatch, EndRequest
 from slalom.core.chain import rough_rest_ns
+from slalom.core.events import Verdict
 from slalom.core.request import Request
 from slalom.core.scheduler import Scheduler
 from slalom.engines.protocol import Call, Engine
@@ -42,9 +43,14 @@ class Assignment:
     predicted_rest_ns: int = -1
     #: What is expected to be left of its chain's time at the chain's end, ns; None for no deadline.
     chain_slack_ns: int | None = None
+    #: What was thought of the answer where it was held back, for people; of one that took over,
+    #: why. Empty where nobody looked.
+    judged: str = ""
 
 
-def assignment_of(action: Dispatch, engine: Engine, request: Request, now_ns: int) -> Assignment:
+def assignment_of(
+    action: Dispatch, engine: Engine, request: Request, now_ns: int, judged: str = ""
+) -> Assignment:
     """A dispatch in the data plane's words: times count from the request's arrival."""
     arrived_ns, first_ns, end_ns = (
         request.arrived_ns,
@@ -66,6 +72,7 @@ def assignment_of(action: Dispatch, engine: Engine, request: Request, now_ns: in
         chance=action.chance,
         predicted_rest_ns=action.expected_rest_ns,
         chain_slack_ns=_slack_ns(action, request, now_ns),
+        judged=judged,
     )
 
 
@@ -91,6 +98,8 @@ class Terms:
     #: What the client has got: the call goes on behind it.
     resumed_text: str = ""
     resumed_tokens: int = 0
+    #: The answer is looked at before its client gets it: the engine must say how sure it is.
+    judged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,26 @@ class Sink(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Looks at one answer that is held back; made anew for each attempt."""
+
+    def feed(self, data: bytes) -> Verdict | None:
+        """Take whole events, or bytes of a body; what is thought of the answer, once it is clear.
+
+        Is not fed again after a verdict.
+        """
+        ...
+
+    def end(self) -> Verdict:
+        """What is thought of the answer, now that all of it is there."""
+        ...
+
+    def clean(self, data: bytes) -> bytes:
+        """Whole events, or a whole body, without what only the gate had asked for."""
+        ...
+
+
+MakeGate = Callable[[], Gate]
 #: Builds the engine call once it is known which engine serves (FIM template, model name), and
 #: on which terms.
 MakeCall = Callable[[Engine, Terms], Call]

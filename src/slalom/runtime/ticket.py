@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from slalom.core.actions import EndRequest
+from slalom.core.actions import AnswerKept, EndRequest, ModelChosen
+from slalom.core.events import Verdict
 from slalom.core.request import Request
-from slalom.runtime.sink import Assignment
+from slalom.runtime.sink import Assignment, MakeGate
 from slalom.runtime.transcript import Transcript
 
 
@@ -21,6 +22,8 @@ class Ticket:
     request: Request
     #: The task that serves the client; the driver interrupts it to abort an attempt.
     task: "asyncio.Task[object] | None"
+    #: Makes what looks at an answer from which another model could take over.
+    make_gate: MakeGate | None = None
     #: The running attempt.
     assignment: Assignment | None = None
     #: Interrupts by the driver that the task has not noticed yet.
@@ -39,10 +42,30 @@ class Ticket:
     transcript: Transcript | None = None
     #: Asks the running attempt to pause; it says whether the task is to be interrupted for that.
     pause: Callable[[], bool] | None = None
+    #: Lets the client have the running attempt's answer although it is doubted.
+    keep: Callable[[], None] | None = None
+    #: Why another model has taken over, for people; empty if none has.
+    doubted: str = ""
+    #: What was thought of an answer of it.
+    judged: Verdict | None = None
 
-    def chosen(self, model: str) -> None:
+    def told(self, action: ModelChosen | AnswerKept) -> None:
+        """Take what is decided about who answers."""
+        if isinstance(action, AnswerKept):
+            self._kept(action.attempt)
+        else:
+            self._chosen(action.model)
+
+    def _chosen(self, model: str) -> None:
         """Note which of its models serves the request."""
+        if self.judged is not None:
+            self.doubted = f"{self.judged.value}; taken over from {self.request.model}"
         self.request = replace(self.request, model=model)
+
+    def _kept(self, attempt: int) -> None:
+        """Let the client have the answer of the running attempt, if it is this one."""
+        if self.assignment is not None and self.assignment.attempt == attempt and self.keep:
+            self.keep()
 
     def give(self, step: Assignment | EndRequest) -> None:
         """Hand over the next step and wake the task."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from slalom.core.actions import (
     AbortAttempt,
+    AnswerKept,
     AskRefused,
     Dispatch,
     DrainComplete,
@@ -43,7 +44,7 @@ from slalom.testing.checker_asks import (
     judge_size,
 )
 from slalom.testing.checker_books import Books, SeenReplica, SeenRequest
-from slalom.testing.checker_choice import judge_choice, judge_good
+from slalom.testing.checker_choice import judge_choice, judge_doubts, judge_good
 from slalom.testing.checker_events import Witness
 from slalom.testing.checker_order import promised_order
 from slalom.testing.checker_reload import judge_no_model, judge_retired
@@ -153,8 +154,7 @@ class Checker:
         while (action.request_id, number) in books.attempts:  # of an earlier request of this id
             number += 1
         self._require(action.attempt == number, "attempts count up", action)
-        tries = request.attempts - request.pauses
-        self._require(tries < self._params.attempts_max, "attempts bound", action)
+        self._require(request.tries < self._params.attempts_max, "attempts bound", action)
         self._judge_plan(action, request)
         replica = books.replicas.get((action.replica_id, action.epoch))
         self._require(replica is not None, "dispatch to a life that exists", action)
@@ -174,7 +174,7 @@ class Checker:
         books.open(request, action.attempt, replica, self._now_ns)
 
     @_judge.register
-    def _(self, action: ModelChosen) -> None:
+    def _(self, action: ModelChosen | AnswerKept) -> None:
         judge_choice(action, self.books, self._now_ns, self._require)
 
     @_judge.register
@@ -195,6 +195,7 @@ class Checker:
             may = self._plans and request.request.resumable and request.pauses < _PAUSES_MAX
             self._require(may, "pause only what may be paused", action)
         attempt.aborted, attempt.pausing = True, action.pause
+        attempt.moving = bool(attempt.doubted) and not action.pause
 
     @_judge.register
     def _(self, action: EndRequest) -> None:
@@ -284,8 +285,7 @@ class Checker:
         expected = (action.expected_first_ns, action.expected_end_ns, action.chance)
         told = action.priority or expected != (-1, -1, -1.0)
         self._require(self._plans or not told, "only planners foresee", action)
-        if not request.attempts:
-            request.expected = expected
+        request.expected = request.expected or expected
         request.clamped_tokens = clamp
 
     def _judge_end(self, action: EndRequest, request: SeenRequest) -> None:
@@ -331,7 +331,8 @@ class Checker:
         self._require(action.attempts == request.attempts, "attempts were counted", action)
         self._require(action.pauses == request.pauses, "pauses were counted", action)
         expected = (action.expected_first_ns, action.expected_end_ns, action.chance)
-        self._require(expected == request.expected, "expected is what was first expected", action)
+        first = request.expected or (-1, -1, -1.0)
+        self._require(expected == first, "expected is what was first expected", action)
         clamped = action.clamped_tokens == request.clamped_tokens
         self._require(clamped, "clamped is what was dispatched", action)
         demoted = action.demoted_ns < 0 or (self._plans and action.demoted_ns <= self._now_ns)
@@ -359,6 +360,7 @@ class Checker:
         books, now_ns = self.books, self._now_ns
         for request in books.requests.values():
             self._require(request.must is None, "what must end ends at once", request)
+        judge_doubts(books, self._require)
         if 0 <= self._drain_ns <= now_ns:
             self._require(not books.requests, "a drain's deadline ends everything", books)
         judge_retired(books, now_ns, self._require)

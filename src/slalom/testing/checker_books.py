@@ -38,18 +38,26 @@ class SeenRequest:
     #: How often it was paused, and the tokens it had then.
     pauses: int = 0
     produced_tokens: int = 0
-    #: What its first dispatch said was to be expected.
-    expected: tuple[int, int, float] = (-1, -1, -1.0)
+    #: What its first dispatch, or that of the model that took over, said was to be expected.
+    expected: tuple[int, int, float] | None = None
     #: Clamp of its last dispatch.
     clamped_tokens: int = 0
     #: Whether it was said which of its models serves it, and those that failed to load for it.
     chosen: bool = False
     failed_models: set[str] = field(default_factory=set)
+    #: What was found wrong with its answer, until it is said who takes over; whether anybody has.
+    moves: str = ""
+    moved: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether it may be dispatched."""
         return self.current is None and self.must is None
+
+    @property
+    def tries(self) -> int:
+        """Dispatches that count against the bound."""
+        return self.attempts - self.pauses - self.moved
 
 
 @dataclass(slots=True)
@@ -65,6 +73,10 @@ class SeenAttempt:
     aborted: bool = False
     #: It was told to stop so that its request goes on later.
     pausing: bool = False
+    #: What was found wrong with its answer, as long as nobody has said what becomes of it.
+    doubted: str = ""
+    #: It was told to stop because of that.
+    moving: bool = False
 
 
 class Rest(Enum):

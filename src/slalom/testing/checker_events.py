@@ -9,6 +9,7 @@ from typing import Any
 
 from slalom.core.actions import Outcome
 from slalom.core.events import (
+    AnswerJudged,
     AttemptFailed,
     AttemptFinished,
     ChainAbandoned,
@@ -27,6 +28,7 @@ from slalom.core.events import (
     ReplicaReady,
     RequestArrived,
     RequestCancelled,
+    Verdict,
 )
 from slalom.core.params import SchedulerParams
 from slalom.testing import checker_asks, checker_reload, checker_sleep
@@ -107,8 +109,22 @@ class Witness:
             return
         if request.must is None:
             attempt.first_ns = self._now_ns if attempt.first_ns < 0 else attempt.first_ns
-            if request.first_token_ns < 0:
+            if request.first_token_ns < 0 and not request.request.stand_in:
                 request.first_token_ns = self._now_ns
+
+    @_take.register
+    def _(self, event: AnswerJudged) -> None:
+        fence = (event.request_id, event.attempt)
+        request = self._books.requests.get(event.request_id)
+        attempt = self._books.attempts.get(fence)
+        live = request is not None and request.current == fence and request.must is None
+        if attempt is None or request is None or not live or attempt.aborted:
+            return
+        attempt.heard_ns = self._now_ns
+        if event.verdict is not Verdict.TRUSTED:
+            attempt.doubted = event.verdict.value
+        elif request.request.streamed:
+            request.first_token_ns = self._now_ns
 
     @_take.register
     def _(self, event: Progress) -> None:
@@ -134,7 +150,12 @@ class Witness:
         if paused and request is not None and request.current == attempt.fence:
             request.pauses += 1
             request.produced_tokens += event.output_tokens
-        self._attempt_failed(attempt, event.kind, delivered=event.delivered, paused=paused)
+        moving = attempt.moving and event.kind is FailureKind.ABORTED
+        if moving and request is not None and request.current == attempt.fence:
+            request.moves, request.moved, request.first_token_ns = attempt.doubted, True, -1
+            request.expected = None
+        stays = paused or moving
+        self._attempt_failed(attempt, event.kind, delivered=event.delivered, paused=stays)
 
     @_take.register
     def _(self, event: LoadProgress) -> None:
@@ -210,7 +231,7 @@ class Witness:
             return
         if delivered is None:
             delivered = attempt.first_ns >= 0
-        exhausted = request.attempts - request.pauses >= self._params.attempts_max
+        exhausted = request.tries >= self._params.attempts_max
         if not paused and (delivered or kind is FailureKind.REFUSED or exhausted):
             request.must = Outcome.FAILED
             return

@@ -246,7 +246,7 @@ class FakeEngine:
         if job.asked.path == fake_wire.EMBEDDINGS:
             self._finish(job, fake_wire.embeddings(job.asked, job.prompt_tokens))
             return
-        piece = fake_wire.token_text(job.asked.behind + job.produced)
+        piece = self.script.text(job.asked.behind + job.produced)
         job.produced += 1
         self._generated += 1
         stopped = next((word for word in job.asked.stop if word in job.text + piece), None)
@@ -255,7 +255,9 @@ class FakeEngine:
         job.text += piece
         if stopped is None and job.produced < job.length:
             if job.asked.stream:
-                self._push(job, fake_wire.event(job.asked, job.call_id, piece, None))
+                self._push(
+                    job, fake_wire.event(job.asked, job.call_id, piece, None, self.script.logprob)
+                )
             self._set_timer(job)
             return
         cut = job.asked.max_tokens is not None and job.produced >= job.asked.max_tokens
@@ -264,9 +266,10 @@ class FakeEngine:
     def _ending(self, job: _Job, piece: str, finish: str) -> bytes:
         asked, counts = job.asked, (job.prompt_tokens, job.produced)
         if not asked.stream:
-            return fake_wire.whole(asked, job.call_id, job.text, finish, *counts)
+            logprob = self.script.logprob
+            return fake_wire.whole(asked, job.call_id, job.text, finish, counts, logprob)
         events = [
-            fake_wire.event(asked, job.call_id, piece, None),
+            fake_wire.event(asked, job.call_id, piece, None, self.script.logprob),
             fake_wire.event(asked, job.call_id, "", finish),
         ]
         if asked.include_usage:

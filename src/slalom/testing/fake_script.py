@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from slalom.engines.protocol import Capabilities
 from slalom.models.fim import FimTemplate
-from slalom.testing.fake_wire import Asked
+from slalom.testing.fake_wire import Asked, token_text
 from slalom.units import MIB, MS
 
 #: Output of a request that sets no `max_tokens`.
@@ -80,6 +80,9 @@ class FakeScript:
     #: `max_tokens` still cuts it.
     output_tokens: Callable[[Asked], int] = _asked_for
     prompt_tokens: Callable[[Asked], int] = _words
+    #: The text of each token, and how sure the engine says it was of every one.
+    text: Callable[[int], str] = token_text
+    logprob: float = -0.01
     #: Given the number of the call (from 1) and its body: what goes wrong with it.
     fault: Callable[[int, Asked], Fault | None] = _no_fault
     capabilities: Capabilities = _CAPABILITIES

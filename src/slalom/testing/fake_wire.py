@@ -72,13 +72,24 @@ def token_text(index: int) -> str:
     return f" w{index}"
 
 
-def event(asked: Asked, call_id: str, text: str, finish: str | None) -> bytes:
+def _logprobs(asked: Asked, values: list[float]) -> dict[str, Any] | None:
+    """How sure the engine says it was of tokens, if it was asked: in llama.cpp's form."""
+    if not asked.document.get("logprobs"):
+        return None
+    return {"content": [{"token": "w", "logprob": value} for value in values]}
+
+
+def event(asked: Asked, call_id: str, text: str, finish: str | None, logprob: float = 0.0) -> bytes:
     """One server-sent event with a piece of the answer."""
+    told = _logprobs(asked, [logprob]) if text else None
     if asked.path == CHAT:
-        choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish}
+        delta = {"content": text} if text else {}
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish}
+        if told is not None:
+            choice["logprobs"] = told
         kind = "chat.completion.chunk"
     else:
-        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+        choice = {"index": 0, "text": text, "logprobs": told, "finish_reason": finish}
         kind = "text_completion"
     return sse({**_frame(asked, call_id, kind), "choices": [choice]})
 
@@ -91,21 +102,24 @@ def usage_event(asked: Asked, call_id: str, prompt_tokens: int, output_tokens: i
 
 
 def whole(
-    asked: Asked, call_id: str, text: str, finish: str, prompt_tokens: int, output_tokens: int
+    asked: Asked, call_id: str, text: str, finish: str, counts: tuple[int, int], logprob: float
 ) -> bytes:
-    """The body of an answer that is not streamed."""
+    """The body of an answer that is not streamed; counts are prompt and output tokens."""
+    told = _logprobs(asked, [logprob] * counts[1])
     if asked.path == CHAT:
         message = {"role": "assistant", "content": text}
         choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": finish}
+        if told is not None:
+            choice["logprobs"] = told
         kind = "chat.completion"
     else:
-        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+        choice = {"index": 0, "text": text, "logprobs": told, "finish_reason": finish}
         kind = "text_completion"
     return json.dumps(
         {
             **_frame(asked, call_id, kind),
             "choices": [choice],
-            "usage": _usage(prompt_tokens, output_tokens),
+            "usage": _usage(*counts),
         }
     ).encode()
 

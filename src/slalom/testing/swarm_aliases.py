@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from slalom.core.request import Alternatives, Choice
 from slalom.twin.noise import stream
-from slalom.twin.scenario import Arrival, Scenario
+from slalom.twin.scenario import Arrival, DoubtPlan, Scenario
 from slalom.units import MS, SECOND
 
 
@@ -35,4 +35,6 @@ def with_aliases(scenario: Scenario, seed: int) -> Scenario:
         )
         return replace(arrival, request=replace(request, alternatives=alternatives))
 
-    return replace(scenario, arrivals=tuple(widened(arrival) for arrival in scenario.arrivals))
+    arrivals = tuple(widened(arrival) for arrival in scenario.arrivals)
+    doubts = DoubtPlan(rng.choice((0.0, 0.3)), rng.choice((0.0, 0.3)), whole=rng.random() < 0.5)
+    return replace(scenario, arrivals=arrivals, doubts=doubts)

@@ -23,7 +23,7 @@ from slalom.twin.engine_model import StepLaw
 from slalom.twin.engine_specs import EngineSpec
 from slalom.twin.faults import FaultPlan
 from slalom.twin.from_file_engine import engine_laws
-from slalom.twin.scenario import Arrival, Link, LoadLaw, Scenario, SleepLaw, TwinModel
+from slalom.twin.scenario import Arrival, DoubtPlan, Link, LoadLaw, Scenario, SleepLaw, TwinModel
 from slalom.twin.step_costs import step_cost_of
 from slalom.units import SECOND, seconds_to_ns
 from slalom.workload.load import LoadItem, LoadPlan, iter_load
@@ -119,6 +119,11 @@ def scenario_of(
         params=scheduler_params(file.scheduler),
         faults=FaultPlan(**dict(file.faults)),
         seed=seed,
+        doubts=DoubtPlan(
+            file.doubts.unsure,
+            file.doubts.broken,
+            whole=any(alias.parse for alias in file.aliases),
+        ),
         until_ns=1 << 62,
         links=tuple(Link(link.id, link.bytes_per_second) for link in file.links),
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from slalom.core.actions import Action
 from slalom.core.events import (
+    AnswerJudged,
     AttemptFailed,
     AttemptFinished,
     ChainAbandoned,
@@ -153,6 +154,7 @@ PRIORITY: dict[type, int] = {
     EnginesChange: 9,  # after what the engines there are have done
     FirstToken: 10,  # an attempt's own events keep their natural order
     Progress: 11,
+    AnswerJudged: 11,  # of an answer that has got somewhere
     AttemptFinished: 12,  # success before failure: what is done is done
     AttemptFailed: 13,
     LoadProgress: 20,

@@ -166,6 +166,18 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtPlan:
+    """How often the first model of an alias is doubted that asks for confidence."""
+
+    #: Shares of its answers: doubted by their first tokens, and by the whole of them.
+    unsure: float = 0.0
+    broken: float = 0.0
+    #: Whether clients get an answer only once all of it was looked at; else from when its first
+    #: tokens were.
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """The configuration is read anew at a time."""
 
@@ -197,6 +209,8 @@ class Scenario:
     shared_devices: tuple[str, ...] = ()
     #: What an operator asks for meanwhile.
     asks: tuple[Asked, ...] = ()
+    #: Which answers of small models are doubted.
+    doubts: DoubtPlan = DoubtPlan()
     #: What becomes of the models meanwhile.
     reloads: tuple[Reload, ...] = ()
 

@@ -11,6 +11,7 @@ from typing import Any
 from slalom.core.actions import (
     AbortAttempt,
     Action,
+    AnswerKept,
     AskRefused,
     Dispatch,
     DrainComplete,
@@ -25,6 +26,7 @@ from slalom.core.actions import (
     WakeReplica,
 )
 from slalom.core.events import (
+    AnswerJudged,
     AttemptFailed,
     AttemptFinished,
     DrainRequested,
@@ -34,8 +36,10 @@ from slalom.core.events import (
     RequestArrived,
     RequestCancelled,
     TimerFired,
+    Verdict,
 )
 from slalom.twin.clients import ClientEnd, Clients
+from slalom.twin.doubts import Doubts
 from slalom.twin.engine_model import Milestone, Stage
 from slalom.twin.engine_protocol import Prefix
 from slalom.twin.faults import Faults, Strike
@@ -58,6 +62,8 @@ from slalom.twin.scenario import Arrival, Scenario
 from slalom.twin.sharing import Sharing
 from slalom.units import SECOND
 
+#: Actions that are records for people.
+_RECORDS = (AskRefused, EvictionDecided, ModelChosen, SizeDecided)
 #: How many times slower a struck engine becomes.
 _SLOWDOWN = 4
 #: Where a request without a deadline stands among those that have one.
@@ -89,6 +95,7 @@ class TwinWorld:
         self._arrivals: Iterator[Arrival] = iter(scenario.arrivals)
         self._sharing = Sharing(scenario.shared_devices)
         self._clients = Clients(scenario.seed)
+        self._doubts = Doubts(scenario.doubts, scenario.seed)
         self._ended = ended
         #: Where each attempt runs, as long as its engine has not answered for it.
         self._where: dict[Fence, Process] = {}
@@ -121,11 +128,9 @@ class TwinWorld:
             EndRequest: self._end_request,
             LoadReplica: self._load_replica,
             UnloadReplica: self._unload_replica,
-            EvictionDecided: _take_note,
-            ModelChosen: _take_note,
+            **dict.fromkeys(_RECORDS, _take_note),
+            AnswerKept: self._keep_answer,
             SleepReplica: self._processes.sleep,
-            AskRefused: _take_note,
-            SizeDecided: _take_note,
             WakeReplica: self._processes.wake,
             SetTimer: self._set_timer,
             DrainComplete: self._drain_complete,
@@ -227,6 +232,7 @@ class TwinWorld:
         output_tokens = self._clients.clamp(arrival, action.max_tokens)
         output_tokens = max(output_tokens - action.resumed_tokens, 1)
         self._where[fence] = process
+        self._doubts.start(fence, arrival.request, process.model.spec.id)
         if process.hung:
             return
         prefix, priority = _said_of(arrival, action)
@@ -247,6 +253,17 @@ class TwinWorld:
             keep_as = _prefix_name(paused) if paused else ""
             self._fail(fence, FailureKind.ABORTED, now_ns, keep_as=keep_as)
             self._wake_later(process, now_ns)
+
+    def _keep_answer(self, action: AnswerKept, now_ns: int) -> None:
+        fence = (action.request_id, action.attempt)
+        end = self._doubts.keep(fence)
+        if fence not in self._where:
+            return
+        if end is None:
+            self._delivered.add(fence)
+        else:
+            self._forget(fence)
+            self._agenda.at(now_ns, end)
 
     def _end_request(self, action: EndRequest, now_ns: int) -> None:
         told, following = self._clients.ended(action)
@@ -298,8 +315,11 @@ class TwinWorld:
     def _report(self, milestone: Milestone[Fence], now_ns: int) -> None:
         fence = milestone.job
         event: FirstToken | Progress | AttemptFinished
+        verdict: Verdict | None = None
         if milestone.stage is Stage.FIRST_TOKEN:
-            self._delivered.add(fence)
+            verdict = self._doubts.begun(fence)
+            if not self._doubts.holds(fence):
+                self._delivered.add(fence)
             event = FirstToken(*fence)
         elif milestone.stage is Stage.PROGRESS:
             event = Progress(*fence, milestone.tokens)
@@ -307,13 +327,27 @@ class TwinWorld:
             arrival = self._clients.find(fence[0])
             prompt_tokens = arrival.request.prompt_tokens if arrival else -1
             event = AttemptFinished(*fence, milestone.tokens, prompt_tokens)
+            verdict = self._doubts.ended(fence, event)
+            if verdict is Verdict.BROKEN:  # its end is told when it is known who answers
+                self._judged(fence, verdict, now_ns)
+                return
             self._forget(fence)
         number = milestone.tokens * 1_000 + fence[1]
         self._processes.tell(event, f"{milestone.stage.name} {fence[0]}", number, now_ns)
+        if verdict is not None:
+            self._judged(fence, verdict, now_ns)
+
+    def _judged(self, fence: Fence, verdict: Verdict, now_ns: int) -> None:
+        """Tell what was found: found in the server's own process, so it is never lost."""
+        self._agenda.at(now_ns + self._host.report_ns, AnswerJudged(*fence, verdict))
 
     def _fail(self, fence: Fence, kind: FailureKind, now_ns: int, *, keep_as: str = "") -> None:
         """End an attempt in its engine, and say so."""
-        tokens = self._where[fence].engine.stop(fence, now_ns, keep_as)
+        end = self._doubts.ends.get(fence)
+        if end is not None:  # the engine is done with it
+            tokens = end.output_tokens
+        else:
+            tokens = self._where[fence].engine.stop(fence, now_ns, keep_as)
         delivered = self._forget(fence)
         event = AttemptFailed(*fence, kind, delivered=delivered, output_tokens=tokens)
         self._processes.tell(event, f"failed {fence[0]}", fence[1], now_ns)
@@ -327,6 +361,7 @@ class TwinWorld:
     def _forget(self, fence: Fence) -> bool:
         """Drop what is known of an attempt; whether anything of it was delivered."""
         del self._where[fence]
+        self._doubts.forget(fence)
         delivered = fence in self._delivered
         self._delivered.discard(fence)
         return delivered

@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "attempts without bound",
         "core/transitions.py",
-        "if final or record.attempts - record.pauses >= step.params.attempts_max:",
-        "if final or record.attempts - record.pauses > step.params.attempts_max:",
+        "if final or record.tries >= step.params.attempts_max:",
+        "if final or record.tries > step.params.attempts_max:",
     ),
     Mutant(
         "pinned models give way",

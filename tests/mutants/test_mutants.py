@@ -20,7 +20,7 @@ _PACKAGE = Path(slalom.__file__).parent
 #: Exit status of the hunt: a rule was broken.
 _CAUGHT = 42
 #: Worlds a mutant may survive before it counts as missed.
-_SEEDS = 200
+_SEEDS = 300
 
 _HUNT = f"""
 import sys

@@ -154,9 +154,9 @@ PRIORITY: dict[type, int] = {
     EnginesChange: 9,  # after what the engines there are have done
     FirstToken: 10,  # an attempt's own events keep their natural order
     Progress: 11,
-    AnswerJudged: 11,  # of an answer that has got somewhere
-    AttemptFinished: 12,  # success before failure: what is done is done
-    AttemptFailed: 13,
+    AnswerJudged: 12,  # of an answer that has got somewhere
+    AttemptFinished: 13,  # success before failure: what is done is done
+    AttemptFailed: 14,
     LoadProgress: 20,
     ReplicaReady: 21,  # a replica is ready before it can fail
     MemorySampled: 22,  # measured once it is ready

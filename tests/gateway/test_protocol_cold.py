@@ -8,7 +8,7 @@ import pytest
 
 from slalom.core.events import FailureKind
 from slalom.gateway.params import GatewayParams, ServedModel
-from slalom.runtime.driver import RuntimeParams
+from slalom.runtime.params import RuntimeParams
 from slalom.testing import FakeEngine, FakeLauncher, FakeLoad
 from slalom.units import SECOND
 from tests.gateway.engine_corpus import BrokenOffError

@@ -23,7 +23,8 @@ from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla, Swap
 from slalom.engines.protocol import Call, Engine, Launcher
 from slalom.policies.registry import POLICIES, policies
-from slalom.runtime.driver import Runtime, RuntimeParams
+from slalom.runtime.driver import Runtime
+from slalom.runtime.params import RuntimeParams
 from slalom.runtime.sink import Assignment, Terms, Waiting
 from slalom.runtime.supervisor import WatchParams
 from slalom.testing import FakeLauncher, FakeLoad, FakeScript, FakeTimings, VirtualClock

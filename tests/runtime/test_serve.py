@@ -14,7 +14,7 @@ from slalom.core.scheduler import Scheduler
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.codec import header_for
 from slalom.journal.files import JournalParams, JournalWriter, journal_files, read_file
-from slalom.runtime.driver import RuntimeParams
+from slalom.runtime.params import RuntimeParams
 from slalom.testing import (
     FakeLauncher,
     FakeLoad,

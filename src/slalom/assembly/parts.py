@@ -42,8 +42,9 @@ from slalom.gateway.params import (
 )
 from slalom.journal.codec import header_for
 from slalom.journal.files import JournalParams, JournalWriter
-from slalom.runtime.driver import Runtime, RuntimeParams
+from slalom.runtime.driver import Runtime
 from slalom.runtime.ledger_watch import LedgerWatch
+from slalom.runtime.params import RuntimeParams
 from slalom.units import KIB, MIB, ms_to_ns, seconds_to_ns
 
 #: Makes the launcher of a model on a device; the last argument is its answer limit, tokens.

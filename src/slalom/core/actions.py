@@ -95,8 +95,8 @@ class Passed(StrEnum):
 class ModelChosen:
     """Which of a request's models serves it: a record, nothing is asked for by it.
 
-    Told when it arrives, and again when another takes over: from one that failed to load, or from one
-    whose answer is doubted.
+    Told when it arrives, and again when another takes over: from one that failed to load, or
+    from one whose answer is doubted.
     """
 
     request_id: str

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from slalom.clock import Clock, MonotonicClock
 from slalom.core.actions import (
@@ -48,6 +47,7 @@ from slalom.engines.protocol import Capabilities, Engine
 from slalom.errors import OverloadedError, RequestError
 from slalom.journal.files import JournalWriter
 from slalom.runtime.forecast import Forecast, forecast_of
+from slalom.runtime.params import RuntimeParams
 from slalom.runtime.serving import Serving
 from slalom.runtime.sink import (
     Assignment,
@@ -58,23 +58,12 @@ from slalom.runtime.sink import (
     assignment_of,
     waiting_of,
 )
-from slalom.runtime.supervisor import ExplainMemory, Launchers, Supervisor, WatchParams
+from slalom.runtime.supervisor import ExplainMemory, Launchers, Supervisor
 from slalom.runtime.ticket import Ticket
 from slalom.runtime.transcript import Transcript
 from slalom.units import SECOND, seconds_to_ns
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeParams:
-    """The live world's own numbers."""
-
-    #: Requests that are in the house at a time, waiting or running; above it they are refused.
-    in_flight_max: int = 12_000
-    #: How often waiting clients may be told that they wait, and the journal is flushed, s.
-    tick_s: float = 0.25
-    watch: WatchParams = field(default_factory=WatchParams)
 
 
 class Runtime:

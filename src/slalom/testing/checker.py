@@ -283,8 +283,8 @@ class Checker:
         fits = clamp == 0 or (self._plans and clamp > request.produced_tokens)
         self._require(fits, "a clamp leaves something to say", (action, request))
         expected = (action.expected_first_ns, action.expected_end_ns, action.chance)
-        told = action.priority or expected != (-1, -1, -1.0)
-        self._require(self._plans or not told, "only planners foresee", action)
+        silent = not action.priority and expected == (-1, -1, -1.0)
+        self._require(self._plans or silent, "only planners foresee", action)
         request.expected = request.expected or expected
         request.clamped_tokens = clamp
 
@@ -301,18 +301,16 @@ class Checker:
         reason, now_ns = action.reason, self._now_ns
         unserved = request.current is None and request.first_token_ns < 0
         if reason in {Reason.QUEUE_TIMEOUT, Reason.DRAINING}:
-            rejected = action.outcome is Outcome.REJECTED
-            self._require(rejected == unserved, "refused only without any answer", action)
+            is_right = unserved == (action.outcome is Outcome.REJECTED)
+            self._require(is_right, "refused only without any answer", action)
         if self._plans and action.outcome is Outcome.REJECTED and request.current is not None:
             self._require(request.first_token_ns < 0, "a plan refuses what gave nothing", action)
-            self._require(
-                self.books.attempts[request.current].aborted, "refused, so aborted", action
-            )
+            attempt = self.books.attempts[request.current]
+            self._require(attempt.aborted, "refused, so aborted", action)
         elif reason in {Reason.MODEL_REMOVED, Reason.UNKNOWN_MODEL}:
             judge_no_model(action, self.books, now_ns, self._require)
         elif request.current is not None:
-            over = 0 <= self._drain_ns <= now_ns
-            self._require(over, "what runs ends by its own events", action)
+            self._require(0 <= self._drain_ns <= now_ns, "what runs ends by itself", action)
             self._require(self.books.attempts[request.current].aborted, "ended, so aborted", action)
         elif reason == Reason.QUEUE_TIMEOUT:
             waited_ns = now_ns - request.waits_since_ns

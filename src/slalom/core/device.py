@@ -30,7 +30,7 @@ _TIMED_STATES = (
     ReplicaState.UNLOADING,
 )
 #: States in which bytes of a device come free.
-_LEAVING_STATES = (ReplicaState.DRAINING, ReplicaState.SLEEPING, ReplicaState.UNLOADING)
+LEAVING_STATES = (ReplicaState.DRAINING, ReplicaState.SLEEPING, ReplicaState.UNLOADING)
 
 
 class Device:
@@ -177,7 +177,7 @@ class Device:
     def leaving_bytes(self) -> int:
         """Bytes that will be free once what gives way has gone, and what wakes is awake."""
         own = sum(
-            one.freed_bytes for state in _LEAVING_STATES for one in self.in_state[state].values()
+            one.freed_bytes for state in LEAVING_STATES for one in self.in_state[state].values()
         )
         return own + sum(
             guest.host_bytes

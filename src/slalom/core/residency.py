@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from slalom.core.actions import Outcome, Reason, UnloadCause
 from slalom.core.ahead import look_ahead
 from slalom.core.books import open_for_work
-from slalom.core.device import Device
+from slalom.core.device import LEAVING_STATES, Device
 from slalom.core.ending import end, touch
 from slalom.core.entities import Replica
 from slalom.core.giving_way import (
@@ -133,6 +133,10 @@ def _reserve(step: Step, model: Model, pool: _Pool) -> bool:
     if swap is Swap.NEVER:  # it uses what is free, and nobody waits behind it
         return True
     needed, urgent = model.bytes_to_add, is_urgent(step, model)
+    if _dozes(model):  # it comes after its own, into what that leaves: others need not do without
+        own = min(_own_leaving_bytes(model), needed)
+        needed -= own
+        pool.coming -= own
     shortfall = pool.reserved + needed - pool.free - pool.coming
     if shortfall > 0 and not pool.stuck:
         freed = drop_guests(step, model.device, shortfall, urgent=urgent)
@@ -178,7 +182,7 @@ def _serve_needs(step: Step, device: Device) -> None:
 def _serve(step: Step, model: Model, walk: _Walk) -> bool:
     """One step of the walk; False ends it."""
     pool, need = walk.pool, model.bytes_to_add
-    dozes = model.in_state(ReplicaState.SLEEPING) or _is_sent_away(model)
+    dozes = _dozes(model)
     if not _still_wants(step, model):
         walk.met.append(model)
     elif other := better_home(model):
@@ -260,6 +264,20 @@ def _still_wants(step: Step, model: Model) -> bool:
     if step.state.drain_deadline_ns >= 0 and not model.waiting_count:
         return False
     return (model.waiting_count > 0 or model.wishes.stays) and not model.is_resident()
+
+
+def _dozes(model: Model) -> bool:
+    """Whether one of its replicas must have gone, or sleep, before it can come up."""
+    return bool(model.in_state(ReplicaState.SLEEPING)) or _is_sent_away(model)
+
+
+def _own_leaving_bytes(model: Model) -> int:
+    """What its own replicas leave on the device where its need stands."""
+    return sum(
+        one.freed_bytes
+        for one in model.replicas.values()
+        if one.device is model.device and one.state in LEAVING_STATES
+    )
 
 
 def _is_sent_away(model: Model) -> bool:

@@ -43,7 +43,7 @@ def test_all_promised_commands_are_there() -> None:
     top |= {"calibrate", "estimate", "reload", "bench", "bench run", "bench compare", "bench type"}
     models = {f"models {name}" for name in ("ls", "synth", "pull", "inspect", "profile")}
     models |= {f"models {name}" for name in ("load", "wake", "sleep", "unload", "pin", "unpin")}
-    models.add("models plan")
+    models |= {"models plan", "models command"}
     config = {f"config {name}" for name in ("show", "check", "schema", "example")}
     twin = {f"twin {name}".strip() for name in ("", "run", "capacity", "sweep", "diff", "schema")}
     trace = {"trace", "trace export"}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from slalom.assembly.launchers import launcher_for
 from slalom.core.events import FailureKind
 from slalom.engines.http_engine import HttpEngine
+from slalom.engines.launching import launched
 from slalom.engines.memory_use import MemoryUse
 from slalom.engines.protocol import Launcher
 from slalom.errors import EngineError, SlalomError
@@ -133,20 +134,12 @@ class EngineHost:
         launcher = self._launcher
         if launcher is None:
             launcher = await asyncio.to_thread(self._make_launcher)
-        launching = asyncio.ensure_future(launcher.launch(self._order.name, self._note_progress))
-        asked = asyncio.ensure_future(self._stop_asked.wait())
-        try:
-            await asyncio.wait((launching, asked), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            if not launching.done():
-                launching.cancel()
-        try:
-            engine = await launching
-        except asyncio.CancelledError:
+        launch = launcher.launch(self._order.name, self._note_progress)
+        engine = await launched(launch, self._stop_asked)
+        if engine is None:
             raise EngineError(
                 f"{self._order.name}: ended while it came up", code=FailureKind.START_FAILED
-            ) from None
+            )
         if not isinstance(engine, HttpEngine):
             raise EngineError(
                 f"{self._order.name}: only engines behind HTTP can have a host of their own",

@@ -29,6 +29,7 @@ from slalom.core.events import (
     ReplicaGone,
     ReplicaReady,
 )
+from slalom.engines.launching import launched
 from slalom.engines.protocol import Engine, Launcher
 from slalom.errors import EngineError, SlalomError
 
@@ -221,23 +222,14 @@ class Supervisor:
         def on_progress(fraction: float) -> None:
             self._post(LoadProgress(life.replica_id, life.epoch, fraction))
 
-        launching = asyncio.ensure_future(launcher.launch(life.replica_id, on_progress))
-        asked = asyncio.ensure_future(life.unload_asked.wait())
         try:
-            await asyncio.wait((launching, asked), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            if not launching.done():
-                launching.cancel()
-        try:
-            engine = await launching
-        except asyncio.CancelledError:
-            return None
+            launch = launcher.launch(life.replica_id, on_progress)
+            engine = await launched(launch, life.unload_asked)
         except SlalomError as error:
             kind = _kind_of(error, FailureKind.START_FAILED)
             self._failed(life, kind, str(error) + await self._whose_memory(life, kind))
             return None
-        if not life.unload_asked.is_set():
+        if engine is not None and not life.unload_asked.is_set():
             measured = await engine.memory_bytes()
             life.engine = engine
             self._post(ReplicaReady(life.replica_id, life.epoch, measured))

@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 
 from slalom.bench.bare_engine import bare_engine
 from slalom.bench.ray_live.compare import ALONE, Run, alone_figures
-from slalom.bench.ray_live.knee import Knee
+from slalom.bench.ray_live.knee import Knee, steady_per_s
 from slalom.bench.ray_live.load import (
     BURST,
     LOADS,
@@ -101,6 +101,12 @@ def test_renamed_requests_have_the_same_sizes() -> None:
     assert {one.id for one in items}.isdisjoint(one.id for one in other)
     assert [one.prompt_tokens for one in items] == [one.prompt_tokens for one in other]
     assert all(" " not in one.id for one in other)
+
+
+def test_the_look_at_the_throughput_counts_nothing_of_its_beginning() -> None:
+    steady = range(4 * SECOND, 11 * SECOND, SECOND)
+    assert steady_per_s([*steady, 11 * SECOND], 10 * SECOND) == pytest.approx(1.0)
+    assert steady_per_s([2 * SECOND], 10 * SECOND) == 0.0
 
 
 def test_the_knee_is_what_the_mix_takes_of_a_machine_shared_by_two() -> None:

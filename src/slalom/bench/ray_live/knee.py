@@ -6,7 +6,7 @@ that no way of serving decides about the load that it will meet. Called by the c
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slalom.bench.bare_engine import bare_engine
@@ -25,6 +25,8 @@ from slalom.workload.tasks import TaskSpec
 
 #: A look in which some engine gave no whole answer is repeated for so many times as long.
 _PATIENCE = (1, 4, 16)
+#: Of a look, the share in which the first answers are under way: nothing is counted of it.
+_RAMP = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ async def _rates(
         items = plenty(tasks, model, seconds, seed=seed + number, name=f"full-{number}")
         requests = planned(items, texts, speech)
         records = await LoadClient(url).closed_loop(requests, width=PLACES, duration_s=seconds)
-        ends = [record.ended_ns for record in records if record.fate is Fate.DONE]
-        return len(ends) * SECOND / max(ends) if ends else 0.0
+        return steady_per_s(
+            [one.ended_ns for one in records if one.fate is Fate.DONE], round(seconds * SECOND)
+        )
 
     asked = [(model, url) for model, own in urls.items() for url in own]
     rates = await asyncio.gather(*(rate(url, model, n) for n, (model, url) in enumerate(asked)))
@@ -92,3 +95,15 @@ async def _rates(
     for (model, _), per_s in zip(asked, rates, strict=True):
         found[model] += per_s
     return found
+
+
+def steady_per_s(ends_ns: Sequence[int], span_ns: int) -> float:
+    """Answers per second, without the beginning: while all requests are new few can end.
+
+    Args:
+        ends_ns: When answers ended, from the beginning of the look.
+        span_ns: How long the look was.
+    """
+    begun_ns = round(_RAMP * span_ns)
+    counted = sum(begun_ns < end_ns <= span_ns for end_ns in ends_ns)
+    return counted * SECOND / (span_ns - begun_ns)

@@ -77,7 +77,7 @@ class Sizes:
 
 
 FULL = Sizes((40_000_000, 80_000_000), WAYS, ("poisson", "bursts", "beyond"), 3, 30.0, 6.0,
-             30.0, 10.0, 30)  # fmt: skip
+             30.0, 45.0, 30)  # fmt: skip
 QUICK = Sizes((3_000_000, 4_000_000), (RAY, LOCAL), ("bursts",), 1, 2.0, 0.5, 2.0, 1.0, 3)
 
 

@@ -95,7 +95,7 @@ def test_models_share_a_gpu_by_what_each_is_booked_with(folder: Path) -> None:
     for index in (0, 1):
         words = words_of(both, index)
         shares.append(float(words[words.index("--gpu-memory-utilization") + 1]))
-    assert shares == [0.25, 0.625]
+    assert shares == [0.2437, 0.6187], "and half a gibibyte each for what vLLM does not count"
     with pytest.raises(ConfigError, match=r"needs 90.0 GiB of GPU 0, which has 80.0 GiB"):
         words_of(config_of(folder, model={"memory": "90GiB"}))
 
@@ -134,7 +134,10 @@ def test_a_sleeper_sleeps_on_a_gpu_only(folder: Path) -> None:
     extra = ["--gpu-memory-utilization=0.5"]
     config = config_of(folder, model={"sleep_level": 1}, extra=extra)
     (spec,) = model_specs(config)
-    assert spec.host_bytes == WEIGHTS
+    assert (spec.host_bytes, spec.residual_bytes) == (WEIGHTS, GIB)
+    given = config_of(folder, model={"sleep_level": 2, "sleep_residual": "3GiB"}, extra=extra)
+    assert [(one.host_bytes, one.residual_bytes) for one in model_specs(given)] == [(0, 3 * GIB)]
+    assert model_specs(config_of(folder, extra=extra))[0].residual_bytes == 0
     assert "--enable-sleep-mode" in words_of(config)
     with pytest.raises(ValidationError, match="vllm can on a device with a gpu"):
         config_of(folder, model={"sleep_level": 2, "device": "host"})

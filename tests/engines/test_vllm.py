@@ -1,6 +1,9 @@
 """vLLM's flags, one rule after the other; its failures in words; and a program that takes them."""
 
+import asyncio
 import json
+import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +12,12 @@ import pytest
 
 from slalom.core.events import FailureKind
 from slalom.engines.command import CommandLauncher
+from slalom.engines.turns import turn
 from slalom.engines.vllm import VllmOptions, command_line, command_options, environment
 from slalom.engines.vllm_diagnosis import explain
 from slalom.errors import EngineError
 from slalom.testing.engine_talk import ask
-from slalom.units import GIB
+from slalom.units import GIB, MIB
 from tests.engines.fake_vllm import fake_vllm
 
 CPU = VllmOptions("/models/coder", "coder", booked_bytes=6 * GIB, kv_bytes=3 * GIB + 5, places=16)
@@ -47,7 +51,7 @@ def line(options: VllmOptions, **more: Any) -> str:
         (GPU, {"dtype": "bfloat16"}, "--dtype bfloat16 "),
         (GPU, {"kv_cache_dtype": "fp8"}, "--kv-cache-dtype fp8 "),
         (GPU, {"quantization": "awq"}, "--quantization awq "),
-        (GPU, {}, "--gpu-memory-utilization 0.250 "),
+        (GPU, {}, "--gpu-memory-utilization 0.2437 "),
         (GPU, {"gpus": (2, 3)}, "--tensor-parallel-size 2 "),
         (GPU, {}, "--enable-per-request-metrics --enable-prompt-tokens-details "),
         (CPU, {}, "--enforce-eager "),
@@ -89,9 +93,56 @@ def test_a_rule_that_does_not_apply_gives_none(
     assert flag not in line(options, **more)
 
 
-def test_a_share_is_rounded_down_so_that_shares_never_add_up_to_more_than_the_gpu() -> None:
-    thirds = replace(GPU, booked_bytes=80 * GIB // 3)
-    assert "--gpu-memory-utilization 0.333 " in line(thirds)
+#: What one vLLM holds beside its share.
+BESIDE = GIB // 2
+
+
+@pytest.mark.parametrize(
+    ("booked", "gpu_bytes", "gpus", "share"),
+    [
+        (20 * GIB, 80 * GIB, (0,), 0.2437),
+        (20 * GIB + BESIDE, 80 * GIB, (0,), 0.25),
+        # Two GPUs also hold the buffers between them.
+        (20 * GIB + BESIDE, 80 * GIB, (0, 1), 0.2437),
+        # As a driver tells it: 24 GB are not 24 GiB, and no share of them is a round number.
+        (8 * GIB, 24564 * MIB, (0,), 0.3126),
+        (24564 * MIB, 24564 * MIB, (0,), 0.9791),
+        (81 * GIB, 80 * GIB, (0,), 1.0),
+        # Never none, with which vLLM would take nearly all.
+        (GIB // 4, 141 * GIB, (0,), 0.0001),
+    ],
+)
+def test_the_share_that_vllm_is_told(
+    booked: int, gpu_bytes: int, gpus: tuple[int, ...], share: float
+) -> None:
+    told = replace(GPU, booked_bytes=booked, gpu_bytes=gpu_bytes, gpus=gpus)
+    assert told.memory_share == share
+    assert f"--gpu-memory-utilization {share:.4f} " in line(told)
+
+
+@pytest.mark.parametrize("gpu_gib", [12, 24, 80, 141])
+@pytest.mark.parametrize("bookings", [(1, 1), (1, 1, 1), (2, 5), (13, 3, 1), (7,) * 7])
+@pytest.mark.parametrize("others_mib", [0, 700])
+def test_models_that_share_a_gpu_each_find_free_what_they_are_told(
+    gpu_gib: int, bookings: tuple[int, ...], others_mib: int
+) -> None:
+    """VLLM's own check, in its own words: what is free at its start covers its share of all."""
+    total = gpu_gib * GIB
+    budget = total - others_mib * MIB
+    free = budget
+    for part in bookings:
+        told = replace(GPU, booked_bytes=budget * part // sum(bookings), gpu_bytes=total)
+        wanted = math.ceil(total * told.memory_share)
+        free -= BESIDE
+        assert free >= wanted, "less is free than it wants: it would not start"
+        free -= wanted
+    assert free >= 0
+    assert free < len(bookings) * (total // 10_000 + 1), "and what is booked is not left lying"
+
+
+def test_a_share_is_not_told_where_nobody_knows_the_gpu() -> None:
+    assert "--gpu-memory-utilization" not in line(replace(GPU, gpu_bytes=0))
+    assert "--gpu-memory-utilization" not in line(CPU)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +192,10 @@ def test_both_sleep_levels_where_it_can_sleep_and_tools_where_it_can_call_them()
          "max_model_len"), "model_unusable", "99999"),
         (("ValueError: Free memory on device cuda:0 (0.5/79.3 GiB) on startup is less than desired "
          "GPU memory utilization (0.6, 47.6 GiB)."), "out_of_memory", "another program"),
+        (("ValueError: Available memory on node 0 (3.1/62.7 GiB) on kv cache allocation is less "
+         "than requested memory for kv (4.0 GiB)."), "out_of_memory", "main memory"),
+        (("AssertionError: Error in memory profiling. Initial free memory 70.1 GiB, current free "
+         "memory 71.0 GiB."), "engine_start_failed", "next try"),
         (("ValueError: To serve at least one request with the model's max seq len (32768), 4.0 GiB "
          "KV cache is needed"), "out_of_memory", "context_tokens"),
         (("ValueError: No available memory for the cache blocks. Try increasing "
@@ -210,3 +265,44 @@ async def test_an_end_before_it_is_ready_is_told_in_words(tmp_path: Path) -> Non
     missing = replace(CPU, program="no-such-vllm")
     with pytest.raises(EngineError, match="'no-such-vllm' was not found"):
         await CommandLauncher(command_options(missing), model_name="m").launch("m#1", nothing)
+
+
+async def test_on_one_gpu_they_start_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each measures what is free while it starts, and takes what vanishes for its own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = str(fake_vllm(tmp_path / "bin"))
+
+    def started() -> list[str]:
+        seen = [json.loads(text) for text in (tmp_path / "log").read_text().splitlines()]
+        return [
+            words[words.index("--served-model-name") + 1] for words in (s["words"] for s in seen)
+        ]
+
+    def launcher(name: str, *gpus: int) -> CommandLauncher:
+        env = {"FAKE_VLLM_LOG": str(tmp_path / "log")}
+        options = replace(GPU, name=name, program=program, gpus=gpus, env=env)
+        return CommandLauncher(command_options(options), model_name=name)
+
+    engines = []
+    async with turn(["gpu-1"]):
+        waits = asyncio.ensure_future(launcher("waits", 0, 1).launch("waits#0", nothing))
+        leaves = asyncio.ensure_future(launcher("leaves", 1).launch("leaves#0", nothing))
+        engines.append(await launcher("other", 2).launch("other#0", nothing))
+        assert started() == ["other"]
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
+    engines.append(await waits)
+    engines.append(await launcher("last", 0).launch("last#0", nothing))
+    assert started() == ["other", "waits", "last"]
+    for engine in engines:
+        await engine.stop(0.5)
+
+
+async def test_without_a_place_for_turns_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    async with turn(["gpu-0"]), turn(["gpu-0"]):
+        pass

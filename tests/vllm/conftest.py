@@ -17,6 +17,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="asked for by: make test-vllm"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vllm_python() -> Path:
     return Path(os.environ[VARIABLE]).absolute()

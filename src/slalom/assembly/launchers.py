@@ -23,6 +23,7 @@ from slalom.engines.llama_cpp import LlamaCppLauncher, LlamaCppOptions, capabili
 from slalom.engines.protocol import Capabilities, Launcher
 from slalom.engines.remote import RemoteLauncher, RemoteOptions
 from slalom.engines.shrinking import ShrinkingLauncher
+from slalom.engines.turns import turns_of_gpus
 from slalom.engines.vllm import CONTINUE_CHAT, SLEEP_LEVELS, command_options
 from slalom.models.sources import resolve
 
@@ -120,6 +121,7 @@ def _command(
         stop_cmd=engine.stop_cmd,
         bytes_expected=0 if model.memory == AUTO else int(model.memory),
         gpu=gpu,
+        turns=turns_of_gpus([gpu]) if gpu is not None and engine.sleep == "vllm" else (),
         capabilities=capabilities,
     )
     return CommandLauncher(options, model_name=model.id), capabilities

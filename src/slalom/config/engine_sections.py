@@ -13,10 +13,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from slalom.config.fields import AUTO, AutoCount, AutoSize, Name, Section, Size
-from slalom.config.fim_section import FimTokens
+from slalom.config.fim_section import Fim
 from slalom.config.ray_section import RayModelSection
 from slalom.config.vllm_section import VllmEngine
 
+#: What nobody but the operator knows of an engine that Slalom did not choose the flags of.
+Priority = Annotated[
+    bool,
+    Field(
+        description="Whether it heeds `priority` in a body (vLLM with --scheduling-policy "
+        "priority); planners then set it."
+    ),
+]
+ContinueChat = Annotated[
+    Literal["none", "prefill", "vllm"],
+    Field(
+        description="How it goes on with a begun answer of a chat, which lets planners pause it: "
+        "prefill where a last message of the assistant is enough; vllm says so in fields."
+    ),
+]
 _URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 
 
@@ -79,11 +94,7 @@ class LlamaCppEngine(Section):
         None,
         description="Jinja template that replaces the one in the GGUF: itself, or a file's path.",
     )
-    fim: FimTokens | None = Field(
-        None,
-        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
-        "or its name.",
-    )
+    fim: Fim = None
     memory_limit: Size | None = Field(
         None, description="Hard limit on a replica's private memory; null for none."
     )
@@ -127,21 +138,9 @@ class CommandEngine(Section):
         "none", description="Sleep and wake API it offers: vllm has /sleep and /wake_up."
     )
     embeddings: bool = Field(default=False, description="Whether it serves /v1/embeddings.")
-    priority: bool = Field(
-        default=False,
-        description="Whether it heeds `priority` in a body (vLLM with --scheduling-policy "
-        "priority); planners then set it.",
-    )
-    continue_chat: Literal["none", "prefill", "vllm"] = Field(
-        "none",
-        description="How it goes on with a begun answer of a chat, which lets planners pause it: "
-        "prefill where a last message of the assistant is enough; vllm says so in fields.",
-    )
-    fim: FimTokens | None = Field(
-        None,
-        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
-        "or its name.",
-    )
+    priority: Priority = False
+    continue_chat: ContinueChat = "none"
+    fim: Fim = None
 
     @field_validator("cmd", "stop_cmd")
     @classmethod
@@ -176,21 +175,9 @@ class RemoteEngine(Section):
         "/health", pattern="^/", description="Path that answers 200 while it is well."
     )
     embeddings: bool = Field(default=False, description="Whether it serves /v1/embeddings.")
-    priority: bool = Field(
-        default=False,
-        description="Whether it heeds `priority` in a body (vLLM with --scheduling-policy "
-        "priority); planners then set it.",
-    )
-    continue_chat: Literal["none", "prefill", "vllm"] = Field(
-        "none",
-        description="How it goes on with a begun answer of a chat, which lets planners pause it: "
-        "prefill where a last message of the assistant is enough; vllm says so in fields.",
-    )
-    fim: FimTokens | None = Field(
-        None,
-        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
-        "or its name.",
-    )
+    priority: Priority = False
+    continue_chat: ContinueChat = "none"
+    fim: Fim = None
 
     @field_validator("base_url")
     @classmethod
@@ -270,8 +257,10 @@ class ModelSection(Section):
     sleep_memory: AutoSize = Field(
         AUTO, description="Host memory it takes asleep at level 1: its weights; auto is memory."
     )
-    sleep_residual: Size = Field(
-        0, description="Memory a sleeping replica keeps on its device (vLLM: about 1GiB)."
+    sleep_residual: AutoSize = Field(
+        AUTO,
+        description="Memory a sleeping replica keeps on its device; auto is 1GiB for vLLM on a "
+        "GPU, else 0.",
     )
     max_tokens_default: int | None = Field(
         None,

@@ -3,7 +3,7 @@
 Owns the options only; the known families are `slalom.models.fim_families`. Read by assembly.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -60,3 +60,13 @@ class FimTokens(Section):
         if self.middle is None and not self.suffix_first:
             raise ValueError("middle is missing; only with suffix_first it may be")
         return self
+
+
+#: The option, as every engine's section has it.
+Fim = Annotated[
+    FimTokens | None,
+    Field(
+        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
+        "or its name."
+    ),
+]

@@ -15,7 +15,7 @@ from slalom.errors import ConfigError
 from slalom.models.gguf_metadata import ModelMetadata
 from slalom.models.memory import MemoryEstimate, estimate_bytes
 from slalom.models.sources import resolve
-from slalom.units import seconds_to_ns
+from slalom.units import GIB, seconds_to_ns
 
 #: Bytes of one number in the KV cache; the quantised formats store 32 with their scale.
 KV_ELEMENT_BYTES = {
@@ -28,6 +28,8 @@ KV_ELEMENT_BYTES = {
     "q4_1": 20 / 32,
     "q4_0": 18 / 32,
 }
+#: What a sleeping vLLM keeps of a GPU. A round figure of ours.
+_SLEEPER_BYTES = GIB
 
 
 def model_specs(config: Config) -> tuple[ModelSpec, ...]:
@@ -49,7 +51,7 @@ def model_specs(config: Config) -> tuple[ModelSpec, ...]:
             pinned=model.pinned,
             sleep_level=model.sleep_level,
             host_bytes=sleep_bytes(model, gpu=gpus[model.homes[0]]),
-            residual_bytes=model.sleep_residual,
+            residual_bytes=residual_bytes(model, gpu=gpus[model.homes[0]]),
             swap=Swap(model.swap),
             idle_sleep_ns=seconds_to_ns(model.idle_sleep_seconds),
             idle_unload_ns=seconds_to_ns(model.idle_unload_seconds),
@@ -101,6 +103,16 @@ def sleep_bytes(model: ModelSection, *, gpu: int | None = None) -> int:
     if isinstance(model.engine, VllmEngine) and (folder := vllm_model(model.engine)):
         return folder.tensor_bytes
     return bytes_needed(model, gpu=gpu)
+
+
+def residual_bytes(model: ModelSection, *, gpu: int | None = None) -> int:
+    """Bytes of its device that one replica keeps while it sleeps."""
+    if model.sleep_residual != AUTO:
+        return int(model.sleep_residual)
+    if model.sleep_level == 0 or gpu is None:
+        return 0
+    # The driver's context and the graphs stay: nothing else on a GPU sleeps but vLLM.
+    return min(_SLEEPER_BYTES, bytes_needed(model, gpu=gpu))
 
 
 def _vllm_bytes(model_id: str, engine: VllmEngine, gpu: int | None) -> int:

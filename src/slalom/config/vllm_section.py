@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from slalom.config.fields import AUTO, AutoCount, Section
-from slalom.config.fim_section import FimTokens
+from slalom.config.fim_section import Fim
 
 #: Where it listens, and under which name, is agreed with what starts it.
 _OURS = ("--host", "--port", "--served-model-name")
@@ -96,11 +96,7 @@ class VllmEngine(Section):
     ready_timeout_seconds: float = Field(
         1200, gt=0, le=86_400, description="Longest wait until a replica is ready, seconds."
     )
-    fim: FimTokens | None = Field(
-        None,
-        description="How the model wants fill-in-the-middle prompts; null finds out by its files "
-        "or its name.",
-    )
+    fim: Fim = None
 
     @field_validator("extra")
     @classmethod

@@ -22,6 +22,7 @@ from slalom.engines.http_engine import HttpEngine, SleepPaths
 from slalom.engines.load_progress import tell_progress
 from slalom.engines.process import EngineProcess, describe_end
 from slalom.engines.protocol import Call, Capabilities, OnProgress
+from slalom.engines.turns import turn
 from slalom.engines.upstream import Upstream
 from slalom.errors import ConfigError, EngineError
 
@@ -68,6 +69,8 @@ class CommandOptions:
     #: Sent once it is healthy and answered before it counts as ready: programs that compile what
     #: they compute with when it is first used make nobody wait for it.
     first_call: Call | None = None
+    #: Of those that name the same, only one starts at a time (`turns`).
+    turns: tuple[str, ...] = ()
     #: Says in words what the program's last lines mean, where somebody knows the program.
     explain: Explain | None = None
 
@@ -120,6 +123,10 @@ class CommandLauncher:
         Raises:
             EngineError: As `Launcher.launch`.
         """
+        async with turn(self.options.turns):
+            return await self._launch_twice(replica_id, on_progress)
+
+    async def _launch_twice(self, replica_id: str, on_progress: OnProgress) -> HttpEngine:
         try:
             return await self._launch(replica_id, on_progress)
         except _PortTakenError:

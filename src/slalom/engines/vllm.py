@@ -12,9 +12,10 @@ from pathlib import Path
 
 from slalom.engines.command import CommandOptions
 from slalom.engines.protocol import Call, Capabilities
+from slalom.engines.turns import turns_of_gpus
 from slalom.engines.vllm_diagnosis import explain
 from slalom.models.fim import FimTemplate
-from slalom.units import GIB
+from slalom.units import GIB, MIB
 
 LOOPBACK = "127.0.0.1"
 #: Both levels: weights to host memory, weights dropped.
@@ -27,6 +28,12 @@ _GPU_BATCH_TOKENS = ((60 * GIB, 8192), (30 * GIB, 4096), (0, 2048))
 _CPU_BATCH_TOKENS = 1024
 #: Part of a step that one long prompt may take: three short ones still find room beside it.
 _LONG_PROMPT_PARTS = 4
+#: What vLLM holds of a GPU beside its share, which it counts from when these are there: the
+#: driver's context and, with several GPUs, the buffers between them. Round figures of ours.
+_UNCOUNTED_BYTES = 512 * MIB
+_UNCOUNTED_BYTES_SPLIT = 1 * GIB
+#: Steps in which a share is told.
+_SHARE_STEPS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +105,17 @@ class VllmOptions:
 
     @property
     def memory_share(self) -> float:
-        """Part of each GPU that it may take, rounded down; 0 where nobody knows."""
+        """Part of each GPU that it is told to take, rounded down; 0 where nobody knows.
+
+        vLLM means a part of all of the GPU, wants as much to be free when it starts, and takes
+        what it does not count beside it.
+        """
         if not self.gpus or not self.gpu_bytes:
             return 0.0
-        return min(int(self.booked_bytes / self.gpu_bytes * 1000) / 1000, 1.0)
+        beside = _UNCOUNTED_BYTES if len(self.gpus) == 1 else _UNCOUNTED_BYTES_SPLIT
+        steps = (self.booked_bytes - beside) * _SHARE_STEPS // self.gpu_bytes
+        # Never nothing: without a share vLLM would take nearly all.
+        return min(max(steps, 1), _SHARE_STEPS) / _SHARE_STEPS
 
 
 def command_options(options: VllmOptions) -> CommandOptions:
@@ -115,6 +129,7 @@ def command_options(options: VllmOptions) -> CommandOptions:
         ready_timeout_s=options.ready_timeout_s,
         bytes_expected=options.booked_bytes,
         gpu=options.gpus[0] if options.gpus else None,
+        turns=turns_of_gpus(options.gpus),
         capabilities=capabilities_of(options),
         first_call=_first_call(options),
         explain=explain,
@@ -219,7 +234,7 @@ def _formats(options: VllmOptions) -> list[str]:
 def _memory(options: VllmOptions) -> list[str]:
     """What the ledger has booked, no more: others have the rest of the device."""
     share = options.memory_share
-    return ["--gpu-memory-utilization", f"{share:.3f}"] if share else []
+    return ["--gpu-memory-utilization", f"{share:.4f}"] if share else []
 
 
 def _devices(options: VllmOptions) -> list[str]:

@@ -72,6 +72,18 @@ _SIGNS = (
     ),
     _Sign(
         FailureKind.OUT_OF_MEMORY,
+        r"Available memory on node[^\n]*less than",
+        "Less main memory is free than the model is booked with: end what holds it, or lower the "
+        "model's memory.",
+    ),
+    _Sign(
+        FailureKind.START_FAILED,
+        r"Error in memory profiling",
+        "Another program gave up memory of the GPU while vLLM measured what it takes itself: the "
+        "next try will do.",
+    ),
+    _Sign(
+        FailureKind.OUT_OF_MEMORY,
         r"(max seq(uence)? len|max_model_len|at least one request)[^\n]*KV cache",
         "What the model is booked with leaves too little KV cache for one request: raise the "
         "model's memory, or lower engine.context_tokens.",

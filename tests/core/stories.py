@@ -34,7 +34,21 @@ from slalom.units import GIB
 A = TypeVar("A", bound=Action)
 E = TypeVar("E", bound=Event)
 
-GPU = DeviceSpec("gpu", 10 * GIB)
+#: No patience and no minimum residency: what may go, goes at once.
+AT_ONCE = SchedulerParams(swap_patience_ns=0, min_residency_ns=0)
+
+
+def gpu(gib: int) -> DeviceSpec:
+    """The one device, of another size."""
+    return DeviceSpec("gpu", gib * GIB)
+
+
+def ram(gib: int) -> DeviceSpec:
+    """The memory in which its models sleep."""
+    return DeviceSpec("ram", gib * GIB)
+
+
+GPU, RAM = gpu(10), ram(100)
 
 
 def model(name: str = "a", gib: int = 4, places: int = 2, **other: object) -> ModelSpec:

@@ -18,7 +18,7 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.params import SchedulerParams
-from slalom.core.request import DeviceSpec, Swap
+from slalom.core.request import Swap
 from slalom.core.scheduler import Scheduler
 from slalom.core.snapshot import ModelState
 from slalom.errors import ConfigError
@@ -26,7 +26,9 @@ from slalom.policies.registry import policies
 from slalom.testing.recorder import Recorder
 from slalom.units import GIB, MS, SECOND
 from tests.core.stories import (
+    AT_ONCE,
     GPU,
+    RAM,
     arrive,
     asleep,
     dispatched,
@@ -42,8 +44,6 @@ from tests.core.stories import (
     woken,
 )
 
-AT_ONCE = SchedulerParams(swap_patience_ns=0, min_residency_ns=0)
-RAM = DeviceSpec("ram", 100 * GIB)
 SLEEPS: dict[str, Any] = {"sleep_level": 1, "host_bytes": GIB, "residual_bytes": GIB}
 
 

@@ -20,12 +20,12 @@ from slalom.core.events import (
     TimerFired,
 )
 from slalom.core.params import SchedulerParams
-from slalom.core.request import Alternatives, Choice, DeviceSpec, Request
+from slalom.core.request import Alternatives, Choice, Request
 from slalom.testing.recorder import Recorder
-from slalom.units import GIB, MS, SECOND
-from tests.core.stories import model, only, ready, request, watched
+from slalom.units import MS, SECOND
+from tests.core.stories import gpu, model, only, ready, request, watched
 
-WIDE = DeviceSpec("gpu", 100 * GIB)
+WIDE = gpu(100)
 THREE = (model("a"), model("b"), model("c"))
 
 

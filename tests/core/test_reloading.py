@@ -30,15 +30,15 @@ from slalom.core.events import (
 from slalom.core.following import FollowsModels
 from slalom.core.policy import Policies
 from slalom.core.reloading import ADJUSTABLE, needs_replicas
-from slalom.core.request import DeviceSpec, ModelSpec, Swap
+from slalom.core.request import ModelSpec, Swap
 from slalom.errors import ConfigError
 from slalom.policies.registry import POLICIES, policies
 from slalom.testing.recorder import Recorder
 from slalom.units import GIB, MS, SECOND
-from tests.core.stories import arrive, gone, model, only, ready, watched
+from tests.core.stories import arrive, gone, gpu, model, only, ready, watched
 
 #: Room for all.
-WIDE = DeviceSpec("gpu", 100 * GIB)
+WIDE = gpu(100)
 
 
 def up(*models: ModelSpec, **more: object) -> Recorder:
@@ -212,7 +212,7 @@ def test_what_only_the_scheduler_heeds_changes_without_another_process() -> None
 
 
 def test_pins_follow_the_configuration() -> None:
-    small = DeviceSpec("gpu", 10 * GIB)
+    small = gpu(10)
     story = watched(model("a", gib=6, pinned=True), model("b", gib=6), device=small)
     ready(story)
     refused = only(arrive(story, "no", of="b"), EndRequest)

@@ -19,6 +19,7 @@ from slalom.core.params import SchedulerParams
 from slalom.core.snapshot import ModelState
 from slalom.units import GIB, SECOND
 from tests.core.stories import (
+    AT_ONCE,
     arrive,
     dispatched,
     gone,
@@ -30,9 +31,6 @@ from tests.core.stories import (
     unloaded,
     watched,
 )
-
-#: No patience and no minimum residency: what may go, goes at once.
-AT_ONCE = SchedulerParams(swap_patience_ns=0, min_residency_ns=0)
 
 # -- loading ----------------------------------------------------------------------------------
 

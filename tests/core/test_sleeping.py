@@ -26,23 +26,24 @@ from slalom.policies.registry import policies
 from slalom.testing.recorder import Recorder
 from slalom.units import GIB, SECOND
 from tests.core.stories import (
+    AT_ONCE,
     GPU,
+    RAM,
     arrive,
     asleep,
     dispatched,
     gone,
+    gpu,
     loaded,
     model,
     only,
+    ram,
     ready,
     resident,
     unloaded,
     watched,
     woken,
 )
-
-AT_ONCE = SchedulerParams(swap_patience_ns=0, min_residency_ns=0)
-RAM = DeviceSpec("ram", 100 * GIB)
 
 
 def sleeper(name: str, gib: int = 6, host_gib: int = 6, **other: object) -> ModelSpec:
@@ -51,11 +52,9 @@ def sleeper(name: str, gib: int = 6, host_gib: int = 6, **other: object) -> Mode
     return replace(model(name, gib), **{**rest, **other})  # type: ignore[arg-type]  # fields
 
 
-def two(ram: DeviceSpec = RAM, params: SchedulerParams = AT_ONCE) -> Recorder:
+def two(host: DeviceSpec = RAM, params: SchedulerParams = AT_ONCE) -> Recorder:
     """Models `a`, resident, and `b`, which do not fit together but for a sleeper's rest."""
-    story = watched(
-        sleeper("a"), sleeper("b"), device=DeviceSpec("gpu", 7 * GIB), host=ram, params=params
-    )
+    story = watched(sleeper("a"), sleeper("b"), device=gpu(7), host=host, params=params)
     resident(story, "a")
     return story
 
@@ -113,9 +112,7 @@ def test_what_cannot_sleep_ends_as_before() -> None:
 
 
 def test_a_sleeper_whose_rest_does_not_fit_beside_the_other_ends_instead() -> None:
-    story = watched(
-        sleeper("a"), sleeper("b"), device=DeviceSpec("gpu", 6 * GIB), host=RAM, params=AT_ONCE
-    )
+    story = watched(sleeper("a"), sleeper("b"), device=gpu(6), host=RAM, params=AT_ONCE)
     resident(story, "a")
     assert unloaded(arrive(story, "r1", of="b", after_ns=1)) == [("a#0", "evicted")]
 
@@ -125,7 +122,7 @@ def test_one_more_victim_sleeps_rather_than_that_one_ends() -> None:
         sleeper("a", 4, 4),
         sleeper("b", 4, 4),
         sleeper("c", 4, 4),
-        device=DeviceSpec("gpu", 8 * GIB),
+        device=gpu(8),
         host=RAM,
         params=AT_ONCE,
     )
@@ -143,7 +140,7 @@ def test_level_two_takes_no_host_memory_and_needs_none() -> None:
 
 
 def test_a_model_larger_than_host_memory_never_sleeps() -> None:
-    story = two(DeviceSpec("ram", 5 * GIB))
+    story = two(ram(5))
     assert unloaded(arrive(story, "r1", of="b", after_ns=1)) == [("a#0", "evicted")]
 
 
@@ -211,9 +208,7 @@ def test_the_time_a_wake_takes_is_what_the_next_is_expected_to_take() -> None:
 
 def test_a_model_that_grows_wakes_its_sleeper_first() -> None:
     grows = sleeper("a", 4, 4, places=1, replicas=2)
-    story = watched(
-        grows, sleeper("b", 8, 8), device=DeviceSpec("gpu", 10 * GIB), host=RAM, params=AT_ONCE
-    )
+    story = watched(grows, sleeper("b", 8, 8), device=gpu(10), host=RAM, params=AT_ONCE)
     arrive(story, "x1", "x2", of="a")
     ready(story)
     ready(story)
@@ -239,8 +234,8 @@ def three(ram_gib: int) -> Recorder:
         sleeper("a"),
         sleeper("b"),
         sleeper("c"),
-        device=DeviceSpec("gpu", 8 * GIB),
-        host=DeviceSpec("ram", ram_gib * GIB),
+        device=gpu(8),
+        host=ram(ram_gib),
         params=AT_ONCE,
     )
     resident(story, "a")
@@ -274,14 +269,14 @@ def test_a_victim_waits_for_host_memory_no_longer_than_a_drain_may_last() -> Non
 
 
 def test_models_that_run_in_host_memory_come_before_those_that_sleep_in_it() -> None:
-    ram = DeviceSpec("ram", 8 * GIB)
+    small = ram(8)
     runs = replace(model("cpu", 4), device="ram")
     story = watched(
         sleeper("a"),
         sleeper("b"),
         runs,
-        device=DeviceSpec("gpu", 7 * GIB),
-        host=ram,
+        device=gpu(7),
+        host=small,
         params=AT_ONCE,
     )
     resident(story, "a")

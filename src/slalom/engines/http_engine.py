@@ -35,7 +35,9 @@ class SleepPaths:
         ("/collective_rpc", b'{"method": "reload_weights"}'),
         ("/reset_prefix_cache", b""),
     )
-    timeout_s: float = 120.0
+    #: Longest wait for one of these calls. Whoever asked for the sleep or the wake gives up sooner:
+    #: reading the weights of a large model again takes minutes.
+    timeout_s: float = 3600.0
 
 
 class HttpEngine:

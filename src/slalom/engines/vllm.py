@@ -175,6 +175,9 @@ def environment(options: VllmOptions) -> dict[str, str]:
         # Bound threads of two replicas would share the same cores.
         env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         env["OMP_NUM_THREADS"] = str(options.threads)
+        if _eager(options):
+            # Without it PyTorch still compiles single functions when they are first used.
+            env["TORCH_COMPILE_DISABLE"] = "1"
     if _sleeps(options):
         # The sleep calls need it; it also opens calls that run code, hence only on loopback.
         env["VLLM_SERVER_DEV_MODE"] = "1"
@@ -183,6 +186,10 @@ def environment(options: VllmOptions) -> dict[str, str]:
 
 def _sleeps(options: VllmOptions) -> bool:
     return options.sleeps and bool(options.gpus) and options.host == LOOPBACK
+
+
+def _eager(options: VllmOptions) -> bool:
+    return not options.gpus if options.eager is None else options.eager
 
 
 def _program(options: VllmOptions) -> list[str]:
@@ -250,8 +257,7 @@ def _figures(options: VllmOptions) -> list[str]:
 
 
 def _compiling(options: VllmOptions) -> list[str]:
-    eager = not options.gpus if options.eager is None else options.eager
-    return ["--enforce-eager"] if eager else []
+    return ["--enforce-eager"] if _eager(options) else []
 
 
 def _sleeping(options: VllmOptions) -> list[str]:

@@ -55,7 +55,7 @@ def test_a_folder_tells_more_than_its_name(tmp_path: Path) -> None:
     found = fim_of_command("m", command(cmd=CMD.format(path)))
     assert family(found) == "starcoder2"
     assert found is not None
-    assert dict(found.engine_fields) == {"stop_token_ids": (0, 1, 2, 3)}
+    assert dict(found.engine_fields) == {"stop_token_ids": (3, 0, 1, 2)}
 
 
 def test_what_is_configured_wins() -> None:
@@ -68,10 +68,10 @@ def test_what_is_configured_wins() -> None:
     found = fim_of_remote("Qwen2.5-Coder", remote("Qwen2.5-Coder", fim=own))
     assert found is not None
     assert found.render("1", "2") == "[S]2[P]1"
-    assert found.stops == ("[P]", "[S]", "[E]")
+    assert found.stops == ("[E]", "[P]", "[S]")
     more = fim_of_remote("m", remote("Qwen2.5-Coder-7B", fim=FimTokens(stop=("\n\n",))))
     assert more is not None
-    assert more.stops == (*BY_NAME["qwen"].stops, "\n\n")
+    assert more.stops == ("\n\n", *BY_NAME["qwen"].stops)
 
 
 def test_a_configured_way_keeps_what_the_file_says_of_special_tokens() -> None:
@@ -95,6 +95,20 @@ def test_the_launcher_and_the_facts_say_the_same(fim: dict[str, Any] | None) -> 
     assert facts_of(model, on_gpu=False).fills is (expected is not None)
     if fim is None:
         assert capabilities.fim == resolve("bundled:slalom-mini").metadata.fim
+
+
+@pytest.mark.parametrize(
+    ("engine", "most"),
+    [
+        ({"kind": "llama-cpp", "source": "bundled:slalom-mini"}, None),
+        ({"kind": "command", "cmd": "any --port ${PORT}"}, 4),
+        ({"kind": "remote", "base_url": "http://any.example"}, 4),
+    ],
+)
+def test_who_takes_how_many_stop_texts(engine: dict[str, Any], most: int | None) -> None:
+    """Engines that nobody knows may take as few as OpenAI's API, and vLLM refuses more."""
+    model = ModelSection.model_validate({"id": "m", "engine": engine})
+    assert launcher_for(model, tokens_max=9)[1].stops_max == most
 
 
 @pytest.mark.parametrize(

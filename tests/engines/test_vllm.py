@@ -152,7 +152,7 @@ def test_a_share_is_not_told_where_nobody_knows_the_gpu() -> None:
         (CPU, {"kv_bytes": 0}, {"VLLM_CPU_KVCACHE_SPACE": "1"}),
         (CPU, {"threads": 3}, {"OMP_NUM_THREADS": "3", "VLLM_NO_USAGE_STATS": "1"}),
         (CPU, {"sleeps": True}, {"VLLM_SERVER_DEV_MODE": None, "CUDA_VISIBLE_DEVICES": None}),
-        (CPU, {}, {"TORCH_COMPILE_DISABLE": "1"}),
+        (CPU, {}, {"TORCH_COMPILE_DISABLE": "1", "VLLM_MAX_STOP_STRINGS": "64"}),
         (CPU, {"eager": False}, {"TORCH_COMPILE_DISABLE": None}),
         (GPU, {"eager": True}, {"TORCH_COMPILE_DISABLE": None}),
         (GPU, {"gpus": (2, 3)}, {"CUDA_VISIBLE_DEVICES": "2,3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}),

@@ -30,9 +30,9 @@ ENGINE: Any = SimpleNamespace(model_name="a", capabilities=Capabilities(fim=TEMP
 EXTRA = [{"filename": "a.py", "text": "A = 1"}, {"text": "B <M>"}]
 
 
-def sent(body: dict[str, Any], terms: Terms | None = None) -> dict[str, Any]:
+def sent(body: dict[str, Any], terms: Terms | None = None, engine: Any = ENGINE) -> dict[str, Any]:
     prepared = work({"model": "a", **body}, COMPLETIONS_PATH)
-    found: dict[str, Any] = json.loads(prepared.outgoing.call(ENGINE, terms or Terms()).body)
+    found: dict[str, Any] = json.loads(prepared.outgoing.call(engine, terms or Terms()).body)
     return found
 
 
@@ -42,6 +42,26 @@ def test_a_suffix_becomes_the_models_own_prompt() -> None:
     assert body["stop"] == ["END", "<P>", "<F>"]
     assert body["stop_token_ids"] == [7, 8]
     assert "suffix" not in body
+
+
+@pytest.mark.parametrize(
+    ("given", "most", "stops"),
+    [
+        ("END", 2, ["END", "<P>"]),
+        (["END", "FIN"], 2, ["END", "FIN"]),
+        # The engine may say itself what it thinks of these.
+        (["1", "2", "3"], 2, ["1", "2", "3"]),
+        (["1", "2", "3"], 4, ["1", "2", "3", "<P>"]),
+        ([], 4, ["<P>", "<F>"]),
+    ],
+)
+def test_the_models_marks_never_are_one_stop_too_many(
+    given: Any, most: int, stops: list[str]
+) -> None:
+    able = Capabilities(fim=TEMPLATE, stops_max=most)
+    engine = SimpleNamespace(model_name="a", capabilities=able)
+    body = {"prompt": "x", "suffix": "y", "stop": given}
+    assert sent(body, engine=engine)["stop"] == stops
 
 
 def test_a_client_may_say_where_to_stop_itself() -> None:

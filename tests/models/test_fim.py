@@ -80,6 +80,7 @@ def test_every_family_has_the_answer_end_at_its_marks() -> None:
         assert set(template.marks) <= set(template.stops)
         # Cutting an answer at what HTML and usage lines say would be worse than not cutting it.
         assert not {"</s>", "<s>", "<filename>", "<reponame>"} & set(template.stops)
+    assert BY_NAME["qwen"].stops[0] == "<|file_sep|>", "where an engine takes few, the likeliest"
 
 
 @pytest.mark.parametrize("family", TEMPLATES)

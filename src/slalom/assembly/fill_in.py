@@ -70,7 +70,7 @@ def _chosen(choice: FimTokens | None, found: FimTemplate | None) -> FimTemplate 
     if choice.family != "auto":
         return BY_NAME[choice.family]
     if choice.prefix is None or choice.suffix is None:
-        return replace(found, stops=(*found.stops, *choice.stop)) if found else None
+        return replace(found, stops=(*choice.stop, *found.stops)) if found else None
     marks = (choice.prefix, choice.suffix, choice.middle or "")
-    stops = (*filter(None, marks), *choice.stop)
+    stops = (*choice.stop, *filter(None, marks))
     return FimTemplate(*marks, suffix_first=choice.suffix_first, stops=stops)

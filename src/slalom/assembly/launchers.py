@@ -35,6 +35,8 @@ _CONTINUE_CHAT: dict[str, tuple[tuple[str, bool], ...] | None] = {
 }
 
 
+#: What OpenAI's API allows, and vLLM, where nobody knows the engine.
+_STOPS_MAX = 4
 #: Of this machine only.
 _LOOPBACK = "127.0.0.1"
 
@@ -108,6 +110,7 @@ def _command(
         sleep_levels=SLEEP_LEVELS if engine.sleep == "vllm" else (),
         priority=engine.priority,
         continue_chat=_CONTINUE_CHAT[engine.continue_chat],
+        stops_max=_STOPS_MAX,
         fim=fim_of_command(model.id, engine),
     )
     options = CommandOptions(
@@ -132,6 +135,7 @@ def _remote(model_id: str, engine: RemoteEngine) -> tuple[Launcher, Capabilities
         embeddings=engine.embeddings,
         priority=engine.priority,
         continue_chat=_CONTINUE_CHAT[engine.continue_chat],
+        stops_max=_STOPS_MAX,
         fim=fim_of_remote(model_id, engine),
     )
     options = RemoteOptions(

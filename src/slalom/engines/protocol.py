@@ -35,6 +35,8 @@ class Capabilities:
     echo: bool = True
     pictures: bool = True
     tools: bool = True
+    #: Most stop texts that it takes in one request; None for any number.
+    stops_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

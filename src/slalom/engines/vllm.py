@@ -32,6 +32,8 @@ _LONG_PROMPT_PARTS = 4
 #: driver's context and, with several GPUs, the buffers between them. Round figures of ours.
 _UNCOUNTED_BYTES = 512 * MIB
 _UNCOUNTED_BYTES_SPLIT = 1 * GIB
+#: Stop texts in one request: a client's and the marks of a model, with room to spare.
+_STOPS_MAX = 64
 #: Steps in which a share is told.
 _SHARE_STEPS = 10_000
 
@@ -150,6 +152,7 @@ def capabilities_of(options: VllmOptions) -> Capabilities:
         continue_chat=CONTINUE_CHAT,
         fim=options.fim,
         tools=options.tool_parser is not None,
+        stops_max=_STOPS_MAX,
     )
 
 
@@ -164,6 +167,8 @@ def command_line(options: VllmOptions) -> list[str]:
 def environment(options: VllmOptions) -> dict[str, str]:
     """The variables that vLLM needs, without the configured ones."""
     env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # With four, as it would have it, it refuses what ends a fill-in-the-middle.
+    env["VLLM_MAX_STOP_STRINGS"] = str(_STOPS_MAX)
     if options.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if options.gpus:

@@ -69,6 +69,8 @@ class Outgoing:
         template = engine.capabilities.fim or self.fim
         if self.infill and template is not None:
             fill_in.fill(fields, template)
+        if (most := engine.capabilities.stops_max) is not None:
+            _fit_stops(fields, body, most)
         if terms.max_tokens or terms.resumed_tokens:
             _limit(fields, terms)
         if terms.resumed_text:
@@ -79,6 +81,16 @@ class Outgoing:
             raise RequestError(
                 f"The body cannot be passed on ({type(problem).__name__}).", code="invalid_json"
             ) from None
+
+
+def _fit_stops(fields: dict[str, Any], body: Mapping[str, Any], most: int) -> None:
+    """Leave out stop texts of ours that the engine would refuse the request for.
+
+    More of the client's own are its own affair.
+    """
+    stops, own = fields.get("stop"), body.get("stop")
+    if isinstance(stops, list) and len(stops) > most:
+        fields["stop"] = stops[: max(most, len(own) if isinstance(own, list) else 0)]
 
 
 def _limit(fields: dict[str, Any], terms: Terms) -> None:

@@ -49,7 +49,8 @@ class Family:
 
 
 def _template(family: str, marks: tuple[str, str, str], *more_stops: str) -> FimTemplate:
-    return FimTemplate(*marks, stops=(*filter(None, marks), *more_stops), family=family)
+    # Engines may take the first few only: what ends an answer most often comes first.
+    return FimTemplate(*marks, stops=(*more_stops[::-1], *filter(None, marks)), family=family)
 
 
 #: Of two rows with the same marks the one that is told by more comes first. What may stand in

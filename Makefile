@@ -183,6 +183,10 @@ bench-ray-faults: setup ray-setup ## Parts of a Ray cluster die under traffic: w
 bench-chains: setup ## Chains of three calls beside people, told and not told (10 minutes, idle machine)
 	$(BIN)/python -m slalom.bench.chains --write docs/benchmarks/chains.md $(ARGS)
 
+.PHONY: bench-confidence
+bench-confidence: setup ## A small model first, a large one where it is doubted, live and twin (8 minutes)
+	$(BIN)/python -m slalom.bench.confidence --write docs/benchmarks/confidence.md $(ARGS)
+
 .PHONY: bench-typing
 bench-typing: setup bench-setup ## People who type, directly, by LiteLLM and by Slalom (12 minutes, idle machine)
 	$(BIN)/slalom bench type --write docs/benchmarks/typing.md $(ARGS)

@@ -24,6 +24,7 @@ FOREIGN_NAMES: dict[str, str] = {
 ENTRY_POINTS: dict[str, str] = {
     "slalom.__main__": "python -m slalom",
     "slalom.bench.chains.__main__": "make bench-chains",
+    "slalom.bench.confidence.__main__": "make bench-confidence",
     "slalom.bench.fidelity": "make fidelity",
     "slalom.bench.gateway": "make bench-gateway",
     "slalom.bench.handle": "make bench-handle",

@@ -132,7 +132,7 @@ def test_ways_ask_for_the_same_and_one_wants_no_stream() -> None:
 def test_an_engine_is_busy_from_dispatch_to_end_also_if_that_is_broken_off() -> None:
     entries = [
         Entry(10 * MS, (), (Dispatch("r", 1, "small#1", 1), Dispatch("s", 1, "large#1", 1))),
-        Entry(14 * MS, (AttemptFailed("r", 1, FailureKind.ABORTED),), ()),
+        Entry(14 * MS, (AttemptFailed("r", 1, FailureKind.ABORTED, delivered=False),), ()),
         Entry(15 * MS, (), (Dispatch("r", 2, "large#1", 1),)),
         Entry(55 * MS, (AttemptFinished("r", 2, 9), AttemptFinished("x", 1, 9)), ()),
     ]
@@ -203,6 +203,13 @@ def test_doubts_cost_device_time_and_late_ones_more() -> None:
     assert Cell(SCENARIO, 0, 60, 0.5).doubted_at == NOBODY
 
 
+def test_who_has_an_answer_takes_no_place_from_those_who_wait_for_one() -> None:
+    """At twice what the large model alone can do, with every answer doubted."""
+    found = play(Cell(SCENARIO, 0, 120, 8.0, 10.0, 1.0, WHOLE))
+    assert found["kept"] > 0.5
+    assert found["good"] > 0.7, "a fifth of it where every doubt sends one more to the queue"
+
+
 # -- the page ----------------------------------------------------------------------------------
 
 
@@ -237,7 +244,7 @@ def test_the_page_says_what_is_saved_and_where_it_ends(tmp_path: Path) -> None:
     text = page(facts, live, _sweep())
     assert "`the command` (1.5 minutes)" in text
     assert "9.10 ±" in text, "what the large model costs by the small one's"
-    assert "× 0.50 ±" in text
+    assert "× 0.51 ±" in text
     assert "rough guide" in text
     assert "| × 4 | 75 | 75 | 75 | 75 | 75 |" in text
     assert all(line in text for line in ("## Live", "## In the twin"))

@@ -187,6 +187,16 @@ async def test_what_cannot_be_looked_at_goes_to_the_large_one(more: dict[str, An
         assert "x-slalom-judged" not in headers
 
 
+async def test_of_several_prompts_each_has_an_answer_of_its_own() -> None:
+    async with house(engines(RIGHT, -2.0), params=params()) as at:
+        await both_up(at)
+        for prompt, model in ((["a", "b"], "large"), (["a"], "small"), ([1, 2], "small")):
+            body = {"model": "any", "prompt": prompt, "max_tokens": 2}
+            calls = len(at.engine("small").calls)
+            await at.post("/v1/completions", body)
+            assert (len(at.engine("small").calls) > calls) == (model == "small"), prompt
+
+
 async def test_a_client_that_asks_for_probabilities_gets_them() -> None:
     async with house(engines(), params=params()) as at:
         await both_up(at)

@@ -35,8 +35,8 @@ def settle_doubts(step: Step) -> None:
     """Let doubted answers be made anew by the stand-in, or clients have those that are there.
 
     Numbered: (1) nobody else may answer; (2) the stand-in would refuse it; (3) the stand-in is not
-    expected to be on time; else the stand-in answers. An attempt that this instant brought to an
-    end needs no decision.
+    expected to be on time; (4) others wait for the stand-in, who have no answer at all; else the
+    stand-in answers. An attempt that this instant brought to an end needs no decision.
     """
     state = step.state
     for event in step.doubts:
@@ -73,7 +73,8 @@ def _may_move(step: Step, record: RequestRecord) -> bool:
     option = option_of(step, other, step.state.models[other.model])
     if option.end_ns < 0:  # nobody knows when it would end
         return option.ready and not request.has_objectives
-    return option.holds
+    # What waits there is late the sooner for each that is put before it.
+    return option.holds and not (request.has_objectives and option.waiting)
 
 
 def move_on(step: Step, record: RequestRecord) -> None:

@@ -64,8 +64,13 @@ _encode = msgspec.json.encode
 def can_be_judged(facts: Facts) -> bool:
     """Whether the answer to a request will be one new text, which can be looked at."""
     body = facts.body
-    one = all(body.get(name) in (None, 1) for name in _COUNTS)
+    one = all(body.get(name) in (None, 1) for name in _COUNTS) and not _several(body.get("prompt"))
     return facts.path != EMBEDDINGS_PATH and one and not any(body.get(name) for name in _MORE)
+
+
+def _several(prompt: object) -> bool:
+    """Whether a prompt is more than one text, or more than one row of tokens."""
+    return isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
 
 
 def asking(facts: Facts) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ half the interpreter's standard library, which they were trained on. Called by t
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import slalom
@@ -13,13 +14,14 @@ from slalom.bench.typing.sources import Sources
 from slalom.workload.streams import stream
 
 #: Text sent along from before and after the cursor, characters.
-BEFORE_CHARS_MAX, AFTER_CHARS_MAX = 900, 300
+BEFORE_CHARS_MAX, AFTER_CHARS_MAX = 700, 200
 #: A line is cut behind its first and before its last so many characters.
 _HEAD_CHARS, _TAIL_CHARS = 3, 3
 _LINE_CHARS = range(14, 100)
 #: Lines that are no code.
 _NO_CODE = ("#", '"', "'")
 _ROUNDS_MAX = 100
+_FILES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,19 @@ class Hole:
 
 def holes(count: int, *, seed: int) -> list[Hole]:
     """Draw places, from own and foreign files in turn."""
-    package = Path(slalom.__file__).parent
-    own, foreign = Sources((package,), seed=seed), Sources(seed=seed)
-    return [
-        _hole(own if number % 2 == 0 else foreign, number, seed=seed) for number in range(count)
-    ]
+    return [_hole(number, seed=seed) for number in range(count)]
 
 
-def _hole(sources: Sources, number: int, *, seed: int) -> Hole:
-    rng = stream(seed, "hole", number)
-    for tried in range(_ROUNDS_MAX):
-        source = sources.file(number // 2 + tried * 31)
+@cache
+def _sources() -> tuple[Sources, Sources]:
+    """Own files, and the standard library's."""
+    return Sources((Path(slalom.__file__).parent,)), Sources()
+
+
+def _hole(number: int, *, seed: int) -> Hole:
+    rng, sources = stream(seed, "hole", number), _sources()[number % 2]
+    for _ in range(_ROUNDS_MAX):
+        source = sources.file(rng.randrange(_FILES))
         if not source.name.endswith(".py"):
             continue
         starts = list(_lines(source.text))

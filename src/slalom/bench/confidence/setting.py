@@ -22,7 +22,7 @@ TOKENS_MAX = 32
 CONTEXT_TOKENS, PLACES = 1_024, 2
 #: What is asked of the first three tokens, as a mean of log-probabilities: the default, and two
 #: that suit models as small as these.
-THRESHOLDS = (-0.7, -1.5, -2.5)
+THRESHOLDS = (-0.7, -2.2, -2.6)
 #: Of which each gate alone and the answer in one piece are shown.
 MIDDLE = THRESHOLDS[1]
 #: No answer is below that: the first gate is open.
@@ -79,10 +79,12 @@ class Sizes:
     requests: int
     shares: tuple[float, ...]
     ratios: tuple[float, ...] = (4.0, 10.0, 30.0)
+    #: Runs of the twin at a time.
+    processes: int = 2
 
 
-FULL = Sizes(40, 3, 5, 5, 400, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
-QUICK = Sizes(2, 1, 2, 1, 40, (0.0, 1.0), (4.0,))
+FULL = Sizes(40, 3, 3, 5, 400, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+QUICK = Sizes(1, 1, 2, 1, 30, (0.0, 1.0), (4.0,), processes=1)
 
 
 def files(folder: Path, times: int) -> dict[str, Path]:

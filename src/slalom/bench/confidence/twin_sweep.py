@@ -4,7 +4,6 @@ Owns the cells, the knee of the large model alone, and the share at which device
 Called by the command; `twin_page` shows it.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,7 @@ def swept(sizes: Sizes, scenarios: Path) -> Swept:
         scenarios: Folder with the scenario file.
     """
     path = str(scenarios / SCENARIO)
-    runner: KeptRuns[Cell] = KeptRuns(os.cpu_count() or 1, None, key_of=_key_of, play=play)
+    runner: KeptRuns[Cell] = KeptRuns(sizes.processes, None, key_of=_key_of, play=play)
     at = _knee(sizes, path, runner)
     bases = {
         (rate, seed): Cell(path, seed, sizes.requests, rate * at)

@@ -1,12 +1,15 @@
 """Fleets in which a plan looks at some replicas only, and fleets whose devices differ in speed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from slalom.core.actions import Dispatch, EndRequest, LoadReplica
 from slalom.core.events import AttemptFinished, FirstToken, RequestArrived
+from slalom.core.planning import Plan, PlanView
 from slalom.core.policy import Policies
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla, StepCost
 from slalom.core.scheduler import Scheduler
@@ -14,6 +17,7 @@ from slalom.errors import ConfigError
 from slalom.policies.registry import policies
 from slalom.policies.scaling.by_count import Fixed
 from slalom.policies.trim import lookout
+from slalom.policies.trim.planner import Trimmer
 from slalom.testing.recorder import Recorder
 from slalom.twin.engine_model import StepLaw
 from slalom.twin.run import run
@@ -218,3 +222,109 @@ def test_a_speed_that_makes_no_sense_is_named() -> None:
     spec = ModelSpec("m", "gpu", GIB, 1)
     with pytest.raises(ConfigError, match=r"device gpu: a speed of 0\.0 times"):
         Scheduler([spec], [DeviceSpec("gpu", GIB, speed=0.0)], policies())
+
+
+# -- what a plan costs ------------------------------------------------------------------------
+
+
+class Counting:
+    """Counts the plans that are made of each model, and the replicas that each looks into."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.plans: Counter[str] = Counter()
+        self.sites = 0
+        plan, site = Trimmer.plan, Trimmer._site
+
+        def counted_plan(trimmer: Trimmer, model: PlanView, now_ns: int) -> Plan:
+            self.plans[model.spec.id] += 1
+            return plan(trimmer, model, now_ns)
+
+        def counted_site(trimmer: Trimmer, *given: Any) -> Any:
+            self.sites += 1
+            return site(trimmer, *given)
+
+        patch.setattr(Trimmer, "plan", counted_plan)
+        patch.setattr(Trimmer, "_site", counted_site)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.plans.clear()
+        self.sites = 0
+
+
+def crowd(recorder: Recorder, places: int, waiting: int) -> None:
+    """Fill every place with answers of two seconds, and let others wait behind them."""
+    for index in range(places):
+        ask(recorder, f"runs{index}")
+        recorder.tell(FirstToken(f"runs{index}", 1), after_ns=MS)
+    assert len(where(recorder)) == places + 1
+    for index in range(waiting):
+        ask(recorder, f"waits{index}", Sla(ttft_ns=30 * SECOND))
+
+
+def test_where_many_wait_an_end_is_looked_at_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Counting(monkeypatch)
+    looks = []
+    for count in (30, 60):
+        recorder = fleet(count, places=2)
+        crowd(recorder, 2 * count, 40)
+        model = recorder.scheduler.state.models["m"]
+        assert model.waiting_count == 40
+        recorder.handle([], recorder.now_ns + 100 * MS)
+        counts.clear()
+        before = len(where(recorder))
+        for index in range(0, 2 * count, 2):
+            recorder.tell(AttemptFinished(f"runs{index}", 1, 100), after_ns=MS)
+        assert len(where(recorder)) - before >= min(count, 40) - 2
+        looks.append(counts.sites / count)
+    assert looks[1] < 1.2 * looks[0]
+    assert looks[0] < 2 * lookout.LOOKED_AT
+
+
+def test_a_token_where_nobody_waits_in_line_makes_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Counting(monkeypatch)
+    recorder = fleet(30, places=2)
+    crowd(recorder, 60, 1)
+    (line,) = recorder.scheduler.state.planner._promised["m"].values()  # type: ignore[union-attr]
+    elsewhere = next(name for name, at in where(recorder).items() if at != line)
+    counts.clear()
+    recorder.tell(FirstToken(elsewhere, 1), after_ns=MS)
+    assert counts.sites == 0
+
+
+def test_everybody_gets_a_turn_in_a_large_fleet_that_is_overrun() -> None:
+    recorder = fleet(20, places=1)
+    crowd(recorder, 20, 60)
+    ended: set[str] = set()
+    for _ in range(400):
+        for name in where(recorder):
+            if name not in ended and name != "first":
+                ended.add(name)
+                recorder.tell(FirstToken(name, 1), after_ns=MS)
+                recorder.tell(AttemptFinished(name, 1, 100), after_ns=10 * MS)
+    assert len(ended) == 80
+    assert not recorder.scheduler.state.requests
+
+
+def test_an_end_elsewhere_is_no_news_to_a_model_in_the_same_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = Counting(monkeypatch)
+    homes = tuple(f"gpu{index}" for index in range(2))
+    specs = [
+        ModelSpec(name, homes[0], GIB, 1, 1, step_cost=COST, devices=homes) for name in ("a", "b")
+    ]
+    recorder = Recorder(Scheduler(specs, [DeviceSpec(name, GIB) for name in homes], chosen()))
+    loose = Sla(e2e_ns=600 * SECOND)
+    for name in ("a", "b"):
+        for turn in range(3):
+            request = Request(f"{name}{turn}", name, "t", loose, recorder.now_ns, 100, 200, 100)
+            recorder.tell(RequestArrived(request), after_ns=MS)
+        ready(recorder)
+    assert set(where(recorder)) == {"a0", "b0"}
+    recorder.tell(FirstToken("a0", 1), FirstToken("b0", 1), after_ns=SECOND)
+    counts.clear()
+    recorder.tell(AttemptFinished("a0", 1, 100), after_ns=MS)
+    assert counts.plans["a"] > 0
+    assert counts.plans["b"] == 0
+    assert "a1" in where(recorder)

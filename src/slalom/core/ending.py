@@ -63,7 +63,9 @@ def want_replica(state: State, model: Model) -> None:
             state.dirty[device.spec.id] = device
         elif model.held_until_ns > state.now_ns:  # there is more to weigh now
             state.dirty[device.spec.id] = device
-    elif model.may_grow() and model.spec.id not in device.growing:
+    elif model.spec.id in device.growing or model.spec.id in state.short:
+        return  # it is noted already, and looked at wherever memory comes free
+    elif model.may_grow():
         if model.spec.id not in device.wanting:
             settle(model, grows=True)
             device = model.device

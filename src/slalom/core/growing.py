@@ -17,7 +17,8 @@ def grow(step: Step, device: Device) -> None:
     """Further replicas of busy models, and of those that are short of their size."""
     for model in step.state.short.values():
         waits = model.spec.id in model.device.wanting
-        if device.spec.id in model.homes and not waits and model.is_short():
+        may = model.device is device or _has_room(device, model)
+        if may and not waits and model.is_short():
             before = model.device
             settle(model, grows=True)
             model.device.growing[model.spec.id] = model
@@ -31,6 +32,12 @@ def grow(step: Step, device: Device) -> None:
                 settle(model, grows=True)
                 model.device.growing[model.spec.id] = model
                 step.state.dirty[model.device.spec.id] = model.device
+
+
+def _has_room(device: Device, model: Model) -> bool:
+    """Whether another replica of a model could be brought up here, as far as memory goes."""
+    sleeps = model.in_state(ReplicaState.ASLEEP)
+    return device.spec.id in model.homes and (sleeps or device.free_bytes >= model.bytes_needed)
 
 
 def _may_grow(step: Step, device: Device, model: Model) -> bool:

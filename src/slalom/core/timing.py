@@ -17,7 +17,6 @@ from slalom.core.params import SchedulerParams
 from slalom.core.planned import ask_due_planners
 from slalom.core.resizing import resize_due
 from slalom.core.snapshot import ReplicaState
-from slalom.core.state import State
 from slalom.core.step import Step
 from slalom.core.transitions import fail_attempt, fail_replica
 
@@ -154,44 +153,46 @@ def complete_drain(step: Step) -> None:
 def arm(step: Step) -> None:
     """Set the timer if none is set, or if something falls due before the one that is."""
     state = step.state
-    due_ns = min(_due_times(step), default=-1)
-    if due_ns >= 0 and (state.timer_ns < 0 or due_ns < state.timer_ns):
+    due_ns = _due_ns(step)
+    if due_ns < NEVER and (state.timer_ns < 0 or due_ns < state.timer_ns):
         state.timer_ns = due_ns
         step.actions.append(SetTimer(due_ns))
 
 
-def _due_times(step: Step) -> Iterator[int]:
-    """The next due time of each list of `fire_due`."""
-    state, params = step.state, step.params
+def _due_ns(step: Step) -> int:
+    """When the first of anything falls due that `fire_due` sees to; asked in each call."""
+    state, params, due_ns = step.state, step.params, NEVER
     if state.waiting:
-        yield next(iter(state.waiting.values())).waits_since_ns + params.queue_timeout_ns
+        due_ns = next(iter(state.waiting.values())).waits_since_ns + params.queue_timeout_ns
     if state.attempts:
-        yield next(iter(state.attempts.values())).heard_ns + params.attempt_silence_ns
-    if state.drain_deadline_ns > state.now_ns:
-        yield state.drain_deadline_ns
-    yield from _retired_by(state)
+        heard_ns = next(iter(state.attempts.values())).heard_ns
+        due_ns = min(due_ns, heard_ns + params.attempt_silence_ns)
     if state.looks:
-        yield state.looks[0][0]
+        due_ns = min(due_ns, state.looks[0][0])
     if state.lapses:
-        yield state.lapses[0][0]
+        due_ns = min(due_ns, state.lapses[0][0])
     if state.resize_ns > state.now_ns:
-        yield state.resize_ns
+        due_ns = min(due_ns, state.resize_ns)
+    if state.drain_deadline_ns > state.now_ns:
+        due_ns = min(due_ns, state.drain_deadline_ns)
     if state.chains:
-        yield state.chains.due_ns(params.chain_idle_ns)
-    for device in state.timed.values():
-        if device.due_ns == UNKNOWN:
-            note_due(device, state.now_ns, params)
-        if device.due_ns < NEVER:
-            yield device.due_ns
-        if device.look_ns > state.now_ns:
-            yield device.look_ns
-
-
-def _retired_by(state: State) -> Iterator[int]:
-    """When the time of what was removed is over."""
+        due_ns = min(due_ns, state.chains.due_ns(params.chain_idle_ns))
     for model in state.retiring.values():
         if model.retires_ns > state.now_ns:
-            yield model.retires_ns
+            due_ns = min(due_ns, model.retires_ns)
+    return min(due_ns, _due_on_devices_ns(step)) if state.timed else due_ns
+
+
+def _due_on_devices_ns(step: Step) -> int:
+    """The same of all devices."""
+    now_ns, due_ns = step.state.now_ns, NEVER
+    for device in step.state.timed.values():
+        if device.due_ns == UNKNOWN:
+            note_due(device, now_ns, step.params)
+        due_ns = min(due_ns, device.due_ns)
+        if device.look_ns > now_ns:
+            due_ns = min(due_ns, device.look_ns)
+    return due_ns
 
 
 def note_due(device: Device, now_ns: int, params: SchedulerParams) -> None:

@@ -13,7 +13,7 @@ from slalom.core.arriving import hand_over, on_request_arrived
 from slalom.core.asking import on_model_asked
 from slalom.core.books import close_for_work, forget, leave_host, open_for_work, vacate
 from slalom.core.chaining import CHAIN_TRANSITIONS
-from slalom.core.device import UNKNOWN
+from slalom.core.device import UNKNOWN, Device
 from slalom.core.doubting import move_on, on_answer_judged
 from slalom.core.ending import end, enqueue, tell, touch, want_replica
 from slalom.core.entities import Attempt, Replica, RequestRecord
@@ -160,16 +160,26 @@ def _release(
     step.state.untold.pop(attempt.fence, None)
     note_use(step, attempt, tool_calls=tool_calls)
     tell(step.state, Moment.OVER, attempt.record, attempt, finished=finished)
-    model = attempt.replica.model
-    touch(step.state, model)
-    for device in (attempt.replica.device, model.desk):
-        while device.held:
-            touch(step.state, device.held.popitem()[1])
+    touch(step.state, attempt.replica.model)
+    _call_held(step.state, attempt.replica.device)
     record = step.state.requests.get(attempt.request_id)
     if record is None or record.attempt is not attempt:
         return None
     record.attempt = None
     return record
+
+
+def _call_held(state: State, device: Device) -> None:
+    """A place on a device is free: look at those whose head was held back and whom that concerns.
+
+    Of models with a choice of devices only those with a replica there: many may stand in line at
+    one desk, and an end on a device that they do not use is no news to them.
+    """
+    called = {name: model for name, model in device.held.items() if len(model.devices) == 1}
+    called.update((one.model.spec.id, one.model) for one in device.replicas.values())
+    for name, model in called.items():
+        if model.desk.held.pop(name, None) is not None:
+            touch(state, model)
 
 
 def on_load_progress(step: Step, event: LoadProgress) -> None:

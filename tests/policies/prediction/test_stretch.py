@@ -66,6 +66,43 @@ def test_the_mean_is_bounded_and_the_memory_too(noted: list[tuple[float, bool]])
     assert repr(stretch).startswith(f"Stretch(answers={min(len(noted), 64)}")
 
 
+def _by_the_book(noted: dict[str, tuple[float, bool]]) -> tuple[float, float]:
+    """Mean and mean deviation, all of it sorted and summed up anew."""
+    points = [(share, not whole, 1.0) for share, whole in noted.values()]
+    points = sorted([*points, (1.0, False, 0.125)])
+    longer, grown, nearest = len(noted) + 0.125, 1.0, 0.0
+    found: list[tuple[float, float]] = []
+    for share, is_open, weight in points:
+        longer -= weight
+        if not is_open:
+            nearest = max(nearest, share if weight == 1.0 else 0.0)
+            found.append((share, weight * grown))
+        elif longer > 0.0:
+            grown *= (longer + weight) / longer
+        else:
+            goes_on = share > nearest * 1.25
+            found.append((share * (1.25 if goes_on else 1.0), weight * grown))
+    whole = sum(weight for _, weight in found)
+    mean = sum(share * weight for share, weight in found) / whole
+    return mean, sum(abs(share - mean) * weight for share, weight in found) / whole
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0.01, 20), st.booleans()), min_size=1))
+def test_what_is_kept_in_order_says_what_all_of_it_says(
+    noted: list[tuple[int, float, bool]],
+) -> None:
+    stretch = Stretch()
+    kept: dict[str, tuple[float, bool]] = {}
+    for name, share, whole in noted:
+        kept[f"r{name}"] = (share, whole)
+        stretch.note(f"r{name}", share, whole=whole)
+        mean, deviation = _by_the_book(kept)
+        stretch.learn(1.0)
+        assert stretch.deviation == pytest.approx(deviation)
+        if deviation < 0.24 * mean and abs(mean - stretch.mean) > 0.101 * mean:
+            assert stretch.mean in {0.125, 8.0}
+
+
 def test_a_growing_answer_says_something_new_only_now_and_then() -> None:
     stretch = Stretch()
     assert not stretch.note("r", 0.9, whole=False)

@@ -15,17 +15,22 @@ from slalom.core.actions import Action, Dispatch, LoadReplica
 from slalom.core.events import AttemptFinished, FirstToken, ReplicaReady, RequestArrived
 from slalom.core.request import DeviceSpec, ModelSpec, Request, Sla, StepCost
 from slalom.core.scheduler import Scheduler
+from slalom.core.sizing import Fleetwide
 from slalom.policies.scaling.by_count import Fixed
 from slalom.units import GIB, MS, SECOND, US
 
 #: Requests that are in the fleet at a time, for each replica.
 _DEPTH = 4
 _COST = StepCost(step_ns=8 * MS, sequence_ns=50 * US, prompt_ns=20 * US)
-#: Sizes are decided once: the cost of asking for them is not part of the measurement.
+#: Sizes are decided once: what a look at them costs is measured by itself.
 _NEVER_S = 86_400.0
+#: Requests before the clock runs: the first of each model teach more than those that follow.
+_WARM_UP = 6_000
+_LOOKS = 5
 #: What one core is to carry.
 _PER_S = 5_000
 _SIZES = ((250, 50), (1_000, 50), (4_000, 50), (16_000, 50))
+_LOOKED_AT = _SIZES[:3]
 #: The rule that costs least: an index knows the replica with most free places.
 _EMPTIEST = Choice("the emptiest replica")
 #: For the sum on paper: seconds that a request runs, requests at a time on a replica, and how much
@@ -60,7 +65,23 @@ def section(decisions: int) -> Iterator[str]:
         "can none, how many requests a second it carries whatever the fleet. On paper, requests of "
         f"{_SERVICE_S} s, {_PLACES} at a time on a replica, {100 * _USED:.0f} % made use of: "
         f"{_PER_S:,} a second need {needed:,.0f} replicas; a core that carries a share of the rate "
-        "carries that share of the fleet, because a decision costs the same in a large one."
+        "carries that share of the fleet."
+    )
+    yield f"\n{_looks(decisions)}"
+
+
+def _looks(decisions: int) -> str:
+    """What the looks at sizes add."""
+    found = [(size, measure_look(*size, decisions)) for size in _LOOKED_AT]
+    told = ", ".join(
+        f"{look_ns / MS:.0f} ms with {replicas:,} replicas of {models} models"
+        for (replicas, models), look_ns in found
+    )
+    every_ns = OURS.policies().scaling.every_ns
+    share = 100 * found[-1][1] / every_ns
+    return (
+        "Beside that the default's scaling looks at all models at once, once in "
+        f"{every_ns / SECOND:.0f} s, at any rate: {told}; the last is {share:.1f} % of a core."
     )
 
 
@@ -80,9 +101,24 @@ def measure(choice: Choice, replicas: int, models: int, requests: int) -> Measur
     fleet = _Fleet(choice, replicas, models)
     depth = min(replicas * _DEPTH, requests)
     fleet.ask(depth)
+    fleet.serve(min(requests, _WARM_UP))
     fleet.spent_ns = 0
     served = fleet.serve(requests)
     return Measured(replicas, fleet.spent_ns / max(served, 1) / US)
+
+
+def measure_look(replicas: int, models: int, requests: int) -> float:
+    """What the default's scaling takes of a core for one look at a busy fleet, ns.
+
+    Args:
+        replicas: Of all models together.
+        models: How many.
+        requests: Served before; the last of each model are what the look is about.
+    """
+    fleet = _Fleet(OURS, replicas, models)
+    fleet.ask(min(replicas * _DEPTH, requests))
+    fleet.serve(requests)
+    return fleet.look_ns()
 
 
 class _Fleet:
@@ -128,6 +164,16 @@ class _Fleet:
         if loads:
             self._handle(*loads)
 
+    def look_ns(self) -> float:
+        """What a look of the scaling policy takes, ns; the mean of some."""
+        scaling = OURS.policies().scaling
+        views = tuple(self._scheduler.state.models.values())
+        began_ns = time.thread_time_ns()
+        for _ in range(_LOOKS):
+            if isinstance(scaling, Fleetwide):
+                scaling.sizes(views, self._now_ns)
+        return (time.thread_time_ns() - began_ns) / _LOOKS
+
     def ask(self, count: int) -> None:
         """So many arrive, one by one."""
         for index in range(count):
@@ -149,4 +195,5 @@ _OPENING = """\
 ## What a decision costs
 
 All calls of the scheduler that one request takes (its arrival, its first token, its end), by the
-size of the fleet, which runs four requests on each replica; the world around it answers at once."""
+size of the fleet, which runs four requests on each replica; the world around it answers at once,
+and thousands of requests were served before the clock runs."""

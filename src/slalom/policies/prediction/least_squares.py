@@ -40,20 +40,15 @@ class Sums:
         """
         keep = 1.0 - min(weight / memory, 0.5)
         self.weight = self.weight * keep + weight
-        matrix, vector = self.matrix, self.vector
-        at = 0
-        for i, value in enumerate(row):
-            if not value:
-                for k in range(at, at + self.terms - i):
-                    matrix[k] *= keep
-                at += self.terms - i
-                vector[i] *= keep
-                continue
+        self.matrix = matrix = [value * keep for value in self.matrix]
+        self.vector = vector = [value * keep for value in self.vector]
+        used = [(place, value) for place, value in enumerate(row) if value]
+        for nth, (i, value) in enumerate(used):
             part = weight * value
-            vector[i] = vector[i] * keep + part * wanted
-            for other in row[i:]:
-                matrix[at] = matrix[at] * keep + part * other
-                at += 1
+            vector[i] += part * wanted
+            at = i * (2 * self.terms - i - 1) // 2  # of the row's beginning, less its first column
+            for j, other in used[nth:]:
+                matrix[at + j] += part * other
 
     def scale(self, factor: float, share: float = 1.0) -> None:
         """Take all that was wanted so far for so many times as much, and count it less.

@@ -23,6 +23,9 @@ from slalom.units import SECOND
 _MARGIN_LOST, _MARGIN_REGAINED = 2.5, 2.0
 #: Weight of spans before the error says something.
 _JUDGED_FROM = 5.0
+#: Attempts of one model that teach anything: so many a second, and so many more at once. Of those
+#: that come quicker every so-manieth is as good as all, at a fraction of the cost.
+_TEACH_PER_S, _TEACH_AT_ONCE = 16.0, 64.0
 #: Tasks whose margins are remembered.
 _TASKS_MAX = 256
 
@@ -50,7 +53,17 @@ def alone_on_devices(models: Sequence[ModelSpec]) -> set[str]:
 class _Model:
     """What is kept for each model."""
 
-    __slots__ = ("_others", "_spec", "besides", "healthy", "learns", "pace", "steps")
+    __slots__ = (
+        "_chosen_ns",
+        "_others",
+        "_spec",
+        "_to_choose",
+        "besides",
+        "healthy",
+        "learns",
+        "pace",
+        "steps",
+    )
 
     def __init__(self, spec: ModelSpec, options: PredictorOptions) -> None:
         self._spec = spec
@@ -62,6 +75,19 @@ class _Model:
         self.healthy = True
         #: The cost with so many attempts beside, for the cost that it was made from.
         self.besides: tuple[StepCost, dict[int, StepCost]] = (self.steps.cost, {})
+        #: Attempts that may be chosen to teach by now, as of when one started last.
+        self._to_choose = _TEACH_AT_ONCE
+        self._chosen_ns = 0
+
+    def chooses(self, now_ns: int) -> bool:
+        """Whether an attempt that starts now is to teach; chosen by the time alone."""
+        more = (now_ns - self._chosen_ns) * (_TEACH_PER_S / SECOND)
+        self._chosen_ns = now_ns
+        self._to_choose = min(self._to_choose + more, _TEACH_AT_ONCE)
+        if self._to_choose < 1.0:
+            return False
+        self._to_choose -= 1.0
+        return True
 
     def at(self, speed: float) -> StepTimes:
         """On devices so many times as fast."""
@@ -91,6 +117,8 @@ class Predictor:
         self._models = {model.id: _Model(model, self.options) for model in models}
         self._lengths = Lengths(learns=self.options.learn_lengths)
         self._margins: dict[str, Margin] = {}
+        #: Attempts that run and are not to teach.
+        self._left_out: set[tuple[str, int]] = set()
         #: Models that have their device to themselves: nothing ever runs beside.
         self._alone = alone_on_devices(models)
 
@@ -120,16 +148,24 @@ class Predictor:
         else:
             beside = 0 if model_id in self._alone else model.beside
         moment, steps = seen.moment, own.at(attempt.speed)
-        if moment is Moment.TOLD:
-            lived = steps.told(attempt, beside, now_ns)
-            self._lengths.grown(seen.request, attempt.resumed_tokens + attempt.output_tokens)
-        elif moment is Moment.STARTED:
+        fence = (seen.request.id, attempt.number)
+        written_tokens = attempt.resumed_tokens + attempt.output_tokens
+        if moment is Moment.STARTED:
             tokens = self._lengths.remaining(seen.request, attempt.resumed_tokens)
-            lived = steps.start(attempt, beside, now_ns, expected_tokens=tokens)
+            # What goes on was chosen before, or has been seen by its length already.
+            teaches = own.chooses(now_ns) or attempt.resumed_tokens > 0
+            if not teaches:
+                self._left_out.add(fence)
+            lived = steps.start(attempt, beside, now_ns, expected_tokens=tokens, teaches=teaches)
+        elif moment is Moment.TOLD:
+            lived = steps.told(attempt, beside, now_ns)
+            if fence not in self._left_out:
+                self._lengths.grown(seen.request, written_tokens)
         else:
             lived = steps.over(attempt, beside, now_ns, finished=seen.finished)
-            written_tokens = attempt.resumed_tokens + attempt.output_tokens
-            if seen.finished:
+            if fence in self._left_out:
+                self._left_out.remove(fence)
+            elif seen.finished:
                 self._lengths.add(seen.request, written_tokens)
             else:
                 self._lengths.grown(seen.request, written_tokens)

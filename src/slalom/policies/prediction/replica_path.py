@@ -71,6 +71,7 @@ class Run:
         "request",
         "resumed_tokens",
         "started_ns",
+        "teaches",
         "told_tokens",
     )
 
@@ -78,6 +79,8 @@ class Run:
         self.request: Request = attempt.request
         #: Whether no other prompt was being read when it came.
         self.reads_alone = reads_alone
+        #: Whether it is ever read; one that is not still runs beside the others.
+        self.teaches = True
         self.resumed_tokens = attempt.resumed_tokens
         self.prompt_tokens = self.request.prompt_tokens + self.resumed_tokens
         self.started_ns = attempt.started_ns
@@ -211,12 +214,14 @@ class ReplicaPath:
         *,
         expected_tokens: float = 0.0,
         known: Known = NOTHING,
+        teaches: bool = True,
     ) -> list[Reading]:
-        """An attempt was dispatched, and is thought to write so many tokens."""
+        """An attempt was dispatched, and is thought to write so many tokens; may it be read?"""
         settled = self._advance(beside, cost, now_ns)
         run = Run(attempt, self._sums, reads_alone=not self._readers)
         run.expected_tokens = expected_tokens
         run.known = known
+        run.teaches = teaches
         self._runs[attempt.request.id, attempt.number] = run
         run.mark_prompts = self._prompts
         self._readers[run] = None
@@ -231,11 +236,12 @@ class ReplicaPath:
         if run.is_decoding:
             self._context += attempt.output_tokens - run.told_tokens
             run.told_tokens = attempt.output_tokens
-            if now_ns - self._read_ns >= _READ_EVERY_NS:
+            if run.teaches and now_ns - self._read_ns >= _READ_EVERY_NS:
                 self._mark(run, cost, now_ns, is_end=False)
         else:
             run.told_tokens = attempt.output_tokens
-            self._mark(run, cost, now_ns, is_end=False)
+            if run.teaches:
+                self._mark(run, cost, now_ns, is_end=False)
             self._begin_decoding(run)
         return settled
 
@@ -250,7 +256,8 @@ class ReplicaPath:
         if finished and attempt.output_tokens >= run.told_tokens:
             self._context += attempt.output_tokens - run.told_tokens if run.is_decoding else 0
             run.told_tokens = attempt.output_tokens
-            self._mark(run, cost, now_ns, is_end=True)
+            if run.teaches:
+                self._mark(run, cost, now_ns, is_end=True)
             if not run.is_decoding:
                 self._begin_decoding(run)
         if run.is_decoding:

@@ -141,14 +141,29 @@ class StepTimes:
         now_ns: int,
         *,
         expected_tokens: float = 0.0,
+        teaches: bool = True,
     ) -> list[Lived]:
-        """An attempt was dispatched; what ended before is settled now."""
+        """An attempt was dispatched; what ended before is settled now.
+
+        Args:
+            attempt: Which.
+            beside: Attempts that run beside its replica.
+            now_ns: Now.
+            expected_tokens: That it is thought to write.
+            teaches: Whether anything is learned of it itself.
+        """
         path = self._path(attempt.replica_id)
         others = self._beside(path, beside)
         known = self.heads.begin(attempt)
         return self._read(
             path.start(
-                attempt, others, self.cost, now_ns, expected_tokens=expected_tokens, known=known
+                attempt,
+                others,
+                self.cost,
+                now_ns,
+                expected_tokens=expected_tokens,
+                known=known,
+                teaches=teaches,
             )
         )
 

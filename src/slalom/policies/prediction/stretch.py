@@ -7,8 +7,10 @@ Source: the product-limit estimate of Kaplan and Meier (1958), in the form of Ef
 weight of an answer that has not ended goes to all that were longer.
 """
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from math import log2
+from operator import mul
 
 #: Answers that are remembered.
 _ANSWERS_MAX = 64
@@ -29,11 +31,13 @@ _SAME = 0.1
 class Stretch:
     """One sample of answers."""
 
-    __slots__ = ("_answers", "deviation", "mean")
+    __slots__ = ("_answers", "_points", "deviation", "mean")
 
     def __init__(self) -> None:
         #: name -> share of what was told that it has got, and whether that is all.
         self._answers: OrderedDict[str, tuple[float, bool]] = OrderedDict()
+        #: The same in the order of the shares, whole ones first, each with whether it goes on.
+        self._points: list[tuple[float, bool]] = []
         #: What answers are of what was told, on average; changes in steps.
         self.mean = 1.0
         #: How far they are from that, on average.
@@ -64,8 +68,13 @@ class Stretch:
         """
         known = self._answers.get(name)
         self._answers[name] = (share, whole)
+        gone = known
         if known is None and len(self._answers) > _ANSWERS_MAX:
-            self._answers.popitem(last=False)
+            gone = self._answers.popitem(last=False)[1]
+        points = self._points
+        if gone is not None:
+            del points[bisect_left(points, (gone[0], not gone[1]))]
+        insort(points, (share, not whole))
         if whole:
             return True
         return share > 1.0 and (known is None or _step(share) != _step(known[0]))
@@ -76,10 +85,11 @@ class Stretch:
         Args:
             before: The mean that is thought of without these answers.
         """
-        points = self._spread_out(before)
-        weight = sum(weight for _, weight in points)
-        mean = sum(share * weight for share, weight in points) / weight
-        self.deviation = sum(abs(share - mean) * weight for share, weight in points) / weight
+        shares, weights = self._spread_out(before)
+        weight = sum(weights)
+        mean = sum(map(mul, shares, weights)) / weight
+        off = [abs(share - mean) for share in shares]
+        self.deviation = sum(map(mul, off, weights)) / weight
         if self.deviation > _AGREED * mean:
             mean = 1.0
         mean = min(max(mean, _MEAN_MIN), _MEAN_MAX)
@@ -88,25 +98,35 @@ class Stretch:
         self.mean = mean
         return True
 
-    def _spread_out(self, before: float) -> list[tuple[float, float]]:
-        """How long answers are, and how much each of them counts."""
-        points = [(share, not whole, 1.0) for share, whole in self._answers.values()]
-        points.append((before, False, _BEFORE_WEIGHT))
-        points.sort()
-        longer = len(self._answers) + _BEFORE_WEIGHT
-        nearest = max((share for share, whole in self._answers.values() if whole), default=0.0)
-        grown = 1.0
-        found: list[tuple[float, float]] = []
-        for share, is_open, weight in points:
-            longer -= weight
+    def _spread_out(self, before: float) -> tuple[list[float], list[float]]:
+        """How long answers are, in order, and how much each of them counts."""
+        points, shares, weights = self._points, [], []
+        longer, grown = len(points) + _BEFORE_WEIGHT, 1.0
+        # What was thought before is one of the whole ones, and counts less.
+        first = bisect_left(points, (before, False))
+        for place, (share, is_open) in enumerate(points):
+            if place == first:
+                longer -= _BEFORE_WEIGHT
+                shares.append(before)
+                weights.append(_BEFORE_WEIGHT * grown)
+            longer -= 1.0
             if not is_open:
-                found.append((share, weight * grown))
+                shares.append(share)
+                weights.append(grown)
             elif longer > 0.0:
-                grown *= (longer + weight) / longer
+                grown *= (longer + 1.0) / longer
             else:
-                goes_on = share > nearest * (1.0 + LONGER_SHARE)
-                found.append((share * (1.0 + LONGER_SHARE * goes_on), weight * grown))
-        return found
+                goes_on = share > self._nearest() * (1.0 + LONGER_SHARE)
+                shares.append(share * (1.0 + LONGER_SHARE * goes_on))
+                weights.append(grown)
+        if first == len(points):
+            shares.append(before)
+            weights.append(_BEFORE_WEIGHT * grown)
+        return shares, weights
+
+    def _nearest(self) -> float:
+        """The longest that has ended."""
+        return next((share for share, is_open in reversed(self._points) if not is_open), 0.0)
 
 
 def _step(share: float) -> int:

@@ -7,8 +7,9 @@ the model. Called by `planner`.
 from collections.abc import Sequence
 
 from slalom.core.planning import Plan, Refuse
-from slalom.policies.trim.draft import LOOK_NS, Manners, due_ns
+from slalom.policies.trim.draft import LOOK_NS, due_ns
 from slalom.policies.trim.jobs import NEVER, Job
+from slalom.policies.trim.rules import Manners
 from slalom.units import SECOND
 
 

@@ -3,6 +3,7 @@
 Owns the conditions under which newcomers start as they come. Called by `planner`.
 """
 
+from collections.abc import Sequence
 from operator import attrgetter
 
 from slalom.core.planning import Plan, RunningView, Start
@@ -13,7 +14,7 @@ from slalom.policies.trim.track import Track
 
 
 def start_at_once(
-    jobs: list[Job],
+    jobs: Sequence[Job],
     replica: RunningView,
     track: Track | None,
     pace: Pace,

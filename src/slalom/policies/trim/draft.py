@@ -4,9 +4,7 @@ Owns the order in which jobs are tried and what becomes of those that find no pl
 `planner`, once for each plan.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 from slalom.core.planning import Expectation, Plan, Refuse, Start
 from slalom.core.request import Request
@@ -15,6 +13,7 @@ from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.leeway import find_leeway
 from slalom.policies.trim.lookout import by_load
 from slalom.policies.trim.pace import Pace
+from slalom.policies.trim.rules import Manners
 from slalom.units import MS, SECOND
 
 #: Those that were not let in are tried again after this, if nothing happened before.
@@ -29,24 +28,6 @@ _PATIENCE_MIN_NS = 100 * MS
 CALM_AHEAD = 5
 #: One of so many places may be taken by those that are late.
 _LATE_SHARE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """How a plan treats those that it cannot help."""
-
-    #: What becomes of requests that can be on time no more.
-    late: Literal["demote", "refuse"]
-    #: Whether it matters whose fault it is that one is late.
-    spares: bool
-    #: How long one may wait that can be on time no more: share of its first objective, and at
-    #: most so long, ns.
-    late_patience: float
-    late_patience_ns: int
-    #: A prompt is sent to an engine that has no more than this to read before it, ns.
-    read_ahead_ns: int
-    #: Forecasts that one plan may make.
-    effort: int
 
 
 def is_lost(job: Job, pace: Pace, left: float, now_ns: int) -> bool:
@@ -76,6 +57,8 @@ class Draft:
         room: int,
         up_ns: int,
         now_ns: int,
+        *,
+        patience: float = 1.0,
     ) -> None:
         """Begin a plan.
 
@@ -86,6 +69,7 @@ class Draft:
             room: Starts that the device's window still allows.
             up_ns: Since when the model has been ready: who came before had to wait for it.
             now_ns: Now.
+            patience: Those that were not let in are tried again after so many times as long.
         """
         self._manners = manners
         self._pace = pace
@@ -104,7 +88,12 @@ class Draft:
         self._unserved = False
         #: Whether all are sure to be on time.
         self._is_calm = False
-        self._look_ns = LOOK_NS
+        self._later_ns, self._soon_ns = round(LOOK_NS * patience), round(_SOON_NS * patience)
+        self._again_ns = self._later_ns
+        #: When it is to be made again if nothing happens, but for those that were let in and wait;
+        #: -1 for never; and when for these, by replica.
+        self.look_ns = -1
+        self.turns: dict[str, int] = {}
         #: Who was let in and waits, and where.
         self.promised: dict[str, str] = {}
         #: Requests that this plan has found to be late.
@@ -167,6 +156,19 @@ class Draft:
         site.track.is_calm = self._is_calm = site.insert_calmly(jobs)
         return self._is_calm
 
+    def relieve(self, jobs: Sequence[Job]) -> set[str]:
+        """Let in here who stands in line elsewhere, where places are free; who was, by request."""
+        free = [site for site in self._sites if not site.held and len(site.running) < site.places]
+        moved: set[str] = set()
+        unit_ns = self._unit_ns()
+        for job in jobs:
+            if self._now_ns > job.latest_ns or job.is_late:
+                continue
+            job.cost_ns = job.reading_ns + job.left * unit_ns + job.rest_work_ns
+            if any(site.insert(job) for site in self._nearest_first(job) if site in free):
+                moved.add(job.request.id)
+        return moved
+
     def _give_up(self, job: Job) -> bool:
         """Note that one is late; whether it is to be refused whatever is free."""
         if not job.demoted:
@@ -225,7 +227,7 @@ class Draft:
             walks = sum([site.walks for site in self._sites])
             if walks > self._manners.effort + len(self._sites) - 1:  # one is each site's own
                 self._left_out += len(fresh) - tried
-                self._look_ns = _SOON_NS
+                self._again_ns = self._soon_ns
                 return
             if failed and any(_harder(job, one) for one in failed):
                 self._left_out += 1
@@ -281,14 +283,13 @@ class Draft:
         """What comes of it; who was let in and has to wait is `promised` from then on."""
         starts: list[Start] = []
         pauses: list[str] = []
-        look_ns = -1
         if not (self._left_out or self._unserved or self._refusals):
             for site in self._sites:
                 site.track.is_calm = not site.held
         if self._refusals:  # others stand behind them that have not been looked at
-            look_ns = self._now_ns + _SOON_NS
+            self.look_ns = self._now_ns + self._soon_ns
         elif self._left_out or self._unserved:
-            look_ns = self._now_ns + self._look_ns
+            self.look_ns = self._now_ns + self._again_ns
         for site in self._sites:
             before, running = self._before[site.replica_id], site.running
             # What runs stands in front: unless all of it does, somebody is to pause.
@@ -297,8 +298,12 @@ class Draft:
                 pauses += [job.request.id for job in before if job.request.id not in stays]
             waits = self._start(site, site.places - len(before), starts)
             if waits:
-                look_ns = min(look_ns, waits) if look_ns >= 0 else waits
-        if look_ns < 0 and not self.promised:
+                self.turns[site.replica_id] = waits
+        looks = [*self.turns.values()]
+        if self.look_ns >= 0:
+            looks.append(self.look_ns)
+        look_ns = min(looks, default=-1)
+        if look_ns < 0:
             for site in self._sites:
                 site.track.leeway = find_leeway(site, self._now_ns)
         waits = look_ns >= 0
@@ -312,7 +317,7 @@ class Draft:
         if site.running and site.running[-1].attempt is None:
             site.settle()
         read_ns = max(site.track.read_until_ns, float(now_ns))
-        waits = now_ns + LOOK_NS if site.held else 0
+        waits = now_ns + self._later_ns if site.held else 0
         for job in site.held:
             self.promised[job.request.id] = site.replica_id
         for job in site.running:
@@ -354,3 +359,35 @@ def expectation(job: Job, replica_id: str, now_ns: int) -> Expectation:
     first_ns = job.client_first_ns if job.client_first_ns >= 0 else round(job.first_ns)
     rest_ns = round(job.rest_ns) if job.rest_ns >= 0.0 else -1
     return Expectation(first_ns, round(job.end_ns), job.chance, begun_ns, replica_id, rest_ns)
+
+
+def best_of(
+    job: Job,
+    sites: Iterable[Site],
+    waiting: Sequence[Job],
+    promised: Mapping[str, str],
+    now_ns: int,
+) -> Expectation | None:
+    """What is to be expected of a newcomer where that is best; None for no site.
+
+    Args:
+        job: The newcomer.
+        sites: The replicas.
+        waiting: What waits.
+        promised: Where those of them wait that were let in, by request.
+        now_ns: Now.
+    """
+    best: Expectation | None = None
+    known = {one.request.id: one for one in waiting}
+    for site in sites:
+        site.begin()
+        here = [one for one, at in promised.items() if at == site.replica_id]
+        site.keep([known[one] for one in here if one in known])
+        if site.insert(job) or site.displace(job):
+            site.settle()
+        else:
+            site.try_anyway(job)
+        found = expectation(job, site.replica_id, now_ns)
+        if best is None or found.chance > best.chance:
+            best = found
+    return best

@@ -149,6 +149,23 @@ class Job:
         job.pauses = attempt.pauses
         return job
 
+    def begin(self, attempt: ActiveView, left: float) -> bool:
+        """A request that waited has been started as it was planned; whether it is as `running` is.
+
+        Args:
+            attempt: Which runs.
+            left: Tokens that it has still to write.
+        """
+        is_same = self.left == left and self.produced == attempt.resumed_tokens
+        if not is_same or self.is_late or self.demoted or self.rest_ns >= 0.0:
+            return False
+        self.attempt = attempt
+        self.turn = -NEVER
+        self.pauses = attempt.pauses
+        self.goes_on = self.admitted = False
+        self.near = ""
+        return True
+
     def measure(self, pace: Pace, replica_id: str = "") -> None:
         """Find out what its prompt takes, and when it must begin at the latest.
 

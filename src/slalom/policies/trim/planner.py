@@ -5,7 +5,6 @@ about waiting requests, and who was let in and has to wait for others. Called by
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slalom.core.chain import Later
@@ -26,7 +25,8 @@ from slalom.policies.prediction.predictor import (
 )
 from slalom.policies.trim.absence import find_hasty, find_lost, refuse_all
 from slalom.policies.trim.at_once import start_at_once
-from slalom.policies.trim.draft import CALM_AHEAD, Draft, Manners, expectation, is_lost, unit_of
+from slalom.policies.trim.attention import Attention, Scope, widen, with_room
+from slalom.policies.trim.draft import CALM_AHEAD, Draft, best_of, is_lost, unit_of
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.floors import Floors, was_good
 from slalom.policies.trim.jobs import Job
@@ -34,7 +34,7 @@ from slalom.policies.trim.lookout import Memory, fastest, likeliest, looked_at
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.presence import Presence
 from slalom.policies.trim.rests import Rests
-from slalom.policies.trim.rules import Rules
+from slalom.policies.trim.rules import Manners, Rules
 from slalom.policies.trim.sequels import Sequels
 from slalom.policies.trim.track import Track
 from slalom.policies.trim.trust import odds
@@ -49,6 +49,8 @@ _LATE_MAX = 4
 _MARGIN_START = 1.01
 #: No request is ordered as if due later than this after its arrival.
 _AGEING_NS = 60 * SECOND
+#: So many models are looked at again as often as one would be; of more, each more rarely.
+_AS_ONE = 8
 _NOTHING = Plan()
 
 
@@ -71,27 +73,11 @@ class Trimmer:
             ),
         )
         self._memory = Memory(self._predictor)
-        self._rules = Rules(
-            defer_max=options.defer_max,
-            displace_max=options.displace_max,
-            displace_factor=options.displace_factor,
-            pauses_max=options.pauses_max,
-            defer_pauses_max=options.defer_pauses_max,
-            weigh_chances=options.weigh_chances,
-        )
+        self._rules = Rules.of(options)
         self._alone = alone_on_devices(models)
-        self._manners = Manners(
-            late="demote" if options.late == "auto" else options.late,
-            spares=options.late == "auto",
-            late_patience=options.late_patience,
-            late_patience_ns=options.late_patience_ms * MS,
-            read_ahead_ns=options.read_ahead_ms * MS if options.read_ahead_ms else 1 << 62,
-            effort=options.effort,
-        )
+        self._manners = Manners.of(options, shares=False)
         #: Where models share a device.
-        self._sharing = self._manners
-        if options.late == "auto":
-            self._sharing = replace(self._manners, late="refuse")
+        self._sharing = Manners.of(options, shares=True)
         self._floors = Floors(options.floor)
         self._presence = Presence((model.id for model in models), options.hold_ms * MS)
         self._sequels = Sequels()
@@ -104,6 +90,9 @@ class Trimmer:
         self._jobs: dict[str, dict[str, Job]] = {model.id: {} for model in models}
         #: model -> request -> replica, of those that were let in and wait.
         self._promised: dict[str, dict[str, str]] = {model.id: {} for model in models}
+        self._attention = {model.id: Attention() for model in models}
+        #: Models that wanted to be asked again when they were last planned for.
+        self._restless: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Trimmer(replicas={len(self._tracks)}, {self._predictor!r})"
@@ -117,6 +106,8 @@ class Trimmer:
         stay = {model.id for model in models}.difference(fresh)
         self._jobs = {m.id: self._jobs[m.id] if m.id in stay else {} for m in models}
         self._promised = {m.id: self._promised[m.id] if m.id in stay else {} for m in models}
+        self._attention = {m.id: self._attention.get(m.id) or Attention() for m in models}
+        self._restless &= stay
         self._paces = {at: pace for at, pace in self._paces.items() if at[0] in stay}
         self._measured_by = {name: by for name, by in self._measured_by.items() if name in stay}
         self._tracks = {
@@ -149,8 +140,9 @@ class Trimmer:
     def observe(self, seen: Observation, model: PlanView, now_ns: int) -> None:
         """Follow the clocks."""
         self._predictor.observe(seen, model, now_ns)
-        attempt = seen.attempt
+        attempt, attention = seen.attempt, self._attention[model.spec.id]
         if attempt is None:
+            attention.come()
             if model.spec.id not in self._alone:
                 self._presence.arrived(seen.request, model, now_ns)
             self._sequels.asked(seen.request)
@@ -159,8 +151,12 @@ class Trimmer:
         track = self._track(attempt.replica_id, now_ns)
         if seen.moment is Moment.STARTED:
             left, steepness = self._outlook(model, seen.request, attempt.resumed_tokens)
-            rest_ns = 0.0 if self._is_chained(seen.request) else -1.0
-            job = Job.running(attempt, left, step_ns=pace.steps_ns[1], rest_ns=rest_ns)
+            known = self._jobs[model.spec.id].pop(seen.request.id, None)
+            if known is not None and known.begin(attempt, left):
+                job = known
+            else:
+                rest_ns = 0.0 if self._is_chained(seen.request) else -1.0
+                job = Job.running(attempt, left, step_ns=pace.steps_ns[1], rest_ns=rest_ns)
             job.odds = steepness
             job.cached = self._memory.cached(model, seen.request, attempt.resumed_tokens)
             job.measure(pace, attempt.replica_id)
@@ -171,7 +167,11 @@ class Trimmer:
             produced = attempt.resumed_tokens + attempt.output_tokens
             left, steepness = self._outlook(model, seen.request, produced)
             track.told(attempt, left, steepness, pace, now_ns)
+            if attempt.first_ns == now_ns:
+                attention.stir(attempt.replica_id)
         else:
+            attention.come()
+            attention.stir(attempt.replica_id)
             track.over(attempt, pace, now_ns)
             if seen.finished:
                 self._sequels.answered(seen.request)
@@ -200,33 +200,39 @@ class Trimmer:
         pace.kept_share = self._predictor.heads(name).share
         self._presence.is_there(name)
         waiting = self._waiting(model, pace, now_ns)
-        promised = self._promised[name]
+        promised, attention = self._promised[name], self._attention[name]
+        scope = attention.scope(model, shown, waiting, promised, now_ns)
+        if scope is None:
+            return attention.on(_NOTHING, now_ns)
         tried: list[Site] = []
-        if not promised and (len(waiting) == 1 or len(shown) == 1):
-            replica = likeliest(model, waiting[0], shown) if len(shown) > 1 else shown[0]
-            plan = self._at_once(model, waiting, replica, now_ns)
-            if plan is not None:
-                return plan
-        if not promised and len(waiting) == 1 and len(shown) > 1:
-            tried = [self._site(replica, model, now_ns)]
-            draft = self._draft(model, pace, tried, replica.ready_ns, now_ns)
-            if draft.fill_calmly(waiting):
-                return self._planned(name, draft)
-        replicas = looked_at(model, waiting, promised)
+        if not scope.promised and (len(scope.waiting) == 1 or len(shown) == 1):
+            replica = likeliest(model, scope.waiting[0], shown) if len(shown) > 1 else shown[0]
+            if replica.id not in scope.aside.values():
+                plan = self._at_once(model, scope.waiting, replica, now_ns)
+                if plan is not None:
+                    return attention.on(plan, now_ns) if scope.aside else plan
+                if len(shown) > 1:
+                    tried = [self._site(replica, model, now_ns)]
+                    draft = self._draft(model, pace, tried, replica.ready_ns, now_ns)
+                    if draft.fill_calmly(scope.waiting):
+                        return self._planned(model, draft, scope, now_ns)
+        replicas = looked_at(model, scope.waiting, scope.promised)
+        if not scope.waiting:  # there is room for those who stand aside
+            replicas = with_room(shown)
+        scope = widen(scope, waiting, promised, replicas)
         known = {site.replica_id: site for site in tried}
-        sites = [
-            known.get(replica.id) or self._site(replica, model, now_ns) for replica in replicas
-        ]
+        sites = [known.get(one.id) or self._site(one, model, now_ns) for one in replicas]
         self._rests.busy(name, sum(len(site.running) for site in sites), len(sites))
-        up_ns = min(replica.ready_ns for replica in replicas)
-        draft = self._draft(model, pace, sites, up_ns, now_ns)
-        draft.fill(waiting, promised)
+        draft = self._draft(model, pace, sites, min(one.ready_ns for one in replicas), now_ns)
+        draft.fill(scope.waiting, scope.promised)
         for job in draft.given_up:
             self._floors.ended(job.request, good=False)
-        return self._planned(name, draft)
+        if scope.aside:
+            scope = scope.without(draft.relieve(scope.next_in_line(self._jobs[name])))
+        return self._planned(model, draft, scope, now_ns)
 
     def _at_once(
-        self, model: PlanView, waiting: list[Job], replica: RunningView, now_ns: int
+        self, model: PlanView, waiting: Sequence[Job], replica: RunningView, now_ns: int
     ) -> Plan | None:
         """Start all that waits where there is leeway for it; None if a plan has to be made."""
         track, pace = self._tracks.get(replica.id), self._pace(model.spec, replica.speed)
@@ -236,16 +242,23 @@ class Trimmer:
             self._rests.busy(model.spec.id, len(track.jobs), 1)
         return plan
 
-    def _planned(self, name: str, draft: Draft) -> Plan:
-        plan = draft.plan()
-        self._promised[name] = draft.promised
-        return plan
+    def _planned(self, model: PlanView, draft: Draft, scope: Scope, now_ns: int) -> Plan:
+        """The plan; those who stand aside go on standing where they stood."""
+        name, plan, attention = model.spec.id, draft.plan(), self._attention[model.spec.id]
+        self._promised[name] = {**scope.aside, **draft.promised}
+        attention.planned(self._promised[name], draft.turns, draft.look_ns, model.ready_count())
+        if plan.look_ns < 0:
+            self._restless.discard(name)
+        else:
+            self._restless.add(name)
+        return attention.on(plan, now_ns) if scope.aside else plan
 
     def _draft(
         self, model: PlanView, pace: Pace, sites: Sequence[Site], up_ns: int, now_ns: int
     ) -> Draft:
         manners = self._manners if model.spec.id in self._alone else self._sharing
-        return Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns)
+        patience = max(len(self._restless) / _AS_ONE, self._attention[model.spec.id].patience)
+        return Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns, patience=patience)
 
     def foresee(self, model: PlanView, now_ns: int) -> Plan:
         """Refuse what would be late even if the model were brought up now, if late ones are.
@@ -283,21 +296,10 @@ class Trimmer:
         self._follow(job, pace, now_ns)
         job.measure(pace)
         job.cost_ns = job.reading_ns + left * unit_of(pace, 1) + job.rest_work_ns
-        waiting = {one.request.id: one for one in self._waiting(model, pace, now_ns)}
-        best: Expectation | None = None
-        for replica in looked_at(model, (job,), self._promised[model.spec.id]):
-            site = self._site(replica, model, now_ns)
-            promised = self._promised[model.spec.id].items()
-            site.begin()
-            site.keep([waiting[one] for one, at in promised if at == replica.id and one in waiting])
-            if site.insert(job) or site.displace(job):
-                site.settle()
-            else:
-                site.try_anyway(job)
-            found = expectation(job, site.replica_id, now_ns)
-            if best is None or found.chance > best.chance:
-                best = found
-        return best
+        promised, waiting = self._promised[model.spec.id], self._waiting(model, pace, now_ns)
+        looked = looked_at(model, (job,), promised)
+        sites = (self._site(replica, model, now_ns) for replica in looked)
+        return best_of(job, sites, waiting, promised, now_ns)
 
     def foretell(self, later: Later) -> int:
         """What such a call takes at the present load, without the gap before it, ns."""

@@ -78,7 +78,7 @@ class Presence:
         due_ns = request.sla.first_deadline_ns(now_ns, default_ns=1 << 62)
         is_patient = due_ns >= now_ns + model.wake_ns
         demand.add(_PATIENT_LOST if is_patient else 1.0, now_ns)
-        if demand.in_vain_since_ns < 0 and not model.ready():
+        if demand.in_vain_since_ns < 0 and not model.ready_count():
             demand.in_vain_since_ns = now_ns
 
     def is_there(self, name: str) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from slalom.core.planning import Moment, Observation
-from slalom.core.request import StepCost
-from slalom.policies.prediction import predictor as module
+from slalom.core.request import Request, StepCost
+from slalom.policies.prediction.lengths import Lengths
 from slalom.policies.prediction.predictor import Predictor
 from slalom.units import MS, SECOND
 from tests.policies.prediction.attempts import Place, Try, request_of
@@ -45,13 +45,13 @@ class _Rush:
 def taught(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lengths of the whole answers that were learned from."""
     found: list[int] = []
-    whole = module.Lengths.add
+    whole = Lengths.add
 
-    def add(self: module.Lengths, request: object, tokens: int) -> None:
+    def add(self: Lengths, request: Request, tokens: int) -> None:
         found.append(tokens)
-        whole(self, request, tokens)  # type: ignore[arg-type]
+        whole(self, request, tokens)
 
-    monkeypatch.setattr(module.Lengths, "add", add)
+    monkeypatch.setattr(Lengths, "add", add)
     return found
 
 

@@ -102,6 +102,16 @@ def test_tasks_are_laid_over_the_built_in_ones() -> None:
     assert table["chat"] is DEFAULT_TASKS["chat"]
 
 
+def test_a_length_that_is_written_is_meant_for_every_prompt() -> None:
+    table = task_table(parse({"tasks": {"translation": {"e2e_ms": 9000}}}))
+    assert [table["translation"].predicted_for(count) for count in (100, 3_000)] == [100, 3_000]
+    table = task_table(parse({"tasks": {"translation": {"predicted_tokens": 300}}}))
+    assert [table["translation"].predicted_for(count) for count in (100, 3_000)] == [300, 300]
+    written = {"predicted_tokens": 50, "predicted_per_prompt_token": 0.5}
+    table = task_table(parse({"tasks": {"review": written}}))
+    assert table["review"].predicted_for(100) == 100
+
+
 def test_a_control_groups_limit_bounds_what_is_available(tmp_path: Path) -> None:
     assert _cgroup_room(tmp_path) is None
     (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")

@@ -26,7 +26,7 @@ from slalom.gateway.ledger_metrics import LedgerCollector
 from slalom.gateway.telemetry import Telemetry
 from slalom.policies.registry import DEFAULT_KINDS, POLICIES
 from slalom.runtime.ledger_watch import LedgerWatch
-from slalom.workload.tasks import DEFAULT_TASKS
+from slalom.workload.tasks import DEFAULT_TASKS, TaskSpec
 
 Schema = Mapping[str, Any]
 
@@ -261,8 +261,15 @@ def tasks() -> str:
         if task.e2e_ms_per_prompt_token:
             e2e += f" + {task.e2e_ms_per_prompt_token:g} ms per prompt token"
         name = f"`{task.name}`"
-        rows.append((name, _ms(task.ttft_ms), _ms(task.tpot_ms), e2e, task.predicted_tokens))
+        rows.append((name, _ms(task.ttft_ms), _ms(task.tpot_ms), e2e, _expected(task)))
     return _table(("task", "TTFT", "TPOT", "E2E", "expected output, tokens"), rows)
+
+
+def _expected(task: TaskSpec) -> str:
+    parts = [f"{task.predicted_tokens}"] if task.predicted_tokens else []
+    if task.predicted_per_prompt_token:
+        parts.append(f"{task.predicted_per_prompt_token:g} per prompt token")
+    return " + ".join(parts) or "0"
 
 
 def refusals() -> str:

@@ -115,7 +115,9 @@ def tasks_over_defaults(sections: Mapping[str, TaskSection]) -> Mapping[str, Tas
 def _task(base: TaskSpec, section: TaskSection) -> TaskSpec:
     """`base` with what was written; a target written as null is removed."""
     given = section.model_fields_set
-    per_token = section.e2e_ms_per_prompt_token
+    per_token, longer = section.e2e_ms_per_prompt_token, section.predicted_per_prompt_token
+    if longer is None:  # a length that was written is meant for every prompt
+        longer = base.predicted_per_prompt_token if section.predicted_tokens is None else 0.0
     return TaskSpec(
         name=base.name,
         ttft_ms=section.ttft_ms if "ttft_ms" in given else base.ttft_ms,
@@ -125,6 +127,7 @@ def _task(base: TaskSpec, section: TaskSection) -> TaskSpec:
         predicted_tokens=(
             base.predicted_tokens if section.predicted_tokens is None else section.predicted_tokens
         ),
+        predicted_per_prompt_token=longer,
         when_late=section.when_late or base.when_late,
         weight=base.weight if section.weight is None else section.weight,
         floor=base.floor if section.floor is None else section.floor,

@@ -240,6 +240,12 @@ class TaskSection(Section):
     predicted_tokens: int | None = Field(
         None, ge=0, le=1 << 20, description="Output length expected before any was seen, tokens."
     )
+    predicted_per_prompt_token: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Added to predicted_tokens for each prompt token; 0 where only that is given.",
+    )
     weight: float | None = Field(
         None,
         gt=0,

@@ -260,7 +260,7 @@ def _request(
         arrived_ns=arrival.arrived_ns,
         prompt_tokens=facts.prompt_tokens,
         max_tokens=max_tokens,
-        predicted_tokens=min(task.predicted_tokens, max_tokens),
+        predicted_tokens=min(task.predicted_for(facts.prompt_tokens), max_tokens),
         key=arrival.key.name if arrival.key is not None else "",
         supersedes=supersedes,
         streamed=facts.body.get("stream") is True,

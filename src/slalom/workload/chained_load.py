@@ -36,10 +36,9 @@ class ChainCall:
     #: Whether its prompt begins with the prompt and the answer before it.
     carries: bool = True
 
-    @property
-    def predicted_tokens(self) -> int:
-        """What its client expects of its answer."""
-        return min(self.task.predicted_tokens, self.max_tokens)
+    def predicted_for(self, prompt_tokens: int) -> int:
+        """What its client expects of its answer to a prompt of that length, tokens."""
+        return min(self.task.predicted_for(prompt_tokens), self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class ChainLaw:
         for call in self.then:
             carried = before + answered if call.carries else 0
             before = carried + round(call.prompt.mean(carried))
-            answered = call.predicted_tokens
+            answered = call.predicted_for(before)
             gap_ns = seconds_to_ns(call.gap_s)
             later = Later(call.model, call.task.name, before, answered, call.max_tokens, gap_ns)
             found.append(later)
@@ -104,7 +103,7 @@ def _later(
         prompt_tokens=prompt,
         output_tokens=min(max(call.output.draw(rng, prompt), 1), call.max_tokens),
         max_tokens=call.max_tokens,
-        predicted_tokens=call.predicted_tokens,
+        predicted_tokens=call.predicted_for(prompt),
         sla=sla_for(call.task, prompt),
         give_up_after_ns=-1,
         shared_tokens=min(read.get(call.model, 0), prompt) if call.carries else 0,

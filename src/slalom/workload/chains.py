@@ -124,7 +124,7 @@ def later_of(
     for one in steps:
         prompt_tokens = one.prompt_tokens or prompt_tokens + answer_tokens
         task = tasks.get(one.task)
-        answer_tokens = one.output_tokens or (task.predicted_tokens if task else 0)
+        answer_tokens = one.output_tokens or (task.predicted_for(prompt_tokens) if task else 0)
         gap_ns = ms_to_ns(one.gap_ms)
         found.append(Later(one.model, one.task, prompt_tokens, answer_tokens, gap_ns=gap_ns))
     return tuple(found)

@@ -311,7 +311,7 @@ def _first_step(
             prompt_tokens=prompt,
             output_tokens=min(max(output, 1), most),
             max_tokens=most,
-            predicted_tokens=min(kind.task.predicted_tokens, most),
+            predicted_tokens=min(kind.task.predicted_for(prompt), most),
             sla=sla_for(kind.task, prompt),
             give_up_after_ns=_give_up_ns(kind, seed, group.name, index, step),
             session=session,

@@ -29,6 +29,8 @@ class TaskSpec:
     e2e_ms_per_prompt_token: float = 0.0
     #: Prior of the output length before anything was observed, tokens.
     predicted_tokens: int = 128
+    #: Added to that for every token of the prompt.
+    predicted_per_prompt_token: float = 0.0
     #: What becomes of a request that a planner finds to be late: what its policy says, an error at
     #: once, or an empty answer at once.
     when_late: Literal["policy", "refuse", "empty"] = "policy"
@@ -36,6 +38,10 @@ class TaskSpec:
     weight: float = 1.0
     #: Share of each key's requests of it that should be on time; 0 for none.
     floor: float = 0.0
+
+    def predicted_for(self, prompt_tokens: int) -> int:
+        """What an answer to a prompt of that length is thought to have, before any was seen."""
+        return round(self.predicted_tokens + self.predicted_per_prompt_token * prompt_tokens)
 
     @property
     def urgency_ms(self) -> float:
@@ -60,7 +66,14 @@ _TASKS = (
     TaskSpec("agent", ttft_ms=2_000, tpot_ms=50, predicted_tokens=220),
     TaskSpec("reasoning", ttft_ms=2_000, e2e_ms=60_000, predicted_tokens=1_024),
     TaskSpec("summarisation", e2e_ms=5_000, predicted_tokens=96),
-    TaskSpec("translation", e2e_ms=10_000, e2e_ms_per_prompt_token=20, predicted_tokens=512),
+    # What is translated is in the prompt: one length for all of them says next to nothing.
+    TaskSpec(
+        "translation",
+        e2e_ms=10_000,
+        e2e_ms_per_prompt_token=20,
+        predicted_tokens=0,
+        predicted_per_prompt_token=1.0,
+    ),
     TaskSpec("batch", predicted_tokens=256),
 )
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slalom.bench.fleet import cost, large, paper, summary
+from slalom.bench.fleet import cost, knee, large, paper, summary
 from slalom.bench.fleet.day import Day
 from slalom.bench.fleet.running import DayRunner, Runner, default_kept
 from slalom.errors import ConfigError
@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runner = Runner(chosen.processes, None if chosen.forget else chosen.keep)
     rates = chosen.rate or _RATES
     found = paper.loads(runner, chosen.folder, chosen.seeds, rates, chosen.bound_seeds)
-    lines = [_OPENING, "", *summary.section(found)]
+    at_knee = () if chosen.no_knee else knee.loads(runner, chosen.folder, chosen.seeds)
+    lines = [_OPENING, "", *summary.section(found, at_knee)]
     if not chosen.no_day:
         kept = None if chosen.forget else chosen.keep
         lines += ["", *large.section(DayRunner(chosen.processes, kept), Day())]
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=int, default=os.cpu_count() or 1, help="runs at a time")
     add("--decisions", type=int, default=20_000, help="requests by which the cost is measured")
     add("--no-cost", action="store_true", help="leave the cost of a decision out")
+    add("--no-knee", action="store_true", help="leave out what is played at the knees")
     add("--no-day", action="store_true", help="leave the day of a large fleet out")
     add("--folder", type=Path, default=Path("scenarios"), help="scenario files")
     add("--keep", type=Path, default=default_kept(), help="file of results, for quick reruns")

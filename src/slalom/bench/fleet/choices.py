@@ -74,5 +74,13 @@ def choices(static: int) -> Sequence[Choice]:
     Args:
         static: Replicas of each model where their number is fixed.
     """
-    fixed = replace(ROUND_ROBIN, scaling_options=(("replicas", static),))
-    return (fixed, RAY, QUICK_RAY, CATO, OURS, FORECAST)
+    return (fixed(static), RAY, QUICK_RAY, CATO, OURS, FORECAST)
+
+
+def fixed(static: int) -> Choice:
+    """A first-come router over a fixed number of replicas.
+
+    Args:
+        static: Of each model.
+    """
+    return replace(ROUND_ROBIN, scaling_options=(("replicas", static),))

@@ -5,12 +5,12 @@ together is `summary`'s.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, get_args
 
 from slalom.bench.fleet.cells import Arrivals, Cell, Result
-from slalom.bench.fleet.choices import RAY, choices
+from slalom.bench.fleet.choices import RAY, Choice, choices, fixed
 from slalom.bench.fleet.running import Runner
 from slalom.bench.sla.tables import table
 from slalom.metrics.confidence import estimate
@@ -30,7 +30,9 @@ FIGURES: Sequence[tuple[str, str, bool]] = (
 )
 _HEADS = ("scheduler", "good %", *(name for name, _, _ in FIGURES), "answered %", "replica s")
 #: Requests a minute that the scenario files ask for.
-_PER_MINUTE = 150
+PER_MINUTE = 150
+#: Requests a minute of which hardly any two meet on a replica of a machine that is full of them.
+_ALONE_PER_MINUTE = 3
 
 #: Results of one load: by row, one for each seed.
 Board: TypeAlias = Mapping[str, Sequence[Result]]
@@ -46,6 +48,8 @@ class Load:
     board: Board
     #: What full knowledge reaches, for some of the seeds, the first ones.
     limits: Sequence[Result]
+    #: The same requests, each alone on its replica: by seed.
+    alone: Sequence[Result] = ()
 
     @property
     def title(self) -> str:
@@ -66,27 +70,59 @@ def loads(
         bound_seeds: Repetitions of which the bound is found.
     """
     found = []
-    for name, (about, static) in SETTINGS.items():
-        chosen = choices(static)
-        path = str(folder / f"{name}.yaml")
+    for setting, (about, static) in SETTINGS.items():
+        path = str(folder / f"{setting}.yaml")
+        rate = _ALONE_PER_MINUTE / PER_MINUTE
+        apart = [Cell(path, "uniform", rate, seed, fixed(static)) for seed in range(seeds)]
+        results = runner.play(apart, f"{about}: each request alone")
+        alone = [results[cell] for cell in apart]
         for rate in rates:
             for arrivals in ARRIVALS:
-                cells = {
-                    (row.name, seed): Cell(path, arrivals, rate, seed, row)
-                    for seed in range(seeds)
-                    for row in chosen
-                }
-                limits = [Cell(path, arrivals, rate, seed, None) for seed in range(bound_seeds)]
-                per_minute = round(_PER_MINUTE * rate)
-                title = f"{about}, {arrivals}, {per_minute} a minute"
-                results = runner.play([*cells.values(), *limits], title)
-                board = {
-                    row.name: [_with_ratio(results[cells[row.name, seed]]) for seed in range(seeds)]
-                    for row in chosen
-                }
-                bar = [results[cell] for cell in limits]
-                found.append(Load(name, arrivals, per_minute, board, bar))
+                place = (setting, arrivals, round(PER_MINUTE * rate))
+                load = play_load(runner, path, place, choices(static), seeds, bound_seeds)
+                found.append(replace(load, alone=alone))
     return found
+
+
+def play_load(
+    runner: Runner,
+    path: str,
+    place: tuple[str, Arrivals, int],
+    rows: Sequence[Choice],
+    seeds: int,
+    bound_seeds: int,
+) -> Load:
+    """Play one load.
+
+    Args:
+        runner: Plays.
+        path: Of the scenario file.
+        place: The set-up, the kind of arrivals, and requests a minute.
+        rows: Who decides, one after the other.
+        seeds: Repetitions.
+        bound_seeds: Repetitions of which full knowledge is found.
+    """
+    setting, arrivals, per_minute = place
+    rate = per_minute / PER_MINUTE
+    cells = {
+        (row.name, seed): Cell(path, arrivals, rate, seed, row)
+        for seed in range(seeds)
+        for row in rows
+    }
+    limits = [Cell(path, arrivals, rate, seed, None) for seed in range(bound_seeds)]
+    title = f"{SETTINGS[setting][0]}, {arrivals}, {per_minute} a minute"
+    results = runner.play([*cells.values(), *limits], title)
+    board = {
+        row.name: [_with_ratio(results[cells[row.name, seed]]) for seed in range(seeds)]
+        for row in rows
+    }
+    return Load(setting, arrivals, per_minute, board, [results[cell] for cell in limits])
+
+
+def best(load: Load, seed: int) -> float:
+    """Good answers with full knowledge: the best of that schedule and of all that were played."""
+    found: Result = load.limits[seed]
+    return max(found["hindsight"], *(rows[seed]["attainment"] for rows in load.board.values()))
 
 
 def section(found: Sequence[Load]) -> Iterator[str]:

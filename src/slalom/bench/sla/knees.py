@@ -25,7 +25,7 @@ LLAMA_CPP = "l40s/qwen2.5-coder-1.5b"
 #: lightest load: bursts that no rate makes harmless belong to the load, not to its rate.
 _KEPT = 0.9
 #: Rates tried, as factors of the file's: from an eighth to eight times, by half octaves.
-_FACTORS = tuple(2 ** (step / 2) for step in range(-6, 7))
+FACTORS = tuple(2 ** (step / 2) for step in range(-6, 7))
 _QUICK_FACTORS = (0.5, 2.0)
 
 
@@ -91,10 +91,10 @@ def knees(
         loads: By name.
         title: For the progress.
     """
-    factors = _QUICK_FACTORS if settings.quick else _FACTORS
+    factors = _QUICK_FACTORS if settings.quick else FACTORS
     shares: dict[str, list[float]] = {name: [] for name in loads}
     for factor in factors:
-        left = [name for name, found in shares.items() if not _is_past(found)]
+        left = [name for name, found in shares.items() if not is_past(found)]
         cells = {
             (name, seed): Cell(replace(loads[name], rate=factor), seed, PROXY)
             for name in left
@@ -107,7 +107,7 @@ def knees(
     return {name: knee(factors[: len(found)], found) for name, found in shares.items()}
 
 
-def _is_past(shares: Sequence[float]) -> bool:
+def is_past(shares: Sequence[float]) -> bool:
     """Whether the knee is behind."""
     return len(shares) > 1 and shares[-1] < _KEPT * shares[0]
 

@@ -184,9 +184,9 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     (said(deadline_ms="soon"), "invalid_number", "number"),
     (said(step=0), "invalid_chain", "1 to 64"),
     (said(steps=65), "invalid_chain", "1 to 64"),
-    (said(step="review"), "invalid_chain", "no steps with names"),
+    (said(step="review"), "chain_step_not_found", "no steps with names"),
     (said(template="nope"), "chain_template_not_found", "repair"),
-    (said(template="repair", step="nope"), "invalid_chain", "generate, review"),
+    (said(template="repair", step="nope"), "chain_step_not_found", "generate, review"),
     (said(template="repair", step=4), "chain_step_after_end", "3"),
     (said("sp ace"), "invalid_chain", "letters"),
     ({"x-slalom-chain-step": "1"}, "invalid_chain", "x-slalom-chain"),
@@ -199,7 +199,8 @@ async def test_a_wrong_word_is_told_and_leaves_nothing_behind(
 ) -> None:
     async with served() as world:
         status, document, _ = await call(world, headers)
-        assert (status, document["error"]["code"]) == (404 if "not_found" in code else 400, code)
+        expected = 404 if "not_found" in code else 409 if "after_end" in code else 400
+        assert (status, document["error"]["code"]) == (expected, code)
         assert says in document["error"]["message"] or says == "x"
         _leaked_nothing(world)
 
@@ -273,8 +274,9 @@ async def test_a_chain_belongs_to_one_key() -> None:
 async def test_a_call_after_the_last_one_is_refused() -> None:
     async with served() as world:
         await call(world, said(step=1, steps=1))
-        status, document, _ = await call(world, said(step=2))
-        assert (status, document["error"]["code"]) == (400, "chain_step_after_end")
+        status, document, headers = await call(world, said(step=2))
+        assert (status, document["error"]["code"]) == (409, "chain_step_after_end")
+        assert headers["x-should-retry"] == "false", "SDKs would try a 409 again"
         status, _, _ = await call(world, said(step=2, steps=2))
         assert status == 200, "unless there are more calls than was said"
 

@@ -28,6 +28,8 @@ TWINS = {
     "/v1/responses/input_tokens": "/v1/responses",
     "/completions": "/completion",
 }
+#: Those of them that read no chain, since they call no model.
+WITHOUT_CHAIN = ("/v1/messages/count_tokens", "/v1/responses/input_tokens")
 
 
 async def run(world: House, folder: Path, *options: str) -> str:
@@ -78,4 +80,7 @@ async def test_what_is_left_out_is_the_same_as_what_is_not(tmp_path: Path) -> No
     twins = {path: path.removeprefix("/v1/estimate") for path in paths if "estimate/" in path}
     assert len(twins) > 10
     for path, other in {**twins, **TWINS}.items():
-        assert paths[path]["post"]["requestBody"] == paths[other]["post"]["requestBody"], path
+        here, there = (paths[one]["post"]["requestBody"] for one in (path, other))
+        if path in WITHOUT_CHAIN:
+            there["content"]["application/json"]["schema"]["properties"].pop("slalom_chain")
+        assert here == there, path

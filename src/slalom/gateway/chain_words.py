@@ -27,6 +27,8 @@ HEADERS = frozenset(_WORDS.values())
 #: The body field: an object with these words, for SDKs without headers of their own.
 FIELD = "slalom_chain"
 _NAME = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+#: Digits of a number that is written as a text, zeros in front of it among them.
+_DIGITS_MAX = 8
 #: Shortest and longest time that a chain may be given, ms.
 DEADLINE_MS_MIN = 1
 DEADLINE_MS_MAX = 24 * 3600 * 1000
@@ -68,7 +70,8 @@ def read_words(headers: Mapping[str, str], told: object) -> ChainWords | None:
     words: dict[str, tuple[str, Any]] = {}
     for name, header in _WORDS.items():
         if header in headers:
-            words[name] = (header, headers[header].strip())
+            text = headers[header].strip()
+            words[name] = (header, _number(text) if name == "deadline_ms" else text)
         elif told is not None and told.get(name) is not None:
             words[name] = (f"{FIELD}.{name}", told[name])
     if "id" not in words:
@@ -99,15 +102,11 @@ def checked_deadline(param: str, value: object) -> float:
     """The time a chain has, ms.
 
     Raises:
-        RequestError: It is over already, or beyond reason.
+        RequestError: It is no number, over already, or beyond reason.
     """
-    ms = value
-    if isinstance(value, str):
-        try:
-            ms = float(value)
-        except ValueError:
-            ms = None
-    if isinstance(ms, int | float) and not isinstance(ms, bool) and ms < DEADLINE_MS_MIN:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(param, "must be a number of milliseconds")
+    if value < DEADLINE_MS_MIN:
         raise _wrong(
             param, "lies in the past: give the ms that the chain has from now on, at least 1"
         )
@@ -117,17 +116,28 @@ def checked_deadline(param: str, value: object) -> float:
     return found
 
 
+def _number(text: str) -> float | str:
+    """A header's number; the text itself where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _step(param: str, value: object) -> tuple[int, str]:
     """A call by its number, or by its name."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if isinstance(text, str) and text.isdecimal():
-        return _count(param, text), ""
-    return 0, checked_name(param, text)
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
+        return 0, checked_name(param, value)
+    return _count(param, value), ""
 
 
 def _count(param: str, value: object) -> int:
-    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    number = int(text) if text.isdecimal() and len(text) < 9 else 0
+    number = 0
+    if isinstance(value, str):
+        is_number = value.isascii() and value.isdecimal() and len(value) <= _DIGITS_MAX
+        number = int(value) if is_number else 0
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        number = int(value)  # JSON knows no difference between 2 and 2.0
     if not 1 <= number <= STEPS_MAX:
         raise _wrong(param, f"must be an integer from 1 to {STEPS_MAX}")
     return number

@@ -294,7 +294,7 @@ def _step_name(chain: OpenChain | None, spec: ChainSpec | None, words: ChainWord
             raise RequestError(
                 f"Step {words.step_name!r} has a name, but the chain has no steps with names: give "
                 "its number, name a template, or open the chain with POST /v1/chains.",
-                code="invalid_chain",
+                code="chain_step_not_found",
                 param="step",
             )
         return ""
@@ -302,7 +302,7 @@ def _step_name(chain: OpenChain | None, spec: ChainSpec | None, words: ChainWord
         if words.step_name not in spec.steps:
             raise RequestError(
                 f"The chain has no step {words.step_name!r}; its steps: {', '.join(spec.steps)}.",
-                code="invalid_chain",
+                code="chain_step_not_found",
                 param="step",
             )
         return words.step_name

@@ -92,10 +92,11 @@ _ROWS: dict[str, Row] = {
     # Raised on this side of the scheduler.
     "invalid_request": _final(400, _INVALID, "The request is wrong."),
     "invalid_chain": _final(400, _INVALID, "This is no proper chain."),
-    "chain_step_after_end": _final(400, _INVALID, "The chain has no such call any more."),
+    "chain_step_after_end": _final(409, _INVALID, "The chain has no such call any more."),
     "impossible_chain": _final(409, _INVALID, "The steps of the chain contradict each other."),
     "task_not_found": _final(404, _INVALID, "There is no such task."),
     "chain_template_not_found": _final(404, _INVALID, "There is no such chain template."),
+    "chain_step_not_found": _final(404, _INVALID, "The chain has no such step."),
     "chain_not_found": _final(404, _INVALID, "There is no such chain."),
     "chain_taken": _final(409, _INVALID, "The chain's id is another client's."),
     "chain_over": _final(409, _INVALID, "The chain is over."),

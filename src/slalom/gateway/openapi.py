@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import slalom
-from slalom.gateway import estimates
+from slalom.gateway import chain_words, estimates
 from slalom.gateway.openapi_answers import WHOLES, answer_media, error_schema
 from slalom.gateway.openapi_bodies import (
     BODIES,
@@ -19,11 +19,22 @@ from slalom.gateway.openapi_bodies import (
     POST_QUERIES,
     QUERIES,
 )
-from slalom.gateway.openapi_schemas import MODEL, OBJECT, WORD, Schema, any_of
+from slalom.gateway.openapi_chains import WORDS
+from slalom.gateway.openapi_schemas import (
+    MODEL,
+    OBJECT,
+    WORD,
+    Schema,
+    any_of,
+    or_null,
+    with_field,
+)
 from slalom.gateway.params import GatewayParams
 from slalom.gateway.protocols.frame import SideRoute, WireProtocol
 
 _JSON = "application/json"
+#: Every call may say which chain it belongs to; defined once in the document.
+_CHAIN = or_null({"$ref": "#/components/schemas/ChainWords"})
 #: What a streamed answer may come as.
 _STREAMS = ("text/event-stream", "application/x-ndjson")
 _PLACE = re.compile(r"{(\w+)(?::\w+)?}")
@@ -78,7 +89,8 @@ def document(
                     # A name may have a task behind a colon.
                     **any_of({"enum": names or [""]}, WORD),
                     "examples": [model.id for model in params.models],
-                }
+                },
+                "ChainWords": WORDS,
             },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -141,7 +153,7 @@ def _inference(tag: str, path: str) -> dict[str, Any]:
     content = {_JSON: {"schema": whole}, **{kind: {} for kind in _STREAMS}}
     answer = {"description": "The answer.", "content": content}
     operation = _operation(tag, f"{path}: an answer, whole or streamed.", path, answer)
-    return {**operation, "requestBody": _request(path)}
+    return {**operation, "requestBody": _call(path)}
 
 
 def _estimate(tag: str, path: str) -> dict[str, Any]:
@@ -151,7 +163,7 @@ def _estimate(tag: str, path: str) -> dict[str, Any]:
     }
     summary = "What would become of a request that came now."
     operation = _operation(tag, summary, path, answer)
-    return {**operation, "requestBody": _request(path or estimates.PATH)}
+    return {**operation, "requestBody": _call(path or estimates.PATH)}
 
 
 def _side(tag: str, path: str, method: str) -> dict[str, Any]:
@@ -172,6 +184,13 @@ def _answer(method: str, path: str) -> dict[str, Any]:
 def _request(path: str) -> dict[str, Any]:
     media, schema = BODIES.get(path, (_JSON, OBJECT))
     return {"required": True, "content": {media: {"schema": schema}}}
+
+
+def _call(path: str) -> dict[str, Any]:
+    """The body of a call to a model."""
+    _, schema = BODIES.get(path, (_JSON, OBJECT))
+    schema = with_field(schema, chain_words.FIELD, _CHAIN)
+    return {"required": True, "content": {_JSON: {"schema": schema}}}
 
 
 def _guard(operation: dict[str, Any], path: str, *, keyed: bool) -> None:

@@ -1,8 +1,8 @@
-"""What the description of a chain must be, and what one is told as.
+"""What the description of a chain must be, what one is told as, and what a call says of its own.
 
-Owns these two schemas. Whether the steps of a chain make sense is beyond them: steps that
-contradict each other are refused with 409, names that nobody knows with 404. Pure data, for
-`openapi_bodies` and `openapi_answers`.
+Owns these three schemas. Whether the steps of a chain make sense is beyond them: steps that
+contradict each other, or a chain that has no such call any more, are refused with 409, names that
+nobody knows with 404. Pure data, for the other `openapi_` files.
 """
 
 from slalom.core.chain import STEPS_MAX
@@ -25,6 +25,15 @@ from slalom.gateway.openapi_schemas import (
 from slalom.gateway.request_body import TOKENS_MAX
 
 _NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._:/+=@-]{1,128}$"}
+#: A count of calls written as a text, as `chain_words` reads it.
+_COUNT_TEXT: Schema = {"type": "string", "pattern": "^(0{0,7}[1-9]|0{0,6}([1-5][0-9]|6[0-4]))$"}
+_COUNT_NUMBER: Schema = {"type": "integer", "minimum": 1, "maximum": STEPS_MAX}
+#: No text of digits alone, which would be the number of a step.
+_STEP_NAME: Schema = {
+    "type": "string",
+    "pattern": "^[0-9]{0,127}[A-Za-z._:/+=@-][A-Za-z0-9._:/+=@-]{0,127}$",
+    "maxLength": 128,
+}
 _TOKENS: Schema = {"type": "integer", "minimum": 0, "exclusiveMaximum": TOKENS_MAX}
 _STEP: Schema = {
     **objects(
@@ -41,6 +50,19 @@ _STEP: Schema = {
     "additionalProperties": False,
 }
 _DEADLINE = or_null({"type": "number", "minimum": DEADLINE_MS_MIN, "maximum": DEADLINE_MS_MAX})
+#: What a call says of the chain it belongs to, in the field `slalom_chain` of its body.
+WORDS: Schema = {
+    **objects(
+        {"id": _NAME},
+        **optional(
+            step=any_of(_COUNT_NUMBER, _COUNT_TEXT, _STEP_NAME),
+            steps=any_of(_COUNT_NUMBER, _COUNT_TEXT),
+            template=_NAME,
+        ),
+        deadline_ms=_DEADLINE,
+    ),
+    "additionalProperties": False,
+}
 _STEPS: Schema = {**listed(_STEP), "maxItems": STEPS_MAX}
 
 

@@ -51,6 +51,13 @@ def kind(*names: str, field: str = "type", needed: dict[str, Schema], **more: Sc
     return objects({field: name, **needed}, **more)
 
 
+def with_field(schema: Schema, name: str, field: Schema) -> Schema:
+    """An object, or one of several, that may have one more field."""
+    if "anyOf" in schema:
+        return any_of(*(with_field(one, name, field) for one in schema["anyOf"]))
+    return {**schema, "properties": {**schema.get("properties", {}), name: field}}
+
+
 def listed(items: Schema, least: int = 1) -> Schema:
     """A list."""
     return {"type": "array", "items": items, "minItems": least}

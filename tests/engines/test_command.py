@@ -63,6 +63,21 @@ async def test_macros_reach_arguments_and_environment_as_one_word_each(tmp_path:
     await engine.stop(5.0)
 
 
+async def test_a_command_that_listens_elsewhere_is_told_how_to_listen_here() -> None:
+    options = CommandOptions([*SERVER], host="127.0.0.2")
+    with pytest.raises(EngineError, match=r"listens on 127\.0\.0\.1.*--host \$\{HOST\}") as caught:
+        await CommandLauncher(options, model_name="m").launch("r-1", nothing)
+    assert caught.value.code == FailureKind.MODEL_UNUSABLE
+
+
+async def test_a_command_that_listens_everywhere_is_reached_anywhere(tmp_path: Path) -> None:
+    words = ["-m", "slalom.testing.echo_server", "--host", "0.0.0.0", "--port", "${PORT}"]
+    options = CommandOptions([PYTHON, *words, "--log", str(tmp_path / "log")], host="127.0.0.2")
+    engine = await CommandLauncher(options, model_name="m").launch("r-1", nothing)
+    assert "127.0.0.2" in engine.upstream.where
+    await engine.stop(0.0)
+
+
 async def test_a_port_taken_in_between_is_tried_once_more(tmp_path: Path) -> None:
     tries = tmp_path / "tries"
     code = (

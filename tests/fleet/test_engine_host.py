@@ -97,6 +97,15 @@ async def test_a_launch_is_broken_off(hosts: list[EngineHost], tmp_path: Path) -
     await until(lambda: gone(int(mark.read_text())), "it has ended")
 
 
+async def test_an_engine_must_listen_where_its_node_is_reached(hosts: list[EngineHost]) -> None:
+    host = EngineHost(order(), Place(host="127.0.0.2"))
+    hosts.append(host)
+    launched = await asyncio.to_thread(host.launch)
+    assert "listens on 127.0.0.1, but is called at 127.0.0.2" in launched.problem
+    assert "${HOST}" in launched.problem
+    assert not launched.retryable
+
+
 async def test_why_a_launch_failed_is_told(hosts: list[EngineHost]) -> None:
     host = EngineHost(order("no-such-program", "${PORT}"), Place())
     hosts.append(host)

@@ -4,10 +4,15 @@ import socket
 import time
 
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from slalom.assembly.launchers import capabilities_for, launcher_for
+from slalom.assembly.vllm import vllm_options
 from slalom.cli.app import app
 from slalom.config.schema import Config
+from slalom.config.vllm_section import VllmEngine
+from slalom.engines.vllm import environment
 from slalom.errors import ConfigError
 from slalom.fleet import ray_client
 from slalom.fleet.fleet_config import environment_for, for_fleet, ingress_params
@@ -35,6 +40,52 @@ def test_memory_is_the_clusters() -> None:
     devices = [{"id": "host", "budget": 0}, {"id": "a100", "gpu": 0}]
     with pytest.raises(ConfigError, match="'a100' cannot be auto on Ray"):
         for_fleet(config(devices=devices), GIB)
+
+
+def _on_gpus(tensor_parallel: int, gpus: float) -> Config:
+    engine = {"kind": "vllm", "model": "Some/Model", "tensor_parallel": tensor_parallel}
+    model = {"id": "m", "engine": engine, "memory": "1GiB", "device": "a", "ray": {"gpus": gpus}}
+    return config(devices=[{"id": "a", "gpu": 0, "budget": "40GiB"}], models=[model])
+
+
+def test_vllm_runs_on_as_many_gpus_as_ray_gives_it() -> None:
+    for_fleet(_on_gpus(2, 2), GIB)
+    for_fleet(_on_gpus(1, 0.5), GIB)
+    with pytest.raises(ConfigError, match=r"'m' spreads over 2 GPUs.*asks Ray for 1 "):
+        for_fleet(_on_gpus(2, 1), GIB)
+
+
+def test_vllm_gets_the_gpus_that_ray_chose_and_the_core_needs_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # where no nvidia-smi tells of any GPU
+    model = _on_gpus(2, 2).models[0]
+    able = capabilities_for(model, tokens_max=1, gpu=0, host="10.0.0.1")
+    assert able.priority
+    assert not able.sleep_levels, "its sleep calls are open on loopback only"
+    engine = model.engine
+    assert isinstance(engine, VllmEngine)
+    options = vllm_options(model, engine, 0, "10.0.0.1", (3, 1), is_here=False)
+    assert environment(options)["CUDA_VISIBLE_DEVICES"] == "3,1"
+    with pytest.raises(ConfigError, match=r"was given 1 \(ray.gpus\)"):
+        launcher_for(model, tokens_max=1, gpu=0, gpus=(3,))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"gpus": 1.5}, "whole ones"), ({"nodes": 2, "cpus": 0}, "nothing is asked of each")],
+)
+def test_what_ray_could_never_place_is_told_before(asked: dict[str, object], said: str) -> None:
+    engine = {"kind": "command", "cmd": "x ${PORT}"}
+    with pytest.raises(ValidationError, match=said):
+        config(models=[{"id": "m", "engine": engine, "memory": "1MiB", "ray": asked}])
+
+
+@pytest.mark.parametrize("option", ["--detach", "--stop"])
+def test_a_cluster_of_the_commands_own_keeps_no_server(option: str) -> None:
+    result = RUNNER.invoke(app, ["serve", "--on", "ray", "--address", "local", option])
+    assert result.exit_code == 1
+    assert "not local" in result.output
 
 
 def test_off_loopback_a_fleet_needs_keys() -> None:

@@ -4,6 +4,7 @@ Owns the one mapping of engine kinds to launchers: a new kind of engine is a row
 in `slalom.config.engine_sections` and a module in `slalom.engines`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from slalom.assembly.fill_in import fim_of_command, fim_of_gguf, fim_of_remote
@@ -25,6 +26,7 @@ from slalom.engines.remote import RemoteLauncher, RemoteOptions
 from slalom.engines.shrinking import ShrinkingLauncher
 from slalom.engines.turns import turns_of_gpus
 from slalom.engines.vllm import CONTINUE_CHAT, SLEEP_LEVELS, command_options
+from slalom.engines.vllm import capabilities_of as capabilities_of_vllm
 from slalom.models.sources import resolve
 
 #: What `continue_chat` of a configured engine means in a body.
@@ -42,7 +44,12 @@ _LOOPBACK = "127.0.0.1"
 
 
 def launcher_for(
-    model: ModelSection, *, tokens_max: int, gpu: int | None = None, host: str = _LOOPBACK
+    model: ModelSection,
+    *,
+    tokens_max: int,
+    gpu: int | None = None,
+    gpus: Sequence[int] = (),
+    host: str = _LOOPBACK,
 ) -> tuple[Launcher, Capabilities]:
     """The launcher of a model, and its engine's capabilities as far as known before it runs.
 
@@ -50,6 +57,7 @@ def launcher_for(
         model: As configured.
         tokens_max: Answer limit where a request names none, tokens.
         gpu: Index of the NVIDIA GPU that its device is; None for main memory.
+        gpus: Indices of the GPUs that it was given, where somebody else chose them.
         host: Address on which engines listen.
 
     Raises:
@@ -57,14 +65,36 @@ def launcher_for(
         ModelError: The model's file is missing or damaged.
     """
     engine = model.engine
+    gpu = gpus[0] if gpus else gpu
     if isinstance(engine, LlamaCppEngine):
         return _llama_cpp(model.id, engine, tokens_max, gpu, host)
     if isinstance(engine, VllmEngine):
-        command = command_options(vllm_options(model, engine, gpu, host))
+        command = command_options(vllm_options(model, engine, gpu, host, gpus))
         return CommandLauncher(command, model_name=model.id), command.capabilities
     if isinstance(engine, CommandEngine):
         return _command(model, engine, gpu, host)
     return _remote(model.id, engine)
+
+
+def capabilities_for(
+    model: ModelSection, *, tokens_max: int, gpu: int | None, host: str
+) -> Capabilities:
+    """What the engine of a model can do, where another machine than this one has its device.
+
+    Args:
+        model: As configured.
+        tokens_max: Answer limit where a request names none, tokens.
+        gpu: Index of the NVIDIA GPU that its device is, in its machine; None for main memory.
+        host: Address on which engines listen, or any that is loopback if and only if theirs is.
+
+    Raises:
+        ConfigError: As `launcher_for`.
+        ModelError: As `launcher_for`.
+    """
+    engine = model.engine
+    if isinstance(engine, VllmEngine):
+        return capabilities_of_vllm(vllm_options(model, engine, gpu, host, is_here=False))
+    return launcher_for(model, tokens_max=tokens_max, gpu=gpu, host=host)[1]
 
 
 def _llama_cpp(

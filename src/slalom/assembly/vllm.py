@@ -4,6 +4,8 @@ Owns the joint between what the ledger books for a model and what vLLM is told t
 several models share a GPU. Called by `launchers` and by `slalom models command`.
 """
 
+from collections.abc import Sequence
+
 from slalom.assembly.fill_in import fim_of_vllm
 from slalom.config.engine_sections import ModelSection
 from slalom.config.fields import AUTO
@@ -20,7 +22,13 @@ _SHARE_OPTION = "--gpu-memory-utilization"
 
 
 def vllm_options(
-    model: ModelSection, engine: VllmEngine, gpu: int | None, host: str
+    model: ModelSection,
+    engine: VllmEngine,
+    gpu: int | None,
+    host: str,
+    gpus: Sequence[int] = (),
+    *,
+    is_here: bool = True,
 ) -> VllmOptions:
     """How a model is served by vLLM.
 
@@ -29,22 +37,31 @@ def vllm_options(
         engine: Its engine's section.
         gpu: Index of the NVIDIA GPU that its device is; None for main memory.
         host: Address on which it listens.
+        gpus: Indices of the GPUs that it was given, where somebody else chose them.
+        is_here: Whether its GPUs are in this machine, so that their memory can be looked up.
 
     Raises:
         ConfigError: Nothing tells how large the GPU is, or the model is booked with more than it
-            has.
+            has; or it was given another number of GPUs than it spreads over.
         ModelError: The model's folder is damaged.
     """
     booked = bytes_needed(model, gpu=gpu)
     folder = vllm_folder(engine)
+    if gpu is not None and not gpus:
+        gpus = range(gpu, gpu + engine.tensor_parallel)
+    if gpus and len(gpus) != engine.tensor_parallel and model.ray.nodes == 1:
+        raise ConfigError(
+            f"models: {model.id!r} spreads over {engine.tensor_parallel} GPUs "
+            f"(engine.tensor_parallel), but was given {len(gpus)} (ray.gpus): write the same"
+        )
     return VllmOptions(
         model=str(folder) if folder is not None else engine.model,
         name=model.id,
         program=engine.program,
-        gpus=() if gpu is None else tuple(range(gpu, gpu + engine.tensor_parallel)),
-        gpu_bytes=0 if gpu is None else _gpu_bytes(model.id, engine, gpu, booked),
+        gpus=tuple(gpus),
+        gpu_bytes=_gpu_bytes(model.id, engine, gpus[0], booked) if gpus and is_here else 0,
         booked_bytes=booked,
-        kv_bytes=kv_bytes_of(engine, booked) if gpu is None else 0,
+        kv_bytes=0 if gpus else kv_bytes_of(engine, booked),
         context_tokens=engine.longest_tokens,
         places=engine.places,
         batch_tokens=None if engine.batch_tokens == AUTO else int(engine.batch_tokens),

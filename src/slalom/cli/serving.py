@@ -195,8 +195,7 @@ def _on_ray(config: "Config", *, json: bool, stop: bool) -> NoReturn:
     from slalom.fleet.serving import serve_on_ray, stop_fleet
 
     if stop:
-        stop_fleet(config)
-        raise typer.Exit
+        raise typer.Exit(stop_fleet(config))
 
     def ready(fleet: "FleetFacts", config: "Config") -> None:
         models = [model.id for model in config.models]

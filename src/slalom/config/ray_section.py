@@ -5,9 +5,9 @@ anything to a server on one machine. Used through `schema.Config`, `ModelSection
 `DeviceSection`.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slalom.config.fields import Section
 
@@ -36,6 +36,16 @@ class RayModelSection(Section):
     resources: Resources = Field(
         default_factory=dict, description="Further resources of Ray that each node must have."
     )
+
+    @model_validator(mode="after")
+    def _can_be_placed(self) -> Self:
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise ValueError(f"gpus is {self.gpus:g}: of more than one GPU Ray gives whole ones")
+        if self.nodes > 1 and not (self.cpus or self.gpus or self.resources):
+            raise ValueError(
+                f"nodes is {self.nodes}, but nothing is asked of each: write cpus or gpus"
+            )
+        return self
 
 
 class RaySection(Section):
@@ -76,6 +86,13 @@ class RaySection(Section):
     )
     hold_requests: int = Field(
         1024, ge=0, le=1_000_000, description="Most requests that one ingress holds so."
+    )
+    place_seconds: float = Field(
+        60,
+        ge=1,
+        le=86_400,
+        description="How long Ray may take to find a place for an engine, seconds; more where "
+        "nodes are added when they are needed.",
     )
     engine_lease_seconds: float = Field(
         120,

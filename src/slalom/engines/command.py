@@ -19,6 +19,7 @@ from pathlib import Path
 from slalom.core.events import FailureKind
 from slalom.engines.diagnosis import Explain, diagnose, is_port_taken
 from slalom.engines.http_engine import HttpEngine, SleepPaths
+from slalom.engines.listening import wrong_address
 from slalom.engines.load_progress import tell_progress
 from slalom.engines.process import EngineProcess, describe_end
 from slalom.engines.protocol import Call, Capabilities, OnProgress
@@ -146,7 +147,7 @@ class CommandLauncher:
         process = await self._start(replica_id, port)
         upstream = Upstream(f"http://{host}:{port}")
         try:
-            await self._ready(replica_id, process, upstream, on_progress)
+            await self._ready(replica_id, process, upstream, port, on_progress)
         except BaseException:
             upstream.close()
             await process.stop(0.0)
@@ -190,22 +191,26 @@ class CommandLauncher:
         replica_id: str,
         process: EngineProcess,
         upstream: Upstream,
+        port: int,
         on_progress: OnProgress,
     ) -> None:
         """Poll the health path until it says yes, the process ends or time is up."""
         ended = asyncio.ensure_future(process.wait())
         healthy = asyncio.ensure_future(self._answers(replica_id, upstream))
+        elsewhere = asyncio.ensure_future(wrong_address(process.pid, self.options.host, port))
         progress = asyncio.ensure_future(
             tell_progress(process, self.options.bytes_expected, on_progress)
         )
         try:
             await asyncio.wait(
-                (healthy, ended),
+                (healthy, ended, elsewhere),
                 timeout=self.options.ready_timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if ended.done():
                 self._raise_ended(replica_id, process)
+            if not healthy.done() and elsewhere.done():
+                raise _listens_elsewhere(replica_id, elsewhere.result(), self.options.host)
             if not healthy.done():
                 raise EngineError(
                     f"{replica_id}: {upstream.where}{self.options.health_path} did not answer 200 "
@@ -215,7 +220,7 @@ class CommandLauncher:
                 )
             healthy.result()
         finally:
-            tasks = (ended, healthy, progress)
+            tasks = (ended, healthy, elsewhere, progress)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -257,6 +262,15 @@ class CommandLauncher:
     def _macros(self, port: int) -> dict[str, str]:
         options = self.options
         return {"PORT": str(port), "HOST": options.host, "MODEL": options.model}
+
+
+def _listens_elsewhere(replica_id: str, where: str, host: str) -> EngineError:
+    return EngineError(
+        f"{replica_id}: the command listens on {where}, but is called at {host}: write ${{HOST}} "
+        "in cmd where the program takes its address, for example `--host ${HOST}`",
+        code=FailureKind.MODEL_UNUSABLE,
+        retryable=False,
+    )
 
 
 class _PortTakenError(Exception):

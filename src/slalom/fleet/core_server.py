@@ -7,7 +7,6 @@ to it. Run by `ray_core`, and by tests.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slalom.assembly.parts import MakeLauncher, Parts, assemble
@@ -155,7 +154,3 @@ class CoreServer:
     async def failed(self) -> None:
         """Return when the scheduler failed: only a fresh life can go on."""
         await self.parts.runtime.failed.wait()
-
-
-#: Makes the launchers once it is known which engines are there.
-MakeCore = Callable[[CoreOrder], CoreServer]

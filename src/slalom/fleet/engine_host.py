@@ -35,8 +35,8 @@ class Place:
     #: Address at which others reach it, and by which the engine listens.
     host: str = "127.0.0.1"
     node: str = ""
-    #: Index of the first GPU that it was given; None for main memory.
-    gpu: int | None = None
+    #: Indices of the GPUs that it was given; none where it was given none, or none has a number.
+    gpus: tuple[int, ...] = ()
 
 
 class EngineHost:
@@ -150,8 +150,13 @@ class EngineHost:
 
     def _make_launcher(self) -> Launcher:
         order, place = self._order, self._place
-        gpu = order.device.gpu if place.gpu is None else place.gpu
-        made, _ = launcher_for(order.model, tokens_max=order.tokens_max, gpu=gpu, host=place.host)
+        made, _ = launcher_for(
+            order.model,
+            tokens_max=order.tokens_max,
+            gpu=order.device.gpu,
+            gpus=place.gpus,
+            host=place.host,
+        )
         return made
 
     async def _stop(self, grace_s: float) -> None:

@@ -7,13 +7,15 @@ secrets. Called by `serving`.
 
 import os
 from collections.abc import Mapping
+from math import ceil
 
-from slalom.config.engine_sections import RemoteEngine
+from slalom.config.engine_sections import ModelSection, RemoteEngine
 from slalom.config.fields import AUTO
 from slalom.config.params import HOST
 from slalom.config.schema import Config
 from slalom.config.secret_sources import key_sha256
 from slalom.config.sections import DeviceSection, KeySection
+from slalom.config.vllm_section import VllmEngine
 from slalom.errors import ConfigError
 from slalom.gateway.auth import check_exposure
 from slalom.gateway.params import GatewayParams, KeyEntry
@@ -29,9 +31,12 @@ def for_fleet(config: Config, cluster_memory_bytes: int) -> Config:
 
     Raises:
         ConfigError: A secret is not where it should be, the server would be open to the network
-            without keys, or a budget can only be measured where the device is.
+            without keys, a budget can only be measured where the device is, or a model would
+            run on another number of GPUs than Ray gives it.
     """
     server = config.server
+    for model in config.models:
+        _check_gpus(model)
     check_exposure(server.host, has_keys=bool(config.keys), insecure=server.insecure)
     changes: dict[str, object] = {
         "keys": tuple(_digested(key) for key in config.keys),
@@ -50,6 +55,17 @@ def environment_for(config: Config, environ: Mapping[str, str]) -> dict[str, str
         if isinstance(model.engine, RemoteEngine) and model.engine.api_key_env is not None
     ]
     return {name: environ[name] for name in names if name in environ}
+
+
+def _check_gpus(model: ModelSection) -> None:
+    engine, asked = model.engine, model.ray
+    if not isinstance(engine, VllmEngine) or not asked.gpus or asked.nodes > 1:
+        return
+    if ceil(asked.gpus) != engine.tensor_parallel:
+        raise ConfigError(
+            f"models: {model.id!r} spreads over {engine.tensor_parallel} GPUs "
+            f"(engine.tensor_parallel), but asks Ray for {asked.gpus:g} (ray.gpus): write the same"
+        )
 
 
 def _digested(key: KeySection) -> KeySection:

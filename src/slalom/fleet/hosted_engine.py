@@ -149,7 +149,7 @@ class HostedEngine:
         Raises:
             EngineError: It cannot, or its host is gone.
         """
-        await self._host.note_asleep(asleep=True)
+        await self._note_asleep(asleep=True)
         await self._http.sleep(level)
 
     async def wake(self) -> None:
@@ -159,7 +159,18 @@ class HostedEngine:
             EngineError: It failed, or its host is gone.
         """
         await self._http.wake()
-        await self._host.note_asleep(asleep=False)
+        await self._note_asleep(asleep=False)
+
+    async def _note_asleep(self, *, asleep: bool) -> None:
+        """Tell its host, so that no later core takes a sleeper for an engine that answers."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._host.note_asleep(asleep=asleep)
+        except TimeoutError:
+            raise EngineError(
+                f"{self._host.name}: its host did not answer within {_ANSWER_S:g} s",
+                code=FailureKind.ENGINE_ERROR,
+            ) from None
 
     async def wait_closed(self) -> str:
         """Return when it has ended, or its host with it."""

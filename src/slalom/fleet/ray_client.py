@@ -111,9 +111,10 @@ def connect(address: str, namespace: str, *, local_cpus: int | None = None) -> A
 def _check_listening(where: str) -> None:
     """Whether anybody listens there: Ray itself would try for minutes."""
     host, _, port = where.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or "://" in host:
         raise ConfigError(
-            f"{where!r} is no address of a Ray cluster: write HOST:PORT, auto or local (--address)"
+            f"{where!r} is no address of a Ray cluster: write HOST:PORT of its head's port "
+            "(6379 by default), auto or local (--address)"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S / 2).close()
@@ -152,13 +153,18 @@ def _init_within(ray: Any, where: str, options: Mapping[str, Any]) -> None:
             "'ray start --head', name one with --address HOST:PORT, or say --address local"
         ) from None
     raise FleetError(
-        f"the Ray cluster at {where} cannot be used: {type(problem).__name__}: {_first(problem)}"
+        f"the Ray cluster at {where} cannot be used: {type(problem).__name__}: {_all(problem)}"
     ) from None
 
 
 def _first(problem: BaseException) -> str:
     lines = str(problem).strip().splitlines()
     return lines[0][:300] if lines else "no reason given"
+
+
+def _all(problem: BaseException) -> str:
+    """What Ray says on several lines, on one: which versions there are, for one."""
+    return " ".join(str(problem).split())[:600] or "no reason given"
 
 
 async def ask(handle: Any, method: str, *args: object, timeout_s: float | None = None) -> Any:
@@ -173,7 +179,7 @@ async def ask(handle: Any, method: str, *args: object, timeout_s: float | None =
         reference = getattr(handle, method).remote(*args)
         async with asyncio.timeout(timeout_s):
             return await asyncio.wrap_future(reference.future())
-    except exceptions.RayActorError as problem:
+    except (exceptions.RayActorError, exceptions.ActorUnschedulableError) as problem:
         raise ActorGoneError(f"an actor of the fleet is gone: {_first(problem)}") from None
     except exceptions.RaySystemError as problem:
         raise ActorGoneError(f"the cluster does not answer: {_first(problem)}") from None
@@ -185,18 +191,19 @@ class Here:
 
     host: str
     node: str
-    gpu: int | None
+    #: Indices of the GPUs that it was given; none where one of them has no number.
+    gpus: tuple[int, ...]
 
 
 def here() -> Here:
     """This process's place; call it in an actor."""
     ray = ray_module()
-    gpus = [str(one) for one in ray.get_gpu_ids()]
-    gpu = int(gpus[0]) if gpus and gpus[0].isdecimal() else None
+    ids = [str(one) for one in ray.get_gpu_ids()]
+    gpus = tuple(map(int, ids)) if all(one.isdecimal() for one in ids) else ()
     node = ray.get_runtime_context().get_node_id()
     # As the cluster knows it: a machine may have other addresses, and a cluster none but loopback.
     host = next(one["NodeManagerAddress"] for one in ray.nodes() if one["NodeID"] == node)
-    return Here(host, node, gpu)
+    return Here(host, node, gpus)
 
 
 class GcsKept:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slalom.assembly.launchers import launcher_for
+from slalom.assembly.launchers import capabilities_for, launcher_for
 from slalom.assembly.parts import MakeLauncher
 from slalom.assembly.serving import configure_logging
 from slalom.config.engine_sections import ModelSection, RemoteEngine
@@ -96,10 +96,10 @@ class CoreActor:
 
     async def _start(self) -> CoreServer:
         order = self._order
-        hosts = RayHosts(order.namespace)
+        hosts = RayHosts(order.namespace, order.config.ray.place_seconds)
         found = await hosts.found()
         core = CoreOrder(order.config, order.secret, self._life, self._where.host)
-        make = hosted(hosts, found, order.config.ray.engine_lease_seconds)
+        make = hosted(hosts, found, order.config.ray.engine_lease_seconds, self._where.host)
         server = CoreServer(core, make, found, GcsKept(order.namespace))
         await server.start()
         self._thread.start(self._die_if_failed(server))
@@ -140,16 +140,24 @@ class CoreActor:
             self._thread.call(self._server.close(), _BEYOND_S)
 
 
-def hosted(hosts: Hosts, found: FoundEngines, lease_s: float) -> MakeLauncher:
-    """Launchers of engines that run under hosts."""
+def hosted(
+    hosts: Hosts, found: FoundEngines, lease_s: float, host: str = "127.0.0.1"
+) -> MakeLauncher:
+    """Launchers of engines that run under hosts.
+
+    Args:
+        hosts: Starts them.
+        found: Engines that run already.
+        lease_s: An engine of which nobody asked anything for so long ends by itself, s.
+        host: Address of this machine; engines can do more where it is loopback.
+    """
 
     def make(
         model: ModelSection, device: DeviceSection, tokens_max: int
     ) -> tuple[Launcher, Capabilities]:
-        launcher, capabilities = launcher_for(model, tokens_max=tokens_max, gpu=device.gpu)
         if isinstance(model.engine, RemoteEngine):  # nothing is started for it
-            return launcher, capabilities
-
+            return launcher_for(model, tokens_max=tokens_max)
+        capabilities = capabilities_for(model, tokens_max=tokens_max, gpu=device.gpu, host=host)
         found.wanted.add(EngineOrder(model, device, tokens_max, "", lease_s).fingerprint)
 
         def order(replica_id: str) -> EngineOrder:  # noqa: ARG001 - lives of replicas come and go

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slalom.config.schema import Config
+from slalom.errors import ConfigError
 from slalom.fleet.fleet_config import environment_for, for_fleet
 from slalom.fleet.ray_client import (
     CORE,
@@ -28,6 +29,7 @@ from slalom.fleet.ray_client import (
     ray_module,
 )
 from slalom.fleet.ray_core import CoreActor, CoreActorOrder, CoreFacts
+from slalom.fleet.ray_engines import end_left
 from slalom.fleet.ray_ingress import IngressActor, IngressFacts, IngressOrder
 
 #: Longest wait for the core and for an ingress to start, s.
@@ -70,6 +72,8 @@ def serve_on_ray(config: Config, *, on_ready: OnReady | None = None) -> int:
     Raises:
         SlalomError: It cannot start; nothing is left running.
     """
+    if config.ray.detach:
+        _check_outlives(config, "leave a server on it (--detach)")
     ray = connect(config.ray.address, config.ray.name)
     try:
         return asyncio.run(_run(Fleet(config, ray), on_ready))
@@ -77,17 +81,31 @@ def serve_on_ray(config: Config, *, on_ready: OnReady | None = None) -> int:
         ray.shutdown()
 
 
-def stop_fleet(config: Config) -> None:
+def stop_fleet(config: Config) -> int:
     """Drain and end a fleet that was left running.
 
+    Returns:
+        The exit code: 0 if everything that was accepted was finished, else 1.
+
     Raises:
+        ConfigError: No server can have been left on such a cluster.
         FleetError: There is none.
     """
+    _check_outlives(config, "stop a server that runs on it (--stop)")
     ray = connect(config.ray.address, config.ray.name)
     try:
-        asyncio.run(Fleet.running(config, ray).end(hurry=False))
+        return 1 if asyncio.run(Fleet.running(config, ray).end(hurry=False)) else 0
     finally:
         ray.shutdown()
+
+
+def _check_outlives(config: Config, what: str) -> None:
+    """Whether the cluster is there before and after this command."""
+    if config.ray.address == "local":
+        raise ConfigError(
+            f"to {what}, name a cluster that is not this command's own: --address HOST:PORT or "
+            "auto, not local"
+        )
 
 
 async def _run(fleet: "Fleet", on_ready: OnReady | None) -> int:
@@ -184,9 +202,12 @@ class Fleet:
             kept = GcsKept(section.name)
             kept.forget("chains")  # of a fleet that has ended
         order = CoreActorOrder(config, secret, section.name, environment_for(config, os.environ))
-        self._core = self._create(
-            CoreActor, CORE, section.core_cpus, order, resources=section.core_resources
-        )
+        try:
+            self._core = self._create(
+                CoreActor, CORE, section.core_cpus, order, resources=section.core_resources
+            )
+        except ValueError:  # another command was quicker
+            raise self._is_taken() from None
         core: CoreFacts = await self._facts(self._core, "core")
         for index in range(section.ingress_replicas):
             name = ingress_name(index)
@@ -215,9 +236,12 @@ class Fleet:
             self._ray.get_actor(CORE, name)
         except ValueError:
             return
-        raise FleetError(
-            f"a server named {name!r} runs on this cluster already: stop it, or give this one "
-            "another name (ray.name)"
+        raise self._is_taken()
+
+    def _is_taken(self) -> FleetError:
+        return FleetError(
+            f"a server named {self.config.ray.name!r} runs on this cluster already: stop it "
+            "(slalom serve --on ray --stop), or give this one another name (ray.name)"
         )
 
     def _create(self, kind: type, name: str, cpus: float, order: object, **more: object) -> Any:
@@ -271,8 +295,11 @@ class Fleet:
             return None
 
     def kill(self) -> None:
-        """End the actors at once; engines that are left end by their lease."""
+        """End the actors at once, and what engines the core has not ended."""
+        if self._core is None:
+            return  # another's, or none
         for actor in (*self._ingresses, self._core):
-            if actor is not None:
-                with suppress(Exception):
-                    ray_module().kill(actor, no_restart=True)
+            with suppress(Exception):
+                ray_module().kill(actor, no_restart=True)
+        with suppress(Exception):  # whatever cannot be reached ends by its lease
+            end_left(self.config.ray.name)

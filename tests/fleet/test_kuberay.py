@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ DOCUMENTS: dict[str, Any] = {
 CLUSTER = DOCUMENTS["20-cluster.yaml"]["spec"]
 (WORKERS,) = CLUSTER["workerGroupSpecs"]
 JOB = DOCUMENTS["30-serve.yaml"]["spec"]
+#: Fields that KubeRay's resources have (ray.io/v1), as far as these files might want them.
+CLUSTER_FIELDS = {
+    *("rayVersion", "headGroupSpec", "workerGroupSpecs", "gcsFaultToleranceOptions"),
+    *(f"headGroupSpec.{name}" for name in ("serviceType", "rayStartParams", "template")),
+    *(f"workerGroupSpecs.{name}" for name in ("groupName", "rayStartParams", "template")),
+    *(f"workerGroupSpecs.{name}" for name in ("replicas", "minReplicas", "maxReplicas")),
+}
+JOB_FIELDS = {"clusterSelector", "entrypoint", "submitterPodTemplate", "submissionMode"}
 
 
 @pytest.fixture
@@ -34,14 +43,48 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return for_fleet(load(file)[0], 24 << 30)
 
 
-def test_the_job_starts_a_command_that_exists() -> None:
+def test_the_job_starts_a_command_that_the_command_line_takes() -> None:
     program, command, *rest = shlex.split(JOB["entrypoint"])
     serve = get_command(app).commands[command]  # type: ignore[attr-defined]
-    known = {name for option in serve.params for name in option.opts}
     assert program == "slalom"
-    assert {word for word in rest if word.startswith("--")} <= known
+    asked = serve.make_context(command, list(rest)).params
+    assert (asked["on"], asked["address"], asked["stop"]) == ("ray", "auto", False)
     mounts = CLUSTER["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"]
-    assert rest[rest.index("--config") + 1].startswith(mounts[0]["mountPath"])
+    assert str(asked["config"]).startswith(mounts[0]["mountPath"])
+
+
+def test_a_job_that_is_deleted_has_time_to_drain(config: Config) -> None:
+    head, *_ = CLUSTER["headGroupSpec"]["template"]["spec"]["containers"]
+    given = {one["name"]: one.get("value") for one in head["env"]}
+    assert int(given["RAY_JOB_STOP_WAIT_TIME_S"]) >= 2 * config.server.drain_seconds
+
+
+def _names(found: object, at: str = "") -> Iterator[str]:
+    """Every field down to the templates of pods, which Kubernetes defines and not KubeRay."""
+    if isinstance(found, dict) and not at.endswith(("emplate", "Params", "Selector")):
+        for name, value in found.items():
+            yield f"{at}.{name}".lstrip(".")
+            yield from _names(value, f"{at}.{name}")
+    elif isinstance(found, list):
+        for value in found:
+            yield from _names(value, at)
+
+
+def test_kuberay_knows_every_field() -> None:
+    assert set(_names(CLUSTER)) <= CLUSTER_FIELDS
+    assert set(_names(JOB)) <= JOB_FIELDS
+    for group in (CLUSTER["headGroupSpec"], WORKERS):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert group["template"]["spec"]["containers"]
+    for name in ("20-cluster.yaml", "30-serve.yaml"):
+        assert DOCUMENTS[name]["apiVersion"] == "ray.io/v1"
+
+
+def test_the_recipe_of_the_image_copies_what_there_is() -> None:
+    recipe = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
+    for file in re.findall(r"-r (\S+)", recipe):
+        assert (ROOT / file).is_file(), file
+    assert (ROOT / "pyproject.toml").is_file()
 
 
 def test_ports_and_clusters_are_the_same_everywhere(config: Config) -> None:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -217,13 +217,48 @@ def configuration(folder: Path) -> dict[str, Any]:
     }
 
 
+class RayCluster:
+    """A cluster while it lives; made by `cluster`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._process = process
+        self._log = log
+        told = json.loads(_line(process, log))
+        self.address = str(told["address"])
+        #: The head's first.
+        self.raylets = [int(pid) for pid in told["raylets"]]
+
+    def _ask(self) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"?\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(_line(self._process, self._log))
+        return found
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Placement groups that hold something, or wait for it."""
+        return list(self._ask()["groups"])
+
+    def actors(self) -> list[str]:
+        """Names of the actors that live."""
+        return sorted(str(one["name"]) for one in self._ask()["actors"])
+
+
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """The address of a cluster and its raylets, the head's first; gone after the block."""
-    command = [str(PYTHON), str(_HERE / "cluster_program.py"), json.dumps(_NODES)]
+def cluster(
+    folder: Path, nodes: Sequence[Mapping[str, Any]] = _NODES, version: str = ""
+) -> Iterator[RayCluster]:
+    """A cluster, gone after the block.
+
+    Args:
+        folder: For its log.
+        nodes: Options of each, the head's first.
+        version: Of Ray, which it says that it has; what it has where not given.
+    """
+    command = [str(PYTHON), str(_HERE / "cluster_program.py"), json.dumps(nodes)]
+    command += [version] if version else []
     with _program(command, folder / "cluster.log", {}) as process:
-        told = json.loads(_line(process, folder / "cluster.log"))
-        yield str(told["address"]), [int(pid) for pid in told["raylets"]]
+        yield RayCluster(process, folder / "cluster.log")
         assert process.stdin is not None
         process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -236,16 +271,42 @@ def fleet(folder: Path) -> Iterator[Fleet]:
     log = folder / "serve.log"
     path = folder / "slalom.yaml"
     path.write_text(yaml.safe_dump(configuration(folder)), encoding="utf-8")
-    with cluster(folder) as (address, raylets):
-        command = [str(PYTHON), "-m", "slalom", "serve", "--config", str(path), "--port", "0"]
-        command += ["--json", "--on", "ray", "--address", address]
-        with _program(command, log, {}) as process:
-            yield Fleet(folder, raylets, json.loads(_line(process, log)))
+    with cluster(folder) as ray:
+        with served(folder, ray.address) as (process, told):
+            yield Fleet(folder, ray.raylets, told)
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(40)
         left = engines_of(folder / "engines.log")
         assert not left, f"engines outlived the server: {left}; {log.read_text()[-2000:]}"
+
+
+@contextlib.contextmanager
+def served(
+    folder: Path, address: str, *options: str
+) -> "Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]":
+    """The command that serves on a cluster what `slalom.yaml` says, and what it told of itself."""
+    with _program(serve_command(folder, address, *options), folder / "serve.log", {}) as process:
+        yield process, json.loads(_line(process, folder / "serve.log"))
+
+
+def serve_command(folder: Path, address: str, *options: str) -> list[str]:
+    """`slalom serve` on a cluster."""
+    command = [str(PYTHON), "-m", "slalom", "serve", "--config", str(folder / "slalom.yaml")]
+    return [*command, "--port", "0", "--json", "--on", "ray", "--address", address, *options]
+
+
+def run_to_end(folder: Path, address: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    """`slalom serve` with options with which it does not stay."""
+    ours = str(Path(slalom.__file__).parents[1])
+    return subprocess.run(
+        serve_command(folder, address, *options),
+        capture_output=True,
+        text=True,
+        timeout=_START_S,
+        check=False,
+        env={**os.environ, **_ENV, "PYTHONPATH": ours},
+    )
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.ray.fleet import PYTHON, configuration
+from tests.ray.fleet import PYTHON, cluster, configuration
 
 _BOUND_S = 10.0
 
@@ -69,6 +69,19 @@ def test_an_address_that_does_not_answer_is_told_soon(listens: bool, tmp_path: P
     # Starting the interpreter is none of the bound's business.
     assert took_s < _BOUND_S + 5.0
     assert not _left(tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not PYTHON.exists(), reason="no Ray: make ray-setup")
+def test_a_cluster_of_another_version_is_told_with_both(tmp_path: Path) -> None:
+    with cluster(tmp_path, [{"num_cpus": 1}], version="2.0.0") as ray:
+        done, took_s = _serve(PYTHON, tmp_path, ray.address)
+        assert not ray.actors()
+    assert done.returncode != 0
+    assert "Ray: 2.0.0" in done.stderr
+    assert "this process" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert took_s < _BOUND_S + 5.0
 
 
 @pytest.mark.ray

@@ -50,8 +50,3 @@ class LoopThread:
         except TimeoutError:
             future.cancel()
             raise
-
-    def close(self) -> None:
-        """End the loop; what runs in it is dropped."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(timeout=5.0)

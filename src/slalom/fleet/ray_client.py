@@ -8,15 +8,21 @@ Ray.
 import asyncio
 import importlib
 import importlib.util
+import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from slalom.errors import ConfigError, SlalomError
 
+_log = logging.getLogger(__name__)
+
+#: A life that cannot start tries again after so long, s.
+_AGAIN_S = 1.0
 #: Longest wait for a cluster to answer, s.
 CONNECT_S = 8.0
 #: Object store of a cluster that is started here: nothing of ours goes through it, bytes.
@@ -204,6 +210,17 @@ def here() -> Here:
     # As the cluster knows it: a machine may have other addresses, and a cluster none but loopback.
     host = next(one["NodeManagerAddress"] for one in ray.nodes() if one["NodeID"] == node)
     return Here(host, node, gpus)
+
+
+def leave_if_restarted(problem: SlalomError) -> None:
+    """End this actor if it is a later life that cannot start, so that Ray tries again.
+
+    A first life stays, and tells its problem to whoever started it.
+    """
+    if ray_module().get_runtime_context().was_current_actor_reconstructed:
+        _log.critical("it cannot start again: %s", problem)
+        time.sleep(_AGAIN_S)
+        os._exit(1)
 
 
 class GcsKept:

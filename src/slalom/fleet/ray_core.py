@@ -24,14 +24,12 @@ from slalom.fleet.core_server import CoreOrder, CoreServer
 from slalom.fleet.engine_facts import EngineOrder
 from slalom.fleet.hosted_engine import FoundEngines, HostedLauncher, Hosts
 from slalom.fleet.loop_thread import LoopThread
-from slalom.fleet.ray_client import GcsKept, here, ray_module
+from slalom.fleet.ray_client import GcsKept, here, leave_if_restarted
 from slalom.fleet.ray_engines import RayHosts, engine_name
 from slalom.gateway.server import loop_factory
 
 _log = logging.getLogger(__name__)
 
-#: A life that cannot start tries again after so long, s.
-_AGAIN_S = 1.0
 #: Time for a drain beyond what the configuration allows, s.
 _BEYOND_S = 30.0
 
@@ -85,10 +83,7 @@ class CoreActor:
         try:
             self._server = self._thread.call(self._start())
         except SlalomError as problem:
-            if ray_module().get_runtime_context().was_current_actor_reconstructed:
-                _log.critical("the core cannot start again: %s", problem)
-                time.sleep(_AGAIN_S)
-                os._exit(1)
+            leave_if_restarted(problem)
             self._problem = str(problem)
         self._start_s = time.monotonic() - began_s
         gc.collect()

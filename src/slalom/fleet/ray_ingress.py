@@ -17,7 +17,7 @@ from slalom.fleet.fleet_config import ingress_params
 from slalom.fleet.ingress import Ingress, IngressParams
 from slalom.fleet.loop_thread import LoopThread
 from slalom.fleet.passing_on import PassedOn
-from slalom.fleet.ray_client import CORE, GcsKept, ask, here, ray_module
+from slalom.fleet.ray_client import CORE, GcsKept, ask, here, leave_if_restarted, ray_module
 from slalom.fleet.ray_core import CoreFacts
 from slalom.gateway.server import GatewayServer, loop_factory
 
@@ -68,6 +68,7 @@ class IngressActor:
         try:
             self._server = self._thread.call(self._start())
         except SlalomError as problem:
+            leave_if_restarted(problem)
             self._problem = str(problem)
 
     async def _start(self) -> GatewayServer:

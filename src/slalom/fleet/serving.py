@@ -279,7 +279,8 @@ class Fleet:
             await self._quietly(self._core, "close")
         else:
             await asyncio.gather(*(self._quietly(one, "start_draining") for one in self._ingresses))
-            unfinished = await self._quietly(self._core, "drain") or 0
+            told = await self._quietly(self._core, "drain")
+            unfinished = 1 if told is None else int(told)  # a core that was lost has lost its own
             stops = (self._quietly(one, "stop", _AFTER_DRAIN_S) for one in self._ingresses)
             await asyncio.gather(*stops)
         self.kill()

@@ -181,7 +181,7 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     (said(step=4, steps=3), "chain_step_after_end", "x"),
     (said(deadline_ms=0), "invalid_chain", "past"),
     (said(deadline_ms=-5), "invalid_chain", "past"),
-    (said(deadline_ms="soon"), "invalid_number", "number"),
+    (said(deadline_ms="soon"), "invalid_chain", "number"),
     (said(step=0), "invalid_chain", "1 to 64"),
     (said(steps=65), "invalid_chain", "1 to 64"),
     (said(step="review"), "chain_step_not_found", "no steps with names"),

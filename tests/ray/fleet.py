@@ -23,6 +23,8 @@ import yaml
 
 import slalom
 
+#: Options of each node of a cluster, the head's first.
+Nodes = Sequence[Mapping[str, Any]]
 ROOT = Path(__file__).parents[2]
 #: The interpreter that has Ray, where `make ray-setup` puts it or where the variable says.
 PYTHON = Path(os.environ.get("SLALOM_RAY_PYTHON") or ROOT / ".venv-ray" / "bin" / "python")
@@ -36,7 +38,10 @@ TOKENS, TOKEN_S = 20, 0.05
 _START_S = 120.0
 _HERE = Path(__file__).parent
 #: The head has no place for work, so that killing any other node leaves the cluster alive.
-_NODES = [{"num_cpus": 0}, *({"num_cpus": 2, "resources": {"core": 1}} for _ in range(3))]
+_NODES: Nodes = [
+    {"num_cpus": 0},
+    *({"num_cpus": 2, "resources": {"core": 1}} for _ in range(3)),
+]
 _ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -245,9 +250,7 @@ class RayCluster:
 
 
 @contextlib.contextmanager
-def cluster(
-    folder: Path, nodes: Sequence[Mapping[str, Any]] = _NODES, version: str = ""
-) -> Iterator[RayCluster]:
+def cluster(folder: Path, nodes: Nodes = _NODES, version: str = "") -> Iterator[RayCluster]:
     """A cluster, gone after the block.
 
     Args:

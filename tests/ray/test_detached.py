@@ -16,6 +16,7 @@ from tests.ray.fleet import (
     HEADERS,
     PYTHON,
     TOKEN_S,
+    Nodes,
     RayCluster,
     cluster,
     configuration,
@@ -29,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON.exists(), reason="no Ray: make ray-setup"),
 ]
 
-_NODES = [{"num_cpus": 0}, {"num_cpus": 4, "resources": {"core": 1}}]
+_NODES: Nodes = [{"num_cpus": 0}, {"num_cpus": 4, "resources": {"core": 1}}]
 #: An answer that is still under way when the server is stopped, and that the drain waits for.
 _TOKENS = 500
 

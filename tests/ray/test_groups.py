@@ -20,7 +20,16 @@ import pytest
 import yaml
 
 from slalom.testing.patience import until
-from tests.ray.fleet import HEADERS, PYTHON, RayCluster, cluster, configuration, engines_of, served
+from tests.ray.fleet import (
+    HEADERS,
+    PYTHON,
+    Nodes,
+    RayCluster,
+    cluster,
+    configuration,
+    engines_of,
+    served,
+)
 
 pytestmark = [
     pytest.mark.ray,
@@ -30,12 +39,12 @@ pytestmark = [
 
 #: Room for one pair on each of two nodes, and for the core on both.
 _WORKER = {"num_cpus": 2, "num_gpus": 2, "resources": {"core": 1}}
-_NODES = [{"num_cpus": 0}, _WORKER, _WORKER]
+_NODES: Nodes = [{"num_cpus": 0}, _WORKER, _WORKER]
 _PLACE_S = 20.0
 _SETTLED_S = 90.0
 
 
-def _configure(folder: Path) -> None:
+def _configure(folder: Path, lease_s: float) -> None:
     """One model of two GPUs from the start, and one of three, which no node has."""
     config = configuration(folder)
     model = {**config["models"][0], "replicas": 1}
@@ -47,7 +56,7 @@ def _configure(folder: Path) -> None:
     config["ray"] |= {
         "ingress_replicas": 1,
         "place_seconds": _PLACE_S,
-        "engine_lease_seconds": 10,
+        "engine_lease_seconds": lease_s,
     }
     (folder / "slalom.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
@@ -125,8 +134,8 @@ class Pairs:
 
 
 @contextmanager
-def _pairs(folder: Path) -> Iterator[Pairs]:
-    _configure(folder)
+def _pairs(folder: Path, lease_s: float = 120.0) -> Iterator[Pairs]:
+    _configure(folder, lease_s)
     with cluster(folder, _NODES) as ray, served(folder, ray.address) as (process, told):
         yield Pairs(folder, ray, process, told)
 
@@ -162,7 +171,7 @@ async def test_what_no_node_has_is_told_and_leaves_nothing_behind(tmp_path: Path
 async def test_a_group_whose_engine_dies_with_the_core_is_found_by_the_next(
     tmp_path: Path,
 ) -> None:
-    with _pairs(tmp_path) as up:
+    with _pairs(tmp_path, lease_s=15.0) as up:
         first = await up.held()
         engine, core = up.engine().ppid(), up.core_pid
         os.kill(core, signal.SIGKILL)

@@ -37,23 +37,16 @@ def vllm_options(
         engine: Its engine's section.
         gpu: Index of the NVIDIA GPU that its device is; None for main memory.
         host: Address on which it listens.
-        gpus: Indices of the GPUs that it was given, where somebody else chose them.
-        is_here: Whether its GPUs are in this machine, so that their memory can be looked up.
+        gpus: Indices of its GPUs, where somebody else chose them.
+        is_here: Whether its GPUs are in this machine: their memory is looked up.
 
     Raises:
-        ConfigError: Nothing tells how large the GPU is, or the model is booked with more than it
-            has; or it was given another number of GPUs than it spreads over.
+        ConfigError: Nothing tells how large the GPU is, it is too small, or there are too few.
         ModelError: The model's folder is damaged.
     """
     booked = bytes_needed(model, gpu=gpu)
     folder = vllm_folder(engine)
-    if gpu is not None and not gpus:
-        gpus = range(gpu, gpu + engine.tensor_parallel)
-    if gpus and len(gpus) != engine.tensor_parallel and model.ray.nodes == 1:
-        raise ConfigError(
-            f"models: {model.id!r} spreads over {engine.tensor_parallel} GPUs "
-            f"(engine.tensor_parallel), but was given {len(gpus)} (ray.gpus): write the same"
-        )
+    gpus = _checked(model, engine, gpus) if gpus else _from(gpu, engine)
     return VllmOptions(
         model=str(folder) if folder is not None else engine.model,
         name=model.id,
@@ -86,6 +79,19 @@ def vllm_options(
         ready_timeout_s=engine.ready_timeout_seconds,
         fim=fim_of_vllm(model.id, engine),
     )
+
+
+def _from(gpu: int | None, engine: VllmEngine) -> Sequence[int]:
+    return () if gpu is None else range(gpu, gpu + engine.tensor_parallel)
+
+
+def _checked(model: ModelSection, engine: VllmEngine, gpus: Sequence[int]) -> Sequence[int]:
+    if len(gpus) != engine.tensor_parallel and model.ray.nodes == 1:
+        raise ConfigError(
+            f"models: {model.id!r} spreads over {engine.tensor_parallel} GPUs "
+            f"(engine.tensor_parallel), but was given {len(gpus)} (ray.gpus): write the same"
+        )
+    return gpus
 
 
 def _gpu_bytes(model_id: str, engine: VllmEngine, gpu: int, booked: int) -> int:

@@ -72,7 +72,7 @@ def launcher_for(
         command = command_options(vllm_options(model, engine, gpu, host, gpus))
         return CommandLauncher(command, model_name=model.id), command.capabilities
     if isinstance(engine, CommandEngine):
-        return _command(model, engine, gpu, host)
+        return _command(model, engine, gpus or (() if gpu is None else (gpu,)), host)
     return _remote(model.id, engine)
 
 
@@ -133,7 +133,7 @@ def _llama_cpp(
 
 
 def _command(
-    model: ModelSection, engine: CommandEngine, gpu: int | None, host: str
+    model: ModelSection, engine: CommandEngine, gpus: Sequence[int], host: str
 ) -> tuple[Launcher, Capabilities]:
     capabilities = Capabilities(
         embeddings=engine.embeddings,
@@ -153,8 +153,8 @@ def _command(
         ready_timeout_s=engine.ready_timeout_seconds,
         stop_cmd=engine.stop_cmd,
         bytes_expected=0 if model.memory == AUTO else int(model.memory),
-        gpu=gpu,
-        turns=turns_of_gpus([gpu]) if gpu is not None and engine.sleep == "vllm" else (),
+        gpu=gpus[0] if gpus else None,
+        turns=turns_of_gpus(gpus) if engine.sleep == "vllm" else (),
         capabilities=capabilities,
     )
     return CommandLauncher(options, model_name=model.id), capabilities

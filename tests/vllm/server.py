@@ -47,6 +47,8 @@ def configuration(python: Path, folder: Path, **engine: Any) -> dict[str, Any]:
     return {
         "devices": [{"id": "host", "budget": "8GiB"}],
         "models": [{"id": MODEL, "engine": section}],
+        # How long a busy machine takes decides nothing.
+        "tasks": {"generation": {"ttft_ms": None, "tpot_ms": None}},
         "scheduler": {
             "queue_timeout_seconds": PATIENCE_S,
             "load_timeout_seconds": PATIENCE_S,

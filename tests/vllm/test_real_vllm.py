@@ -177,7 +177,10 @@ async def test_its_answers_can_be_judged(server: RealServer) -> None:
         assert not told["choices"][0]["logprobs"]
         async with server.streaming(8, model=name) as reply:
             text = (await reply.read()).decode()
-        assert reply.headers["x-slalom-model"] == model
+        assert (reply.headers["x-slalom-judged"], reply.headers["x-slalom-model"]) == (
+            judged,
+            model,
+        )
         assert '"token_logprobs"' not in text
 
 

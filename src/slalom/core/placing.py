@@ -6,7 +6,7 @@ where it is. A model with one device has nothing to choose. Called by `ending`, 
 `asking`, `state`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from slalom.core.events import Ask
@@ -114,16 +114,21 @@ def _chosen(model: "Model", *, grows: bool) -> "Device":
     anchor = _anchor(model, _ANCHORS[:1] if grows else _ANCHORS)
     if anchor is not None:
         return anchor
-    open_to = [device for device in model.devices if _has_seat(model, device)]
-    return min(
-        open_to or model.devices,
-        key=lambda device: (
-            not _fits(model, device),
-            room_for(model, device) < model.bytes_needed,
-            -device.spec.speed,
-            -_spare_bytes(model, device),
-        ),
-    )
+    open_to: Sequence[Device] = model.devices
+    if model.wishes.pinned:
+        open_to = [device for device in model.devices if _has_seat(model, device)] or open_to
+    needed, apart = model.bytes_needed, bool(model.spec.apart)
+
+    def order(device: "Device") -> tuple[bool, bool, float, int]:
+        """As `_fits` and `room_for` say, asked of every device of a large fleet."""
+        spare = _spare_bytes(model, device) if device.wanting else device.free_bytes
+        if apart or device.pinned:
+            fits, room = _fits(model, device), room_for(model, device)
+        else:
+            fits, room = spare >= needed or needed == 0, device.spec.budget_bytes
+        return (not fits, room < needed, -device.spec.speed, -spare)
+
+    return min(open_to, key=order)
 
 
 def _anchor(model: "Model", states: tuple[ReplicaState, ...]) -> "Device | None":

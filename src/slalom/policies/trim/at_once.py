@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from slalom.core.planning import Plan, RunningView, Start
-from slalom.policies.trim.draft import expectation
+from slalom.policies.trim.expecting import expectation
 from slalom.policies.trim.jobs import Job
 from slalom.policies.trim.pace import Pace
 from slalom.policies.trim.track import Track

@@ -16,8 +16,8 @@ from slalom.core.planning import Plan, PlanView, RunningView
 from slalom.policies.trim import lookout
 from slalom.policies.trim.jobs import Job
 
-#: So many lines are looked at again as often as one would be; of more, each more rarely.
-_AS_ONE = 8
+#: So many lines, or models, are looked at again as often as one is; of more, each more rarely.
+AS_ONE = 8
 #: Who is let out of a line at a time because there is room elsewhere, at most; and replicas with
 #: room that are looked at for their sake alone.
 _RELIEVED_MAX, _RELIEVING_MAX = 4, 2
@@ -65,7 +65,7 @@ class Attention:
     @property
     def patience(self) -> float:
         """How many times as long as for one line each of these may wait for the next look."""
-        return max(len(self._lines) / _AS_ONE, 1.0) if self._ready > lookout.LOOKED_AT else 1.0
+        return max(len(self._lines) / AS_ONE, 1.0) if self._ready > lookout.LOOKED_AT else 1.0
 
     def come(self) -> None:
         """Something came, or a place came free."""

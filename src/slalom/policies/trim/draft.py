@@ -4,10 +4,11 @@ Owns the order in which jobs are tried and what becomes of those that find no pl
 `planner`, once for each plan.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from slalom.core.planning import Expectation, Plan, Refuse, Start
+from slalom.core.planning import Plan, Refuse, Start
 from slalom.core.request import Request
+from slalom.policies.trim.expecting import expectation
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.jobs import NEVER, Job
 from slalom.policies.trim.leeway import find_leeway
@@ -155,6 +156,21 @@ class Draft:
             job.cost_ns = job.reading_ns + job.left * unit_ns + job.rest_work_ns
         site.track.is_calm = self._is_calm = site.insert_calmly(jobs)
         return self._is_calm
+
+    def fill_first(self, jobs: Sequence[Job], *, is_one_of_many: bool) -> bool:
+        """The same for the only newcomer; where there are many sites, also if others mind a little.
+
+        With the only site the nearest of many, and nobody in line at any of them, a plan over all
+        would find the same: it tries no other one before.
+        """
+        (site,), (job,) = self._sites, jobs
+        if self.fill_calmly(jobs):
+            return True
+        if not is_one_of_many or job.is_late or job.demoted or self._now_ns > job.latest_ns:
+            return False
+        job.cost_ns = job.reading_ns + job.left * self._unit_ns() + job.rest_work_ns
+        site.begin()
+        return site.insert(job)
 
     def relieve(self, jobs: Sequence[Job]) -> set[str]:
         """Let in here who stands in line elsewhere, where places are free; who was, by request."""
@@ -351,43 +367,3 @@ def _harder(job: Job, failed: Job) -> bool:
         and job.tpot_ns <= failed.tpot_ns
         and job.weight <= failed.weight
     )
-
-
-def expectation(job: Job, replica_id: str, now_ns: int) -> Expectation:
-    """What the last forecast says of a job."""
-    begun_ns = max(round(job.first_ns - job.reading_ns), now_ns)
-    first_ns = job.client_first_ns if job.client_first_ns >= 0 else round(job.first_ns)
-    rest_ns = round(job.rest_ns) if job.rest_ns >= 0.0 else -1
-    return Expectation(first_ns, round(job.end_ns), job.chance, begun_ns, replica_id, rest_ns)
-
-
-def best_of(
-    job: Job,
-    sites: Iterable[Site],
-    waiting: Sequence[Job],
-    promised: Mapping[str, str],
-    now_ns: int,
-) -> Expectation | None:
-    """What is to be expected of a newcomer where that is best; None for no site.
-
-    Args:
-        job: The newcomer.
-        sites: The replicas.
-        waiting: What waits.
-        promised: Where those of them wait that were let in, by request.
-        now_ns: Now.
-    """
-    best: Expectation | None = None
-    known = {one.request.id: one for one in waiting}
-    for site in sites:
-        site.begin()
-        here = [one for one, at in promised.items() if at == site.replica_id]
-        site.keep([known[one] for one in here if one in known])
-        if site.insert(job) or site.displace(job):
-            site.settle()
-        else:
-            site.try_anyway(job)
-        found = expectation(job, site.replica_id, now_ns)
-        if best is None or found.chance > best.chance:
-            best = found
-    return best

@@ -25,8 +25,9 @@ from slalom.policies.prediction.predictor import (
 )
 from slalom.policies.trim.absence import find_hasty, find_lost, refuse_all
 from slalom.policies.trim.at_once import start_at_once
-from slalom.policies.trim.attention import Attention, Scope, widen, with_room
-from slalom.policies.trim.draft import CALM_AHEAD, Draft, best_of, is_lost, unit_of
+from slalom.policies.trim.attention import AS_ONE, Attention, Scope, widen, with_room
+from slalom.policies.trim.draft import CALM_AHEAD, Draft, is_lost, unit_of
+from slalom.policies.trim.expecting import best_of
 from slalom.policies.trim.fitting import Site
 from slalom.policies.trim.floors import Floors, was_good
 from slalom.policies.trim.jobs import Job
@@ -49,8 +50,6 @@ _LATE_MAX = 4
 _MARGIN_START = 1.01
 #: No request is ordered as if due later than this after its arrival.
 _AGEING_NS = 60 * SECOND
-#: So many models are looked at again as often as one would be; of more, each more rarely.
-_AS_ONE = 8
 _NOTHING = Plan()
 
 
@@ -214,7 +213,8 @@ class Trimmer:
                 if len(shown) > 1:
                     tried = [self._site(replica, model, now_ns)]
                     draft = self._draft(model, pace, tried, replica.ready_ns, now_ns)
-                    if draft.fill_calmly(scope.waiting):
+                    is_one_of_many = len(shown) < model.ready_count()
+                    if draft.fill_first(scope.waiting, is_one_of_many=is_one_of_many):
                         return self._planned(model, draft, scope, now_ns)
         replicas = looked_at(model, scope.waiting, scope.promised)
         if not scope.waiting:  # there is room for those who stand aside
@@ -257,7 +257,7 @@ class Trimmer:
         self, model: PlanView, pace: Pace, sites: Sequence[Site], up_ns: int, now_ns: int
     ) -> Draft:
         manners = self._manners if model.spec.id in self._alone else self._sharing
-        patience = max(len(self._restless) / _AS_ONE, self._attention[model.spec.id].patience)
+        patience = max(len(self._restless) / AS_ONE, self._attention[model.spec.id].patience)
         return Draft(manners, pace, sites, max(model.room, 0), up_ns, now_ns, patience=patience)
 
     def foresee(self, model: PlanView, now_ns: int) -> Plan:

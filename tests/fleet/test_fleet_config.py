@@ -1,6 +1,7 @@
 """What a configuration becomes on its way to other machines, and errors that come before Ray."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -120,6 +121,29 @@ def test_an_address_that_does_not_answer_is_an_error_at_once(
     assert time.monotonic() - began_s < 10
     with pytest.raises(ConfigError, match="HOST:PORT"):
         ray_client.connect("somewhere", "slalom")
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_who_listens_but_is_no_cluster_is_told_at_once(
+    says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_client, "_find", lambda _name: object())
+    monkeypatch.setattr(ray_client, "CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            line, _ = listener.accept()
+            with line:
+                line.sendall(says)
+                line.recv(1 << 16)
+                while says == b"" and line.recv(64):
+                    pass
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(ray_client.FleetError, match="not the head"):
+            ray_client.connect(f"127.0.0.1:{listener.getsockname()[1]}", "slalom")
+        answering.join()
 
 
 def test_options_of_ray_without_ray_are_a_mistake() -> None:

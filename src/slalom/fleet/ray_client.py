@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 _AGAIN_S = 1.0
 #: Longest wait for a cluster to answer, s.
 CONNECT_S = 8.0
+#: A client's first words in HTTP/2, with no settings of its own; the head of a frame and its kind.
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+_FRAME_HEAD_BYTES = 9
+_SETTINGS = 4
 #: Object store of a cluster that is started here: nothing of ours goes through it, bytes.
 _STORE_BYTES = 100 << 20
 #: Named actors of a fleet.
@@ -115,7 +119,7 @@ def connect(address: str, namespace: str, *, local_cpus: int | None = None) -> A
 
 
 def _check_listening(where: str) -> None:
-    """Whether anybody listens there: Ray itself would try for minutes."""
+    """Whether anybody listens there, and speaks as Ray's head does: Ray would try for minutes."""
     host, _, port = where.rpartition(":")
     if not host or not port.isdecimal() or "://" in host:
         raise ConfigError(
@@ -123,12 +127,31 @@ def _check_listening(where: str) -> None:
             "(6379 by default), auto or local (--address)"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S / 2).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S / 2) as line:
+            answers = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_http2(line)
     except OSError as problem:
         raise FleetError(
             f"no Ray cluster answers at {where} ({problem.strerror or problem}): is its head "
             "running there (ray start --head), and can its port be reached from here?"
         ) from None
+    if not answers:
+        raise FleetError(
+            f"no Ray cluster answers at {where}: something listens there, but it is not the head "
+            "of a cluster, or hangs; the head's port is 6379 unless it was started with another"
+        )
+
+
+def _speaks_http2(line: socket.socket) -> bool:
+    """Whether a connection is answered as by gRPC: with settings, which come first."""
+    line.settimeout(CONNECT_S / 2)
+    found = b""
+    try:
+        line.sendall(_HTTP2_HELLO)
+        while len(found) < _FRAME_HEAD_BYTES and (piece := line.recv(64)):
+            found += piece
+    except OSError:
+        return False
+    return len(found) >= _FRAME_HEAD_BYTES and found[3] == _SETTINGS
 
 
 def _init_within(ray: Any, where: str, options: Mapping[str, Any]) -> None:

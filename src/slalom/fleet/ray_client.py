@@ -171,8 +171,9 @@ def _init_within(ray: Any, where: str, options: Mapping[str, Any]) -> None:
     thread.join(CONNECT_S)
     if not outcome:
         raise FleetError(
-            f"no Ray cluster answered at {where} within {CONNECT_S:g} s: something listens there, "
-            "but it is not the head of a cluster of this version"
+            f"no Ray cluster answered at {where} within {CONNECT_S:g} s: it asks for a token "
+            "(set RAY_AUTH_MODE=token where the token is, see Ray's documentation), it is busy, or "
+            "what listens there is no head of a cluster"
         )
     if (problem := outcome[0]) is None:
         return

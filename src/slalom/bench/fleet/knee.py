@@ -29,25 +29,36 @@ def loads(runner: Runner, folder: Path, seeds: int) -> list[Load]:
         seeds: Repetitions of each load, of the search and of full knowledge.
     """
     found = []
-    for setting, (_, static) in SETTINGS.items():
-        path, plain = str(folder / f"{setting}.yaml"), fixed(static)
-        for arrivals in ARRIVALS:
-            per_minute = round(PER_MINUTE * _knee(runner, path, static, arrivals, seeds))
-            place = (setting, arrivals, per_minute)
-            found.append(play_load(runner, path, place, (plain, OURS), seeds, seeds))
+    for (setting, arrivals), factor in _knees(runner, folder, seeds).items():
+        path, rows = _path(folder, setting), (fixed(SETTINGS[setting][1]), OURS)
+        place = (setting, arrivals, round(PER_MINUTE * factor))
+        found.append(play_load(runner, path, place, rows, seeds, seeds))
     return found
 
 
-def _knee(runner: Runner, path: str, static: int, arrivals: Arrivals, seeds: int) -> float:
-    """The factor of the file's rate at which a first-come router over fixed replicas has it."""
-    shares: list[float] = []
+def _knees(runner: Runner, folder: Path, seeds: int) -> dict[tuple[str, Arrivals], float]:
+    """The factors of the files' rates at which a first-come router over fixed replicas has them."""
+    shares: dict[tuple[str, Arrivals], list[float]] = {
+        (setting, arrivals): [] for setting in SETTINGS for arrivals in ARRIVALS
+    }
     for factor in FACTORS:
-        cells = [Cell(path, arrivals, factor, seed, fixed(static)) for seed in range(seeds)]
-        results = runner.play(cells, f"{Path(path).stem}, {arrivals}: knee, {factor:.2g}")
-        shares.append(fmean(results[cell]["attainment"] for cell in cells))
-        if is_past(shares):
-            break
-    return knee(FACTORS[: len(shares)], shares)
+        left = [place for place, found in shares.items() if not is_past(found)]
+        cells = {
+            (place, seed): Cell(
+                _path(folder, place[0]), place[1], factor, seed, fixed(SETTINGS[place[0]][1])
+            )
+            for place in left
+            for seed in range(seeds)
+        }
+        results = runner.play(cells.values(), f"knees, {factor:.2g} of the files' rates")
+        for place in left:
+            good = fmean(results[cells[place, seed]]["attainment"] for seed in range(seeds))
+            shares[place].append(good)
+    return {place: knee(FACTORS[: len(found)], found) for place, found in shares.items()}
+
+
+def _path(folder: Path, setting: str) -> str:
+    return str(folder / f"{setting}.yaml")
 
 
 def section(found: Sequence[Load]) -> Iterator[str]:

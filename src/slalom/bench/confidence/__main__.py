@@ -31,6 +31,13 @@ async def live(sizes: Sizes, folder: Path, *, seed: int, wait_s: float) -> tuple
         return await measured(sizes, folder, seed=seed), separate
 
 
+def _command(chosen: argparse.Namespace) -> str:
+    """The page's command, with what of it is not as usual."""
+    asked = {name: getattr(chosen, name) for name in ("completions", "repeats")}
+    said = " ".join(f"--{name} {count}" for name, count in asked.items() if count is not None)
+    return "make bench-confidence" + (f' ARGS="{said}"' if said else "")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write if asked to."""
     parser = argparse.ArgumentParser(
@@ -59,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say("the twin")
     twin = swept(sizes, chosen.scenarios)
     facts = Facts(
-        command="make bench-confidence" if chosen.write else parser.prog,
+        command=_command(chosen) if chosen.write else parser.prog,
         machine=machine(),
         sizes=sizes,
         separate_cores=separate,

@@ -194,4 +194,24 @@ and measure again on an idle machine.**"""
 #: In words, without numbers: to be read again after each run of the benchmark.
 _READING = """\
 ## What this says, and what it does not
-"""
+
+- It pays as long as few answers are doubted, and the threshold decides how many are. The default is
+  made for models that are surer of themselves: here it doubts every answer of the small one, and
+  costs more than to ask the large one at once. Look at your own models' share before you choose.
+- An answer that is doubted at its first tokens has cost the reading of its prompt, and that is most
+  of such a completion: the first gate stops early, and saves little by that. Not streamed, it stops
+  nothing at all.
+- Syntax finds fault with the large model's answers here nearly as often as with the small one's: to
+  ask again then costs, and mends little.
+- Nothing on quality: models of this size hardly ever write what stands in the file, nor the small
+  one what the large one writes. *Same as the large one's* is therefore little else than the share
+  that the large one wrote.
+- In the twin, where little else is going on, it saves device time up to about the share that
+  arithmetic gives, and beyond it where doubts come at the first tokens. At the knee it saves at
+  every share, for another reason: the large model takes over only where it is on time and nobody
+  waits for it, so that many doubted answers are kept. They count as good where they are in time;
+  whether they are good code, no figure here says.
+- With a small model that is not much cheaper, and most answers doubted at their end, the alias has
+  fewer good answers at the knee than the large model alone: both take turns on one GPU.
+- Answers of real models differ in length from each other's, and doubts come together; the twin
+  draws one length for both, and each doubt by itself."""

@@ -84,7 +84,7 @@ class Sizes:
 
 
 FULL = Sizes(40, 3, 3, 5, 400, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
-QUICK = Sizes(1, 1, 2, 1, 30, (0.0, 1.0), (4.0,), processes=1)
+QUICK = Sizes(1, 1, 2, 1, 20, (0.0, 1.0), (4.0,), processes=1)
 
 
 def files(folder: Path, times: int) -> dict[str, Path]:

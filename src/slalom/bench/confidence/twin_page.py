@@ -132,8 +132,8 @@ gate alone: answers flow from the third token on) or at their end (the second: a
 whole). {requests} requests, {seeds} seeds, the default policies; *the knee* is the rate at which
 the large model alone has nine tenths of the good answers that it has on an idle machine. Multiples
 are paired by seed. *Kept* are doubted answers that clients got because the large model
-would have been late."""
+would have been late, or because others waited for it."""
 _BREAK_EVEN = """\
 *By arithmetic*: with a small model that costs 1/r of the large one for each completion, and a share
 d that both answer, 1/r + d < 1. Doubts at the first tokens cost less, because the small model stops
-there. *All*: it saves at every share."""
+there. *All*: it saves at every share, at the knee because many doubted answers are then kept."""

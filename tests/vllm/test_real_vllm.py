@@ -144,24 +144,27 @@ async def test_the_smaller_priority_is_first(server: RealServer, figures: Figure
         assert status == 200, told
         done.append(name)
 
-    fillers = [asyncio.ensure_future(ask("filler", 400, 0)) for _ in range(PLACES)]
+    fillers = [asyncio.ensure_future(ask("filler", LONG, 0)) for _ in range(PLACES)]
 
     async def full() -> bool:
         return (await server.gauges()).running == PLACES
 
     await server.until(full, "vLLM is full", seconds=60)
-    others = [asyncio.ensure_future(ask(f"late-{n}", 40, 50)) for n in range(6)]
+    waiting = [asyncio.ensure_future(ask(f"late-{n}", 40, 50)) for n in range(6)]
 
-    async def waiting() -> bool:
-        return (await server.gauges()).waiting == len(others)
+    async def wait() -> bool:
+        return (await server.gauges()).waiting == len(waiting)
 
-    await server.until(waiting, "six wait", seconds=60)
-    urgent = asyncio.ensure_future(ask("urgent", 40, 1))
-    await asyncio.gather(*fillers, *others, urgent)
-    behind = [name for name in done if name != "filler"]
-    place = behind.index("urgent")
+    await server.until(wait, "six wait", seconds=60)
+    waiting.append(asyncio.ensure_future(ask("urgent", 40, 1)))
+    await server.until(wait, "and the urgent one", seconds=60)
+    for filler in fillers:
+        filler.cancel()
+    await asyncio.gather(*fillers, return_exceptions=True)
+    await asyncio.gather(*waiting)
+    place = done.index("urgent")
     figures.add("seven wait, the last to come is urgent; it ends as number", str(place + 1))
-    assert place < PLACES, f"among the first that found a place: {behind}"
+    assert place < PLACES, f"among the first that found a place: {done}"
 
 
 async def test_its_answers_can_be_judged(server: RealServer) -> None:

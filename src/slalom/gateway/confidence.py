@@ -14,9 +14,9 @@ import msgspec
 
 from slalom.core.events import Verdict
 from slalom.core.request import Request
-from slalom.gateway import syntax
 from slalom.gateway.params import GateParams, ServedAlias
 from slalom.gateway.resolution import CHAT_PATH, EMBEDDINGS_PATH, Facts
+from slalom.models import syntax
 from slalom.models.fim import FimTemplate
 
 _DATA = re.compile(rb"(?:^|\n)data:[ ]?(\{[^\r\n]*)")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from slalom.bench.confidence.asking import Heard
 from slalom.bench.confidence.holes import Hole
 from slalom.bench.confidence.setting import ALL_LARGE, LARGE, SMALL
-from slalom.gateway import syntax
 from slalom.metrics.summaries import percentile
+from slalom.models import syntax
 from slalom.units import MS
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from slalom.gateway.syntax import Filled, can_parse, is_program, language_of
+from slalom.models.syntax import Filled, can_parse, is_program, language_of
 
 FUNCTION = "def area(width, height):\n    return "
 
@@ -83,7 +83,7 @@ def test_languages_of_tree_sitter(
 
 
 def test_without_its_parser_a_language_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from slalom.gateway import syntax  # noqa: PLC0415 - its cache is emptied
+    from slalom.models import syntax  # noqa: PLC0415 - its cache is emptied
 
     monkeypatch.setitem(__import__("sys").modules, "tree_sitter_go", None)
     syntax._parser.cache_clear()

@@ -147,6 +147,7 @@ async def test_the_smaller_priority_is_first(server: RealServer, figures: Figure
     fillers = [asyncio.ensure_future(ask("filler", LONG, 0)) for _ in range(PLACES)]
 
     async def full() -> bool:
+        assert not any(filler.done() for filler in fillers), "none is to end by itself"
         return (await server.gauges()).running == PLACES
 
     await server.until(full, "vLLM is full", seconds=60)

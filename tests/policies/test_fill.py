@@ -58,7 +58,15 @@ def test_who_is_known_for_a_moment_gets_an_equal_part_at_most() -> None:
     first = fleet("first", 6.0, 0, seconds=2)
     others = [fleet(name, 0.0, 0) for name in ("b", "c", "d")]
     assert sizes(Fill(), first, *others) == {"first": 2}
-    assert sizes(Fill(), fleet("first", 6.0, 0, seconds=30), *others)["first"] > 2
+    # The parts of those whom nobody has asked for are kept while all is new.
+    assert sizes(Fill(), fleet("first", 6.0, 0, seconds=30), *others) == {"first": 2}
+    assert sizes(Fill(), fleet("first", 6.0, 0, seconds=90), *others)["first"] > 2
+
+
+def test_a_model_that_is_asked_more_than_is_remembered_is_known_all_the_same() -> None:
+    first = fleet("first", 40.0, 0, seconds=90)
+    assert first.sizing.recent()[0].arrived_ns > AT_NS - 10 * SECOND
+    assert sizes(Fill(), first, fleet("b", 0.0, 0))["first"] > 4
 
 
 def test_a_device_has_one_replica_of_a_model_unless_requests_wait_for_a_place() -> None:
@@ -80,7 +88,10 @@ def test_what_was_decided_and_is_not_up_keeps_its_room() -> None:
     early = fleet("early", 1.0, 3, cards=free("gpu7"))
     early.up = 2
     late = fleet("late", 6.0, 1, cards=free("gpu7"))
-    assert sizes(Fill(worth_per_minute=1e9), early, late) == {"early": 3, "late": 1}
+    assert sizes(Fill(worth_per_minute=1e9, worth_share=1e9), early, late) == {
+        "early": 3,
+        "late": 1,
+    }
 
 
 def pair(loser_per_s: float) -> tuple[Shape, Shape]:
@@ -93,8 +104,33 @@ def pair(loser_per_s: float) -> tuple[Shape, Shape]:
 def test_a_replica_moves_where_that_pays_and_one_at_a_time() -> None:
     assert sizes(Fill(), *pair(0.5)) == {"needy": 2, "rich": 6}
     assert sizes(Fill(), *pair(0.0)) == {"needy": 2, "rich": 6}
-    assert sizes(Fill(), *pair(11.0)) == {"needy": 1, "rich": 7}
-    assert sizes(Fill(worth_per_minute=10_000.0), *pair(0.5)) == {"needy": 1, "rich": 7}
+    assert sizes(Fill(), *pair(12.0)) == {"needy": 1, "rich": 7}
+    dear = Fill(worth_per_minute=10_000.0, worth_share=10_000.0)
+    assert sizes(dear, *pair(0.5)) == {"needy": 1, "rich": 7}
+
+
+def test_a_move_of_long_answers_need_not_gain_more_than_a_replica_gives() -> None:
+    # A place answers one of 40 s: a replica of four gives six a minute, fewer than ten.
+    slow = StepCost(step_ns=400 * MS, sequence_ns=0)
+    needy, rich = pair(0.0)
+    needy.spec = replace(needy.spec, step_cost=slow)
+    asked = load(0.5, 120, AT_NS, e2e_ms=60_000)
+    needy.sizing = Sizing()
+    for request in asked:
+        needy.sizing.arrived(request, request.arrived_ns)
+    assert sizes(Fill(), needy, rich) == {"needy": 2, "rich": 6}
+    assert sizes(Fill(worth_share=10.0), needy, rich) == {"needy": 1, "rich": 7}
+
+
+def test_of_many_replicas_one_in_eight_moves_at_once() -> None:
+    homes = tuple(f"gpu{index}" for index in range(40))
+    full = tuple(Card(name, 0) for name in homes)
+    found = []
+    for name, per_s, here in (("needy", 40.0, homes[:16]), ("rich", 0.0, homes[16:])):
+        model = fleet(name, per_s, len(here), cards=full, stands=dict.fromkeys(here, 1))
+        model.spec = replace(model.spec, replicas=40, devices=homes)
+        found.append(model)
+    assert sizes(Fill(), *found) == {"needy": 18, "rich": 22}
 
 
 def test_moves_rest_and_are_bounded_in_an_hour() -> None:

@@ -38,6 +38,7 @@ class Sizing:
     __slots__ = (
         "_changes",
         "_counts",
+        "_first_ns",
         "_part",
         "_recent",
         "_tokens",
@@ -55,6 +56,7 @@ class Sizing:
         self.leaning_since_ns = -1
         self._changes: deque[int] = deque(maxlen=_CHANGES_MAX)
         self._recent: deque[Request] = deque(maxlen=_RECENT_MAX)
+        self._first_ns = -1
         #: Tokens of the last answers, by request; and by task what was predicted and what came.
         self._tokens: OrderedDict[str, int] = OrderedDict()
         self._told: dict[str, tuple[float, float]] = {}
@@ -79,6 +81,8 @@ class Sizing:
     def arrived(self, request: Request, now_ns: int) -> None:
         """Remember a request."""
         self._recent.append(request)
+        if self._first_ns < 0:
+            self._first_ns = request.arrived_ns
         self._count_to(now_ns)
         self._counts[-1] += 1.0
 
@@ -114,8 +118,8 @@ class Sizing:
         return not self._recent or self._recent[-1].arrived_ns < since_ns
 
     def is_older_than(self, at_ns: int) -> bool:
-        """Whether something was asked before a time, as far as is remembered."""
-        return bool(self._recent) and self._recent[0].arrived_ns < at_ns
+        """Whether something was asked before a time, ever."""
+        return 0 <= self._first_ns < at_ns
 
     def day_factor(self, now_ns: int, ahead_ns: int) -> float:
         """How many times as many are to come that much later, as it was on days before; else 1."""

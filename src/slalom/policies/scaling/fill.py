@@ -13,19 +13,22 @@ from dataclasses import dataclass, field
 from slalom.core.request import ModelSpec
 from slalom.core.sizing import Size, SizeView
 from slalom.policies.scaling.by_count import size_of
-from slalom.policies.scaling.replay import Call, calls_of, cost_of, worth_with
+from slalom.policies.scaling.replay import Call, calls_of, cost_of, mean_ns, worth_with
 from slalom.units import SECOND, seconds_to_ns
 
 _HOUR_NS = 3_600 * SECOND
-#: Requests that one replay looks at, the last ones, and as many as a move is to be judged by.
-_REPLAYED_MAX = 96
+#: Requests that one replay looks at, the last ones: more of them see a rise too late. And as many
+#: as a move is to be judged by.
+_REPLAYED = 96
 _JUDGED_FROM = 16
 #: So long after its first request a model is known.
 _KNOWN_AFTER_NS = 10 * SECOND
-#: A shorter span says nothing of a rate.
+#: A shorter span says nothing of a rate, and sees no queue: so much is replayed, if remembered.
 _SPAN_MIN_NS = 10 * SECOND
 #: What it is worth that one request less shares a replica with others, good answers.
 _APART = 0.01
+#: A move in one look is of one replica, or of one in so many where there are more.
+_STRIDE = 8
 #: Changes in one look, over all models.
 _CHANGES_MAX = 64
 
@@ -40,8 +43,10 @@ class Fill:
     because it is idle: others' needs drive it out, or its model's own limits of idling.
     """
 
-    #: Good answers a minute that a move of one replica must gain.
+    #: Good answers a minute that a move of one replica must gain; or, if that is less, such a share
+    #: of what a replica answers at most.
     worth_per_minute: float = field(default=10.0, metadata={"gt": 0})
+    worth_share: float = field(default=0.25, metadata={"gt": 0})
     #: Requests that count as lately, s.
     window_s: float = field(default=60.0, metadata={"gt": 0})
     #: Changes of one model's size by moves, in any hour, at most.
@@ -75,7 +80,7 @@ class Fill:
         ]
         if not known:
             return {}
-        self._share_evenly(known, models)
+        self._share_evenly(known, models, since_ns)
         room = _Room(known)
         for _ in range(_CHANGES_MAX):
             best = max(known, key=lambda one: (room.has_for(one), one.gain, one.name))
@@ -86,34 +91,51 @@ class Fill:
         self._move(known, now_ns)
         return {one.name: Size(one.size) for one in known}
 
-    def _share_evenly(self, known: Sequence["_Known"], models: Sequence[SizeView]) -> None:
+    def _share_evenly(
+        self, known: Sequence["_Known"], models: Sequence[SizeView], since_ns: int
+    ) -> None:
         """Bound those that little is known of yet by what each model would have of equal parts.
 
-        So that who is asked for first does not take what the others will need in a second.
+        So that who is asked for first does not take what the others will need in a second. While
+        all are new that bounds everybody: the parts of the others are kept.
         """
-        users = Counter(
-            name for model in models if self.concerns(model.spec) for name in model.spec.homes
-        )
+        own = [model for model in models if self.concerns(model.spec)]
+        users = Counter(name for model in own for name in model.spec.homes)
+        all_new = not any(one.model.sizing.is_older_than(since_ns) for one in known)
+        settled = {one.name for one in known if one.is_known}
+        awaited = {
+            name
+            for model in own
+            if all_new and model.spec.id not in settled
+            for name in model.spec.homes
+        }
         for one in known:
-            if not one.is_known:
-                most = max(users[name] for name in one.model.spec.homes)
+            homes = one.model.spec.homes
+            if not (one.is_known and awaited.isdisjoint(homes)):
+                most = max(users[name] for name in homes)
                 one.most = min(one.most, max(len(one.model.devices) // most, 1))
 
     def _move(self, known: Sequence["_Known"], now_ns: int) -> None:
-        """Let a replica of one model make room for one of another."""
-        able = [one for one in known if one.is_judged and self._is_rested(one, now_ns)]
-        wants = [one for one in able if one.size == one.was and one.gain > 0.0]
-        gives = [one for one in able if one.size == one.was and one.size > 1]
-        pairs = [
-            (more.gain_per_minute - less.loss_per_minute, more.name, less.name, more, less)
-            for more in wants
-            for less in gives
-            if more is not less and more.could_take_from(less)
-        ]
-        if not pairs:
-            return
-        gained, _, _, more, less = max(pairs)
-        if gained >= self.worth_per_minute:
+        """Let replicas of some models make room for others."""
+        able = [
+            one for one in known
+            if one.is_judged and one.size == one.was and self._is_rested(one, now_ns)
+        ]  # fmt: skip
+        for _ in range(_CHANGES_MAX):
+            pairs = [
+                (more.gain_per_minute - less.loss_per_minute, more.name, less.name, more, less)
+                for more in able
+                for less in able
+                if more is not less
+                and more.may_gain
+                and less.may_give
+                and more.could_take_from(less)
+            ]
+            if not pairs:
+                return
+            gained, _, _, more, less = max(pairs)
+            if gained < min(self.worth_per_minute, self.worth_share * more.served_per_minute):
+                return
             more.size += 1
             less.size -= 1
 
@@ -131,6 +153,7 @@ class _Known:
         "_calls",
         "_cost",
         "_span_ns",
+        "_stride",
         "_worths",
         "is_judged",
         "is_known",
@@ -146,7 +169,8 @@ class _Known:
         self.name = model.spec.id
         self.was = self.size = max(size_of(model, 0), 1)
         lately = [one for one in model.sizing.recent() if one.arrived_ns >= since_ns]
-        lately = lately[-_REPLAYED_MAX:]
+        newest = sum(one.arrived_ns >= now_ns - _SPAN_MIN_NS for one in lately)
+        lately = lately[-max(_REPLAYED, newest) :]
         begin_ns = lately[0].arrived_ns if lately else now_ns
         self._span_ns = float(max(now_ns - begin_ns, _SPAN_MIN_NS))
         self._cost = cost = cost_of(model)
@@ -154,6 +178,8 @@ class _Known:
             calls_of(lately, cost, 1.0, model.sizing) if cost is not None else ()
         )
         self._worths: dict[int, float] = {}
+        #: By how many replicas it may grow or shrink at once.
+        self._stride = max(self.was // _STRIDE, 1)
         #: Replicas that it may have at most.
         self.most = model.spec.replicas
         #: Whether it has been asked for long enough to share memory out by what was asked.
@@ -186,6 +212,24 @@ class _Known:
         """What one replica fewer would cost, good answers a minute."""
         lost = self._worth(self.size) - self._worth(self.size - 1)
         return lost * 60 * SECOND / self._span_ns
+
+    @property
+    def served_per_minute(self) -> float:
+        """What one replica answers at most, all places taken; what it is asked says how long."""
+        if not self._calls or self._cost is None:
+            return float("inf")
+        places = self.model.spec.places
+        return 60 * SECOND / mean_ns(self._calls, self._cost, places) * places
+
+    @property
+    def may_gain(self) -> bool:
+        """Whether it may grow by another one in this look, and gains by it."""
+        return 0 <= self.size - self.was < self._stride and self.gain > 0.0
+
+    @property
+    def may_give(self) -> bool:
+        """Whether it may lose another one in this look."""
+        return 0 <= self.was - self.size < self._stride and self.size > 1
 
     @property
     def crowds(self) -> bool:

@@ -63,6 +63,12 @@ def calls_of(
     ]
 
 
+def mean_ns(calls: Sequence[Call], cost: StepCost, running: int) -> float:
+    """What one of some calls takes on average where so many run on a replica, without waiting."""
+    token_ns = cost.of(float(running), 0.0, 0.0)
+    return sum(call.reading_ns + call.tokens * token_ns for call in calls) / len(calls)
+
+
 def good_with(
     replicas: int, calls: Sequence[Call], cost: StepCost, places: int, span_ns: float
 ) -> int:

@@ -43,9 +43,9 @@ class Fill:
     because it is idle: others' needs drive it out, or its model's own limits of idling.
     """
 
-    #: Good answers a minute that a move of one replica must gain; or, if that is less, such a share
-    #: of what a replica answers at most.
+    #: Good answers a minute that a move of one replica must gain, if not by its share.
     worth_per_minute: float = field(default=10.0, metadata={"gt": 0})
+    #: The same as a share of what a replica answers at most; the smaller of the two holds.
     worth_share: float = field(default=0.25, metadata={"gt": 0})
     #: Requests that count as lately, s.
     window_s: float = field(default=60.0, metadata={"gt": 0})

@@ -49,7 +49,7 @@ class Measured:
 
 def section(decisions: int) -> Iterator[str]:
     """The part, line by line."""
-    yield _OPENING
+    yield f"{_OPENING}\n"
     rows = []
     for choice in (_EMPTIEST, ROUND_ROBIN, RAY, CATO, OURS):
         found = [measure(choice, *size, decisions) for size in _SIZES]

@@ -163,8 +163,9 @@ _READING = """
 - The default has more good answers than every other row at every number of requests, in both
   set-ups. It fills the machines as a fixed fleet does, and refuses or lets wait whom it cannot
   help; where others serve all, each a little late, it serves most on time.
-- `cato` shows the paper's direction. With a model for each task that holds for all four figures up
-  to 150 requests a minute; beyond, its scaling gives the machines to whichever model is late first.
+- `cato` shows the paper's direction in all four figures with two models, and with a model for each
+  task at 100 requests a minute. From 150 on its scaling gives the machines there to whichever
+  model is late first, and good tokens by replica second fall.
 - Twice the gains, the paper's and those of `cato` itself: the lines below these tables count. What
   stands in brackets is all there is: with a model for each task the P95 of summarisation is nearly
   what an engine takes that has nothing else to do, so that at 100 a minute no schedule lowers it by

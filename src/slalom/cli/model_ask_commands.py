@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slalom.cli.output import print_json, stderr, stdout
+from slalom.cli.output import print_json, print_told, stderr, stdout
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples
 from slalom.units import format_bytes
 
@@ -124,12 +124,7 @@ def plan(
     Nothing is done. The figures are those of this moment.
     """
     found = _client(config, url, key).get(f"/admin/plan?model={model}")
-    if json:
-        print_json(found)
-        return
-    console = stdout()
-    for line in told(found):
-        console.print(line, markup=False)
+    print_told(found, told(found), json_wanted=json)
 
 
 def told(found: Mapping[str, Any]) -> list[str]:

@@ -38,6 +38,16 @@ def print_json(document: object) -> None:
     sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
 
+def print_told(document: object, lines: Iterable[str], *, json_wanted: bool) -> None:
+    """What a server said: in words, line by line, or as its document."""
+    if json_wanted:
+        print_json(document)
+        return
+    console = stdout()
+    for line in lines:
+        console.print(line, markup=False)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],

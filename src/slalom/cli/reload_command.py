@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slalom.cli.output import print_json, stdout
+from slalom.cli.output import print_told
 from slalom.cli.shape import ConfigOption, JsonOption, KeyOption, UrlOption, examples
 
 _DryRunOption = Annotated[
@@ -57,12 +57,7 @@ def reload(
 
     client = ServerClient(url or configured_url(load(config)[0]), key)
     found = client.post(f"/admin/reload?dry_run={str(dry_run).lower()}", {})
-    if json:
-        print_json(found)
-        return
-    console = stdout()
-    for line in told(found):
-        console.print(line, markup=False)
+    print_told(found, told(found), json_wanted=json)
 
 
 def told(found: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slalom.bench.confidence.deepened import deepened
+from slalom.bench.engine_section import engine_section
 from slalom.config.engine_sections import LlamaCppEngine
 from slalom.config.footprint import llama_cpp_bytes
 from slalom.models.sources import resolve
@@ -120,12 +121,4 @@ def _aliases() -> Iterator[dict[str, Any]]:
 
 
 def _engine(path: Path) -> dict[str, Any]:
-    return {
-        "kind": "llama-cpp",
-        "source": str(path),
-        "context_tokens": CONTEXT_TOKENS,
-        "places": PLACES,
-        "threads": 1,
-        # In one cache for all, a step's time depends on where the cells of the other place lie.
-        "extra": {"kv_unified": False},
-    }
+    return engine_section(path, context_tokens=CONTEXT_TOKENS, places=PLACES)

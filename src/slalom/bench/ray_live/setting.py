@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slalom.bench.engine_section import engine_section
 from slalom.engines.llama_cpp import LlamaCppOptions
 from slalom.models.synth import synthesize
 from slalom.twin.engine_specs import LlamaCppEngine
@@ -121,13 +122,8 @@ def configuration(setting: Setting) -> dict[str, Any]:
             "pinned": True,
             "replicas": REPLICAS,
             "engine": {
-                "kind": "llama-cpp",
-                "source": str(path),
-                "context_tokens": CONTEXT_TOKENS,
-                "places": PLACES,
-                "threads": 1,
+                **engine_section(path, context_tokens=CONTEXT_TOKENS, places=PLACES),
                 "micro_batch_tokens": MICRO_BATCH,
-                "extra": _EXTRA,
             },
         }
         for name, path in setting.files.items()

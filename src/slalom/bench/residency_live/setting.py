@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slalom.bench.engine_section import engine_section
 from slalom.config.engine_sections import LlamaCppEngine
 from slalom.config.footprint import llama_cpp_bytes
 from slalom.models.sources import resolve
@@ -16,10 +17,6 @@ from slalom.models.synth import synthesize
 from slalom.workload.tasks import TaskSpec
 
 CONTEXT_TOKENS, PLACES = 1_024, 2
-#: A single core computes for all engines; in one cache for all, a step's time would depend on
-#: where the cells of the other place lie.
-_EXTRA = {"kv_unified": False}
-
 #: The policies that are compared, by name, with the residency slot's section.
 POLICIES: Mapping[str, dict[str, Any]] = {
     "lru": {"kind": "lru"},
@@ -120,11 +117,4 @@ def configuration(
 
 
 def _engine(path: Path) -> dict[str, Any]:
-    return {
-        "kind": "llama-cpp",
-        "source": str(path),
-        "context_tokens": CONTEXT_TOKENS,
-        "places": PLACES,
-        "threads": 1,
-        "extra": _EXTRA,
-    }
+    return engine_section(path, context_tokens=CONTEXT_TOKENS, places=PLACES)
